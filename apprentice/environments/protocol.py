@@ -1,0 +1,40 @@
+"""The contract of an environment: what a user brings. One object is one episode; its state lives in the object."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from apprentice.records import Task, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the agent is told."""
+
+    text: str
+    done: bool = False
+    """The episode is over; `text` is not shown."""
+    kind: str = ""
+    """What the action was taken for: a tool's name, `answer`, or `malformed`."""
+
+
+class Environment(Protocol):
+    """One episode. Exceptions raised by these methods are faults of the environment, never the agent's failure."""
+
+    stop: tuple[str, ...]
+    """Strings that end an action."""
+
+    async def reset(self, task: Task) -> Observation:
+        """Begins the episode; the observation's text is the first user message."""
+        ...
+
+    async def step(self, action: str) -> Observation:
+        """Takes one action of the agent, as text. A malformed one is answered by an observation that says what was wrong."""
+        ...
+
+    async def verify(self) -> Verdict:
+        """Judges the episode as it stands; called once, after the last step."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of what the episode holds."""
+        ...

@@ -1,0 +1,119 @@
+"""Online reinforcement learning: simulate -> update -> sync the weights -> again, from a checkpoint if there is one."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from apprentice.config.schema import TrainConfig
+from apprentice.errors import PolicyUnavailable
+from apprentice.learning.checkpoint import CheckpointStore
+from apprentice.learning.ppo import PpoLearner
+from apprentice.online.sampler import tasks_of_step
+from apprentice.policy.protocol import Policy
+from apprentice.records import Task, Trajectory
+from apprentice.records.events import Progress
+from apprentice.rollout.figures import rollout_figures
+from apprentice.rollout.simulator import Simulator, plan_episodes
+
+Row = dict[str, float]
+
+
+class OnlineTraining:
+    """One training run: a learner and a simulator that share a policy.
+
+    Args:
+        config: the `train` section.
+        learner: owns actor, critic and reference.
+        simulator: lets `policy` act.
+        policy: takes the learner's weights after each update.
+        curriculum: the tasks to train on.
+        store: checkpoints to resume from.
+        exchange: a folder through which weights reach the policy; rewritten at each step.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        learner: PpoLearner,
+        simulator: Simulator,
+        policy: Policy,
+        curriculum: Sequence[Task],
+        store: CheckpointStore,
+        exchange: Path,
+        progress: Progress,
+    ):
+        self._config, self._learner, self._simulator, self._policy = config, learner, simulator, policy
+        self._curriculum, self._store, self._exchange, self._progress = curriculum, store, exchange, progress
+
+    async def run(self, seed_trajectories: Sequence[Trajectory]) -> list[Row]:
+        """Trains to the last step; `seed_trajectories` are the starting policy's, for the critic's warm-up.
+
+        Returns:
+            The figures of every step, those before an interruption included.
+        """
+        rows = self._resume()
+        if rows is None:
+            rows = []
+            if seed_trajectories:
+                self._learner.warm_up_critic(seed_trajectories)
+        else:
+            await self._sync(version=len(rows))
+        self._progress.advance("training", len(rows), self._config.steps)
+        for step in range(len(rows), self._config.steps):
+            rows.append(await self._step(step))
+            self._progress.metrics(step, rows[-1])
+            self._progress.advance("training", step + 1, self._config.steps)
+            if (step + 1) % self._config.checkpoint_every == 0 and step + 1 < self._config.steps:
+                self._store.save(step + 1, self._learner.save_state, {"rows": rows})
+        shutil.rmtree(self._exchange, ignore_errors=True)
+        return rows
+
+    async def _step(self, step: int) -> Row:
+        started = time.monotonic()
+        trajectories = await self._simulate(step)
+        simulated = time.monotonic()
+        figures = self._learner.update(trajectories, step)
+        updated = time.monotonic()
+        await self._sync(version=step + 1)
+        synced = time.monotonic()
+        seconds = {
+            "seconds_rollout": simulated - started,
+            "seconds_learn": updated - simulated,
+            "seconds_sync": synced - updated,
+            "seconds_step": synced - started,
+        }
+        return {"step": step, **_of_rollouts(trajectories, step, simulated - started), **figures, **seconds, "faults": len(self._simulator.faults)}
+
+    async def _simulate(self, step: int) -> list[Trajectory]:
+        tasks = tasks_of_step(self._curriculum, step, self._config.tasks_per_step, self._config.seed)
+        episodes = plan_episodes(tasks, self._config.attempts, self._config.seed, tag=f"step{step}")
+        trajectories = await self._simulator.run(episodes)
+        if not trajectories:
+            raise PolicyUnavailable(f"step {step}: every episode was lost to a fault; the last one: {self._simulator.faults[-1].error}")
+        return trajectories
+
+    async def _sync(self, version: int) -> None:
+        self._learner.save_policy(self._exchange)
+        await self._policy.load(self._exchange, version)
+
+    def _resume(self) -> list[Row] | None:
+        found = self._store.latest()
+        if found is None:
+            return None
+        folder, state = found
+        self._learner.load_state(folder)
+        self._progress.note(f"continues from step {len(state['rows'])}")
+        return state["rows"]
+
+
+def _of_rollouts(trajectories: Sequence[Trajectory], version: int, seconds: float) -> Row:
+    """The figures of a step's episodes. Staleness is counted in policy versions."""
+    sampled = sum(trajectory.action_tokens for trajectory in trajectories)
+    staleness = [version - trajectory.version for trajectory in trajectories]
+    return {
+        **rollout_figures(trajectories),
+        "staleness_mean": sum(staleness) / len(staleness),
+        "staleness_max": max(staleness),
+        "sampled_tokens_per_second": sampled / seconds,
+    }

@@ -1,0 +1,1 @@
+"""What answers a prompt: token ids in; token ids, log-probabilities and the policy's version out."""

@@ -1,0 +1,6 @@
+"""What travels between stages: frozen, typed records and the files that hold them."""
+
+from apprentice.records.task import Corpus, Passage, Task
+from apprentice.records.trajectory import Outcome, Trajectory, Turn, Verdict
+
+__all__ = ["Corpus", "Outcome", "Passage", "Task", "Trajectory", "Turn", "Verdict"]

@@ -1,0 +1,102 @@
+"""distill: a supervised warm start on successful traces, for models too small to have a signal."""
+
+import asyncio
+import random
+import shutil
+from collections.abc import Sequence
+
+from apprentice.config import Layout, PipelineConfig
+from apprentice.errors import ApprenticeError
+from apprentice.records import Task, Trajectory
+from apprentice.records.events import Progress
+from apprentice.records.files import write_json
+from apprentice.records.fingerprint import fingerprint
+from apprentice.records.tables import read_passages, read_tasks
+from apprentice.stages.entry import main
+
+
+def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
+    """Writes the starting policy: a fine-tuned checkpoint, or a pointer to the base model where distill has no source."""
+    from apprentice.policy.models import base_model
+
+    base = base_model(config.model.name)
+    if config.distill.source == "none":
+        write_json(layout.warm_start / "base.json", {"model": config.model.name})
+        write_json(layout.metrics("distill"), {"traces": 0})
+        return
+    tasks = read_tasks(layout.tasks, "train")
+    random.Random(config.distill.seed).shuffle(tasks)
+    traces = asyncio.run(_traces(config, layout, tasks, progress))
+    if not traces:
+        raise ApprenticeError(
+            "no successful trace was found to learn from",
+            where=f"distill.source={config.distill.source}",
+            todo="give tasks a `plan` (expert), raise distill.attempts (rejection), or set distill.source=none",
+        )
+    progress.note(f"{len(traces)} successful traces")
+    _fine_tune(config, layout, base, traces, progress)
+
+
+async def _traces(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
+    if config.distill.source == "expert":
+        return await _expert_traces(config, layout, tasks, progress)
+    return await _own_successes(config, layout, tasks, progress)
+
+
+async def _expert_traces(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
+    from apprentice.environments.deepsearch.environment import DeepSearch
+    from apprentice.environments.deepsearch.retrieval import make_retriever
+    from apprentice.policy.chat import ChatFormat
+    from apprentice.policy.models import base_model
+    from apprentice.rollout.expert import enact
+
+    chat = ChatFormat(base_model(config.model.name))
+    retriever = make_retriever(config.environment, read_passages(layout.corpus))
+    traces: list[Trajectory] = []
+    for task in tasks:
+        if len(traces) == config.distill.traces:
+            break
+        trace = await enact(task, DeepSearch(retriever, config.environment), chat, limits=config.environment, seed=config.distill.seed)
+        if trace is not None and trace.outcome == "success":
+            traces.append(trace)
+            progress.advance("expert traces", len(traces), config.distill.traces)
+    return traces
+
+
+async def _own_successes(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
+    """Rejection sampling: the base policy tries tasks until it has enough successes; the shortest success of a task is kept."""
+    from apprentice.policy.models import base_model
+    from apprentice.policy.opening import open_policy
+    from apprentice.rollout.setup import make_simulator
+    from apprentice.rollout.simulator import plan_episodes
+
+    base = base_model(config.model.name)
+    best: dict[str, Trajectory] = {}
+    async with open_policy(config, layout, base) as policy:
+        simulator = make_simulator(config, layout, policy, base, config.rollout.temperature)
+        width = max(1, config.environment.concurrency // config.distill.attempts)
+        for first in range(0, len(tasks), width):
+            if len(best) >= config.distill.traces:
+                break
+            episodes = plan_episodes(tasks[first : first + width], config.distill.attempts, config.distill.seed, tag="rejection")
+            for trajectory in await simulator.run(episodes):
+                known = best.get(trajectory.task_id)
+                if trajectory.outcome == "success" and (known is None or len(trajectory.token_ids) < len(known.token_ids)):
+                    best[trajectory.task_id] = trajectory
+            progress.advance("tasks tried", min(first + width, len(tasks)), len(tasks))
+    return list(best.values())[: config.distill.traces]
+
+
+def _fine_tune(config: PipelineConfig, layout: Layout, base, traces: Sequence[Trajectory], progress: Progress) -> None:
+    from apprentice.learning.checkpoint import CheckpointStore
+    from apprentice.learning.distillation import fine_tune
+
+    run_id = fingerprint(config.distill, config.environment, config.model, layout.tasks, layout.corpus)
+    store = CheckpointStore(layout.checkpoints / f"distill-{run_id}")
+    figures = fine_tune(config.distill, base, traces, layout.warm_start, store, progress)
+    write_json(layout.metrics("distill"), {"traces": len(traces), **figures})
+    shutil.rmtree(layout.checkpoints, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(run)

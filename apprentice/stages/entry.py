@@ -1,0 +1,59 @@
+"""The command line of a stage: `python -m apprentice.stages.<name> <pipeline>`."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from apprentice.config import Layout, PipelineConfig, load_pipeline
+from apprentice.errors import ApprenticeError, InfrastructureFault
+from apprentice.records.events import Progress
+
+EXIT_USER_ERROR, EXIT_FAULT, EXIT_INTERRUPTED = 2, 3, 130
+
+Stage = Callable[[PipelineConfig, Layout, Progress], None]
+
+
+def main(run: Stage) -> None:
+    """Parses the pipeline's name, runs the stage, exits with 2 on an error the user can mend and 3 on a passing fault."""
+    name = Path(sys.argv[0]).stem
+    parser = argparse.ArgumentParser(prog=f"python -m apprentice.stages.{name}", description=sys.modules["__main__"].__doc__)
+    parser.add_argument("pipeline", help="a pipeline of params.yaml")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(_exit_code(run, name, arguments.pipeline))
+
+
+def _exit_code(run: Stage, name: str, pipeline: str) -> int:
+    try:
+        config, layout = load_pipeline(pipeline), Layout(pipeline)
+        progress = Progress(layout.events, name)
+        progress.begin()
+        _quiet()
+        run(config, layout, progress)
+        progress.end()
+    except ApprenticeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except InfrastructureFault as fault:
+        print(f"fault: {fault}", file=sys.stderr)
+        return EXIT_FAULT
+    except KeyboardInterrupt:
+        print(f"interrupted: {name}; run it again to continue", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt
+
+
+def _quiet() -> None:
+    """Libraries of a stage neither phone home nor draw bars of their own."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")

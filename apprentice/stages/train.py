@@ -1,0 +1,77 @@
+"""train: PPO on the curriculum, online; the policy's weights follow each update."""
+
+import asyncio
+import csv
+import io
+import shutil
+
+from apprentice.config import Layout, PipelineConfig
+from apprentice.records.events import Progress
+from apprentice.records.files import write_json, write_text
+from apprentice.records.fingerprint import fingerprint
+from apprentice.records.tables import read_tasks, read_trajectories
+from apprentice.stages.entry import main
+
+EDGE_STEPS = 3
+"""Steps averaged for the figures at the beginning and at the end of training."""
+
+
+def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
+    """Writes the trained policy, training.json and the curves; resumes from the last checkpoint of the same configuration and inputs."""
+    asyncio.run(_train(config, layout, progress))
+
+
+async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
+    from apprentice.learning.checkpoint import CheckpointStore
+    from apprentice.learning.ppo import PpoLearner
+    from apprentice.online.loop import OnlineTraining
+    from apprentice.policy.models import starting_policy
+    from apprentice.policy.opening import open_policy
+    from apprentice.rollout.setup import make_simulator
+
+    start = starting_policy(config, layout)
+    curriculum = read_tasks(layout.curriculum)
+    seeds = read_trajectories(layout.rollouts)
+    progress.note(f"{len(curriculum)} tasks, {config.train.steps} steps of {config.train.tasks_per_step} x {config.train.attempts} episodes")
+    run_id = fingerprint(config.train, config.environment, config.model, start, layout.curriculum, layout.rollouts)
+    store = CheckpointStore(layout.checkpoints / f"train-{run_id}")
+    learner = PpoLearner(config.train, start)
+    async with open_policy(config, layout, start) as policy:
+        simulator = make_simulator(config, layout, policy, start, config.train.temperature)
+        training = OnlineTraining(config.train, learner, simulator, policy, curriculum, store, layout.runtime / "exchange", progress)
+        rows = await training.run(seeds)
+    learner.save_policy(layout.policy)
+    write_text(layout.curves("training"), _csv(rows))
+    write_json(layout.metrics("training"), _summary(rows))
+    shutil.rmtree(layout.checkpoints, ignore_errors=True)
+
+
+def _csv(rows: list[dict[str, float]]) -> str:
+    text = io.StringIO()
+    columns = list(dict.fromkeys(key for row in rows for key in row)) or ["step"]
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: round(value, 6) for key, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _summary(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Small, flat figures: reward at both ends, the means of what tells whether training was healthy, the cost."""
+
+    def mean(key: str, chosen: list[dict[str, float]]) -> float:
+        return sum(row.get(key, 0.0) for row in chosen) / max(1, len(chosen))
+
+    return {
+        "steps": len(rows),
+        "reward_first": mean("reward", rows[:EDGE_STEPS]),
+        "reward_last": mean("reward", rows[-EDGE_STEPS:]),
+        **{key: mean(key, rows) for key in ("kl_reference", "entropy", "clip_fraction", "explained_variance", "gradient_norm", "sampler_gap_mean")},
+        "tokens": sum(row.get("tokens", 0) for row in rows),
+        "sampled_tokens": sum(row.get("action_tokens", 0) for row in rows),
+        "faults": rows[-1]["faults"] if rows else 0,
+        "seconds": sum(row["seconds_step"] for row in rows),
+    }
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,9 +1,9 @@
 """Child processes that never outlive their parent: each runs under a small supervisor that kills its whole tree.
 
-`spawn` starts `python apprentice/processes.py …`, the supervisor. It asks the kernel for a signal when its parent dies
-(PR_SET_PDEATHSIG: also after SIGKILL), adopts whatever its descendants orphan (PR_SET_CHILD_SUBREAPER), starts the
-command in a session of its own, and ends every descendant when the command ends, when its parent dies or on SIGTERM.
-Standard library only: the supervisor starts in milliseconds and holds a few megabytes.
+`spawn` starts `python apprentice/processes.py …`, the supervisor. It adopts whatever its descendants orphan
+(PR_SET_CHILD_SUBREAPER), starts the command in a session of its own, and ends every descendant when the command ends, on
+SIGTERM, or when it sees its own parent gone: also after SIGKILL. Standard library only: it starts in milliseconds and
+holds a few megabytes.
 """
 
 import ctypes
@@ -17,9 +17,11 @@ from pathlib import Path
 
 SHUTDOWN_TIMEOUT_S = 10.0
 """How long a tree may take to end after SIGTERM before it is killed."""
+POLL_S = 0.1
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 SIGNALLED = 128
+NOT_STARTED = 127
 
 
 class Child:
@@ -53,10 +55,7 @@ class Child:
 
 
 def spawn(command: Sequence[str], *, log: Path | None = None, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Child:
-    """Starts `command` so that its whole tree ends with the calling thread's process, even after SIGKILL.
-
-    Call it from a thread that lives as long as the child should: the kernel's signal comes when the *thread* ends, so the
-    supervisor also checks that its parent process is really gone before it acts on it.
+    """Starts `command` so that its whole tree ends with the calling process, even after SIGKILL.
 
     Args:
         log: file to which standard output and error are appended; None inherits the terminal.
@@ -87,43 +86,40 @@ class _Supervisor:
     """Runs one command and ends its whole tree; the body of the supervising process."""
 
     def __init__(self, parent: int):
-        self.parent = parent
-        self.stopping = False
+        self._parent = parent
+        self._told_to_stop = False
 
     def run(self, command: Sequence[str]) -> int:
         """Runs `command`; returns its exit code."""
-        self._become_responsible()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        _prctl(PR_SET_CHILD_SUBREAPER, 1)
         try:
-            child = subprocess.Popen(command, start_new_session=True)
+            # Should this supervisor be killed, the kernel kills the command.
+            child = subprocess.Popen(command, start_new_session=True, preexec_fn=_die_with_parent)
         except OSError as error:
             print(f"{command[0]}: could not be started: {error.strerror}", file=sys.stderr)
-            return 127
+            return NOT_STARTED
         code = None
-        while code is None and not self.stopping:
+        while code is None and not self._told_to_stop and os.getppid() == self._parent:
             code = _reap(child.pid)
         _end_descendants()
         return SIGNALLED + signal.SIGTERM if code is None else code
 
-    def _become_responsible(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(number, self._on_signal)
-        # SIGCHLD needs a handler so that it interrupts the wait in _reap.
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGUSR1, 0, 0, 0)
-        self.stopping = self._orphaned()  # the parent may have died before the line above
+    def _on_signal(self, _number: int, _frame) -> None:
+        self._told_to_stop = True
 
-    def _on_signal(self, number: int, _frame) -> None:
-        # SIGUSR1 is the kernel's: it also comes when only the spawning thread ended.
-        self.stopping = self.stopping or number != signal.SIGUSR1 or self._orphaned()
 
-    def _orphaned(self) -> bool:
-        return os.getppid() != self.parent
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _die_with_parent() -> None:
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _reap(command_pid: int) -> int | None:
-    """Collects ended descendants; the command's exit code once it is among them, else None after at most half a second."""
+    """Collects ended descendants; the command's exit code once it is among them, else None after POLL_S."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -133,7 +129,7 @@ def _reap(command_pid: int) -> int | None:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else SIGNALLED - code
         if pid == 0:
-            time.sleep(0.1)
+            time.sleep(POLL_S)
             return None
 
 

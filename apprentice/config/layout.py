@@ -33,7 +33,7 @@ class Layout:
 
     @property
     def raw(self) -> Path:
-        """prepare: raw_tasks.jsonl and raw_corpus.jsonl, a candidate record a line with the file and line it came from."""
+        """prepare: tasks.jsonl and corpus.jsonl, a candidate record a line with the file and line it came from."""
         return self.data / "raw"
 
     @property

@@ -5,6 +5,9 @@ from typing import Protocol
 
 from apprentice.records import Task, Verdict
 
+MALFORMED = "malformed"
+"""The kind of an action that could not be understood."""
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
@@ -22,6 +25,8 @@ class Environment(Protocol):
 
     stop: tuple[str, ...]
     """Strings that end an action."""
+    takes_cut_actions: bool
+    """Whether an action that ran into the turn's token limit is still an action; otherwise it is answered as malformed, without a step."""
 
     async def reset(self, task: Task) -> Observation:
         """Begins the episode; the observation's text is the first user message."""

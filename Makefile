@@ -1,0 +1,44 @@
+# What a newcomer needs: `make run` and `make test` set up all they need themselves.
+PYTHON ?= python3.11
+PIPELINE ?= quick
+ARGS ?=
+BIN := .venv/bin
+export DO_NOT_TRACK := true
+export DVC_NO_ANALYTICS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test setup lint bench mlflow prefect clean
+
+help:
+	@echo "make run                      run the pipeline quick: set up, train, evaluate, register"
+	@echo "make run PIPELINE=nq ARGS=\"data.source=/data/nq train.seed=3\"   another pipeline, with overrides"
+	@echo "make test                     set up what is missing, run the tests (ARGS goes to pytest)"
+	@echo "make setup                    only set up: .venv and .venv-serve"
+	@echo "make lint                     ruff"
+	@echo "make bench                    rollout and training speed against this machine's peak"
+	@echo "make mlflow | make prefect    open the runs: http://127.0.0.1:5000 | http://127.0.0.1:4200"
+	@echo "make clean                    remove logs, checkpoints and caches of runs (.apprentice); no data, model or report"
+
+setup:
+	@$(PYTHON) requirements/install.py
+
+run: setup
+	@$(BIN)/python -m flows $(PIPELINE) $(ARGS)
+
+test: setup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+bench: setup
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+mlflow:
+	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+
+prefect:
+	@PREFECT_HOME="$${PREFECT_HOME:-$(CURDIR)/.apprentice/prefect}" PREFECT_SERVER_ANALYTICS_ENABLED=0 $(BIN)/prefect server start --host 127.0.0.1 --port 4200
+
+clean:
+	rm -rf .apprentice .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,145 @@
+"""The command line: `python -m apprentice COMMAND …`. Parses first and imports what a command needs afterwards."""
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from apprentice.errors import ApprenticeError
+
+EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
+STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
+NEEDED = ("torch", "transformers", "deepspeed", "prefect", "mlflow", "dvc", "great_expectations", "bm25s", "gguf", "pyarrow", "matplotlib")
+ROLES = {".venv": "core and trainer", ".venv-serve": "policy server"}
+
+
+def entry() -> None:
+    """Runs the command line and exits: 2 on an error the user can mend, 130 on Ctrl-C."""
+    try:
+        sys.exit(main())
+    except ApprenticeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    chosen = _parser().parse_args(arguments)
+    return chosen.command(chosen)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m apprentice", description="Train a language-model agent on your own checkable tasks.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], words: str, pipeline: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=words, description=words)
+        sub.set_defaults(command=command)
+        if pipeline:
+            sub.add_argument("pipeline", help="a pipeline of params.yaml")
+        return sub
+
+    run = add("run", _run, "bring a pipeline up to date: the Prefect flow `customize`")
+    run.add_argument("overrides", nargs="*", metavar="section.key=value", help="written into params.yaml first")
+    stage = add("stage", _stage, "run one stage in place, without DVC", pipeline=False)
+    stage.add_argument("name", choices=STAGES)
+    stage.add_argument("pipeline", help="a pipeline of params.yaml")
+    add("params", _params, "print a pipeline's parameters as the stages see them")
+    add("register", _register, "enter a pipeline's trained policy into the model registry")
+    add("summary", _summary, "print a pipeline's last screen again")
+    index = add("serve-index", _serve_index, "serve a pipeline's knowledge base over Search-R1's /retrieve")
+    index.add_argument("--port", type=int, default=8000, help="TCP port on the loopback interface; 0 takes a free one")
+    add("doctor", _doctor, "say what is installed and what is missing", pipeline=False)
+    return parser
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    # The flow is another process: this library knows nothing of Prefect.
+    command = [sys.executable, "-m", "flows", chosen.pipeline, *chosen.overrides]
+    sys.stdout.flush()
+    os.execv(sys.executable, command)
+
+
+def _stage(chosen: argparse.Namespace) -> int:
+    command = [sys.executable, "-m", f"apprentice.stages.{chosen.name}", chosen.pipeline]
+    sys.stdout.flush()
+    os.execv(sys.executable, command)
+
+
+def _params(chosen: argparse.Namespace) -> int:
+    from ruamel.yaml import YAML
+
+    from apprentice.config import load_pipeline
+
+    YAML().dump(load_pipeline(chosen.pipeline).model_dump(mode="json", by_alias=True), sys.stdout)
+    return 0
+
+
+def _register(chosen: argparse.Namespace) -> int:
+    from apprentice.config import Layout, load_pipeline
+
+    config, layout = load_pipeline(chosen.pipeline), Layout(chosen.pipeline)
+
+    from apprentice.tracking.registry import register
+    from apprentice.tracking.runs import log_run
+    from apprentice.versioning import output_hash, output_hashes
+
+    checkpoint = output_hash(layout.policy, chosen.pipeline)
+    tracked = log_run(config, layout, output_hashes(chosen.pipeline))
+    entry = register(config, layout, tracked.run_id, checkpoint)
+    print(f"{entry.name} version {entry.version}, {entry.alias}: {entry.reason}\n{tracked.command}   then {tracked.address}")
+    return 0
+
+
+def _summary(chosen: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from apprentice.config import Layout, load_pipeline
+    from apprentice.summary import Place, summary
+
+    load_pipeline(chosen.pipeline)
+    layout = Layout(chosen.pipeline)
+    Console().print(summary(layout, [Place("Report", f"python3 -m webbrowser {layout.report.resolve().as_uri()}")]))
+    return 0
+
+
+def _serve_index(chosen: argparse.Namespace) -> int:
+    from apprentice.config import Layout, load_pipeline
+
+    load_pipeline(chosen.pipeline)
+    from apprentice.environments.deepsearch.serving import serve
+
+    serve(Layout(chosen.pipeline).corpus, chosen.port)
+    return 0
+
+
+def _doctor(_chosen: argparse.Namespace) -> int:
+    """Prints a line a requirement; 1 where one is missing."""
+    checks = [(f"{folder} ({words})", _marked(Path(folder)), "make setup") for folder, words in ROLES.items()]
+    checks += [(name, _installed(name), "make setup") for name in NEEDED]
+    checks += [("git", _runs("git", "--version"), "install git"), ("g++", _runs("g++", "--version"), "install g++ (vLLM compiles on CPU)")]
+    for name, well, todo in checks:
+        print(f"{'ok     ' if well else 'MISSING'}  {name}" + ("" if well else f"   -> {todo}"))
+    print(f"{'found  ' if _runs('nvidia-smi', '-L') else 'none   '}  NVIDIA GPU (optional)")
+    return 0 if all(well for _, well, _ in checks) else 1
+
+
+def _marked(folder: Path) -> bool:
+    return (folder / ".installed").is_file()
+
+
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def _runs(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False

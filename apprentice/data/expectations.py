@@ -1,0 +1,104 @@
+"""What must hold for the clean tasks as a set, checked and documented by Great Expectations."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apprentice.data.readers import SPLITS
+from apprentice.records import Task
+from apprentice.records.files import write_text
+
+MOST_HOPS = 10
+_REMOTE = re.compile(r"<script\b.*?</script>|<link\b[^>]*>|<img\b[^>]*>|<footer\b.*?</footer>|<iframe\b.*?</iframe>", re.DOTALL)
+_FOREIGN_LINK = re.compile(r'\shref="(?!#)[^"]*"')
+_REMOTE_IMAGE = re.compile(r"url\(\s*['\"]?https?://[^)]*\)")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+STYLE = """<style>
+body {font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 70em; color: #222}
+table {border-collapse: collapse; margin: 1em 0; width: 100%} td, th {border: 1px solid #ccc; padding: .3em .6em; text-align: left; vertical-align: top}
+.navbar, .ge-sidebar, .sidebar, .modal, .btn, #sidebar {display: none}
+</style>"""
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteOutcome:
+    """How the suite ended."""
+
+    passed: int
+    total: int
+    failures: tuple[str, ...]
+    """The expectations that do not hold, in words."""
+
+
+def check_tasks(tasks: Sequence[Task], max_instruction_words: int, site: Path) -> SuiteOutcome:
+    """Checks the tasks as one flat table and writes Great Expectations' page about it to `site`/index.html.
+
+    The page stands alone: nothing is loaded from elsewhere, and the same tasks give the same page.
+    """
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations
+    import pandas
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = great_expectations.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    table = pandas.DataFrame([_row(task) for task in tasks])
+    asset = context.data_sources.add_pandas("apprentice").add_dataframe_asset("tasks")
+    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": table})
+    suite = context.suites.add(great_expectations.ExpectationSuite("tasks", expectations=_expectations(max_instruction_words)))
+    result = batch.validate(suite)
+    result.meta["batch_markers"].pop("ge_load_time", None)  # the only time stamp on the page
+    write_text(site / "index.html", _page(result))
+    failures = tuple(_in_words(found) for found in result.results if not found.success)
+    return SuiteOutcome(len(result.results) - len(failures), len(result.results), failures)
+
+
+def _row(task: Task) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "scenario": task.scenario,
+        "split": task.split,
+        "instruction": task.instruction,
+        "instruction_words": len(task.instruction.split()),
+        "answers": len(task.answers),
+        "answer": task.answers[0],
+        "answerable": task.answerable,
+        "hops": task.hops,
+        "searches_planned": len(task.plan),
+    }
+
+
+def _expectations(max_instruction_words: int) -> list[Any]:
+    import great_expectations.expectations as gxe
+
+    return [
+        gxe.ExpectTableRowCountToBeBetween(min_value=len(SPLITS)),
+        gxe.ExpectColumnDistinctValuesToEqualSet(column="split", value_set=list(SPLITS)),
+        *(gxe.ExpectColumnValuesToNotBeNull(column=column) for column in ("id", "scenario", "split", "instruction", "answer")),
+        gxe.ExpectColumnValuesToBeUnique(column="id"),
+        gxe.ExpectCompoundColumnsToBeUnique(column_list=["split", "instruction", "answer"]),
+        gxe.ExpectColumnValuesToBeBetween(column="instruction_words", min_value=1, max_value=max_instruction_words),
+        gxe.ExpectColumnValuesToBeBetween(column="answers", min_value=1),
+        gxe.ExpectColumnValuesToBeBetween(column="hops", min_value=1, max_value=MOST_HOPS),
+        gxe.ExpectColumnValuesToBeBetween(column="searches_planned", min_value=0, max_value=MOST_HOPS),
+        gxe.ExpectColumnValuesToBeInSet(column="answerable", value_set=[True, False]),
+    ]
+
+
+def _in_words(found: Any) -> str:
+    expectation = found.expectation_config
+    subject = expectation.kwargs.get("column", "table")
+    return f"{subject}: {expectation.type} ({found.result.get('unexpected_count', found.result.get('observed_value'))} found)"
+
+
+def _page(result: Any) -> str:
+    from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view import DefaultJinjaPageView
+
+    html = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(result))
+    html = _REMOTE_IMAGE.sub("none", _FOREIGN_LINK.sub("", _REMOTE.sub("", html))).replace("</head>", STYLE + "</head>")
+    numbered = {uuid: f"part-{number}" for number, uuid in enumerate(dict.fromkeys(_UUID.findall(html)), 1)}
+    return _UUID.sub(lambda match: numbered[match[0]], html)

@@ -1,0 +1,36 @@
+"""DeepSearch: search a knowledge base as often as needed, then answer in a short phrase."""
+
+from apprentice.config.schema import EnvironmentConfig
+from apprentice.environments.deepsearch.retrieval import Hit, Retriever
+from apprentice.environments.deepsearch.scoring import exact_match
+from apprentice.environments.tools import ToolEnvironment, tool
+from apprentice.records import Task
+
+
+class DeepSearch(ToolEnvironment):
+    """Rewards an exact match with any accepted answer, after SQuAD's normalisation."""
+
+    instruction = "Write <search>query</search> to search, then <answer>short phrase</answer>. Answer unknown if the passages do not say."
+
+    def __init__(self, retriever: Retriever, config: EnvironmentConfig):
+        self._retriever, self._config = retriever, config
+
+    def opening(self, task: Task) -> str:
+        """The first user message: how to act, then the question."""
+        return f"{self.instruction}\nQuestion: {task.instruction}"
+
+    @tool
+    async def search(self, query: str) -> str:
+        """Finds passages of the knowledge base."""
+        [hits] = await self._retriever.search([query], self._config.top_k)
+        return f"<information>\n{listing(hits, self._config.passage_words)}\n</information>"
+
+    def check(self, task: Task, answer: str) -> float:
+        """1.0 for an exact match, else 0.0."""
+        return exact_match(answer, task.answers)
+
+
+def listing(hits: list[Hit], words: int) -> str:
+    """The passages one a line, numbered, each cut to its first words."""
+    lines = [f"({number}) {hit.passage.title}: {' '.join(hit.passage.text.split()[:words])}" for number, hit in enumerate(hits, 1)]
+    return "\n".join(lines) or "Nothing found."

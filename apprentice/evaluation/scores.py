@@ -1,0 +1,143 @@
+"""What a condition scored on the held-out tasks: per task, in all, by hops, by difficulty, and on questions without an answer."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+
+from apprentice.environments.deepsearch.scoring import cover_exact_match, exact_match, f1
+from apprentice.evaluation.statistics import paired_difference, share_interval
+from apprentice.records import Task, Trajectory
+
+UNKNOWN = ("unknown",)
+"""The right answer to a question without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskScore:
+    """One task's scores under one condition: means over its episodes that were scored."""
+
+    task_id: str
+    hops: int
+    answerable: bool
+    em: float
+    cover_em: float
+    f1: float
+    abstained: float
+    """Share of the episodes whose answer was `unknown`."""
+    episodes: int
+    answer: str
+    """Of the first episode scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The scores of one condition, and what was left out of them."""
+
+    scores: tuple[TaskScore, ...]
+    faults: int
+    """Episodes that the infrastructure broke: not scored, never counted as the agent's failure."""
+    truncated: int
+    """Episodes that ran out of turns or tokens: scored 0."""
+
+
+def score_condition(tasks: Sequence[Task], trajectories: Iterable[Trajectory], planned: int | None = None) -> Condition:
+    """Scores the episodes of one condition, in the order of the tasks; a task all of whose episodes broke is absent.
+
+    Args:
+        planned: episodes that were started, where faults are not among the trajectories; None counts the faults among them.
+    """
+    episodes: dict[str, list[Trajectory]] = defaultdict(list)
+    trajectories = list(trajectories)
+    scored = [trajectory for trajectory in trajectories if trajectory.outcome != "fault"]
+    for trajectory in scored:
+        episodes[trajectory.task_id].append(trajectory)
+    return Condition(
+        scores=tuple(_score(task, episodes[task.id]) for task in tasks if episodes[task.id]),
+        faults=(len(trajectories) if planned is None else planned) - len(scored),
+        truncated=sum(trajectory.outcome == "truncated" for trajectory in scored),
+    )
+
+
+def episode_scores(task: Task, trajectory: Trajectory) -> tuple[float, float, float]:
+    """EM, cover-EM and F1 of one episode; all 0 where it was truncated or gave no answer."""
+    if trajectory.outcome == "truncated" or not trajectory.answer.strip():
+        return 0.0, 0.0, 0.0
+    answer, gold = trajectory.answer, task.answers
+    return float(exact_match(answer, gold)), float(cover_exact_match(answer, gold)), float(f1(answer, gold))
+
+
+def _score(task: Task, episodes: Sequence[Trajectory]) -> TaskScore:
+    em, cover_em, overlap = (fmean(column) for column in zip(*(episode_scores(task, episode) for episode in episodes), strict=True))
+    abstained = fmean(episode.outcome != "truncated" and exact_match(episode.answer, UNKNOWN) for episode in episodes)
+    return TaskScore(task.id, task.hops, task.answerable, em, cover_em, overlap, abstained, len(episodes), episodes[0].answer)
+
+
+def summary(scores: Sequence[TaskScore], resamples: int, seed: int) -> dict:
+    """`{em, cover_em, f1, n, em_ci95: [low, high]}`; n counts tasks."""
+    if not scores:
+        return {"em": 0.0, "cover_em": 0.0, "f1": 0.0, "n": 0, "em_ci95": [0.0, 1.0]}
+    interval = share_interval(np.array([score.em for score in scores]), resamples, seed)
+    means = {name: rounded(fmean(getattr(score, name) for score in scores)) for name in ("em", "cover_em", "f1")}
+    return {**means, "n": len(scores), "em_ci95": [rounded(end) for end in interval]}
+
+
+def difference(after: Sequence[TaskScore], before: Sequence[TaskScore], resamples: int, seed: int) -> dict:
+    """`{em, em_ci95, p}` of `after - before`, paired over the tasks that both scored."""
+    earlier = {score.task_id: score.em for score in before}
+    pairs = [(score.em, earlier[score.task_id]) for score in after if score.task_id in earlier]
+    if not pairs:
+        return {"em": 0.0, "em_ci95": [-1.0, 1.0], "p": 1.0}
+    result = paired_difference(*np.array(pairs).T, resamples, seed)
+    return {"em": rounded(result.mean), "em_ci95": [rounded(result.low), rounded(result.high)], "p": float(f"{result.p:.3g}")}
+
+
+def by_hops(scores: Iterable[TaskScore]) -> dict[str, dict]:
+    """`{hops: {em, n}}` over answerable tasks; those without an answer stand under `unanswerable`."""
+    return _grouped(scores, lambda score: (0, str(score.hops)) if score.answerable else (1, "unanswerable"))
+
+
+def by_difficulty(scores: Iterable[TaskScore], pass_rates: dict[str, float]) -> dict[str, dict]:
+    """`{never_solved | sometimes_solved | always_solved: {em, n}}` by the starting policy's pass rate on each task.
+
+    Args:
+        pass_rates: share of independent episodes solved, by task id; tasks without one are left out.
+    """
+    names = {0: "never_solved", 1: "sometimes_solved", 2: "always_solved"}
+
+    def bin_of(score: TaskScore) -> tuple[int, str]:
+        rate = pass_rates[score.task_id]
+        place = 0 if rate == 0 else 2 if rate == 1 else 1
+        return place, names[place]
+
+    return _grouped((score for score in scores if score.task_id in pass_rates), bin_of)
+
+
+def abstention(scores: Sequence[TaskScore]) -> dict:
+    """Precision and recall of the answer `unknown` for questions without one; None where there is nothing to divide by."""
+    caught = sum(score.abstained for score in scores if not score.answerable)
+    said = sum(score.abstained for score in scores)
+    unanswerable = sum(not score.answerable for score in scores)
+    return {
+        "precision": rounded(caught / said) if said else None,
+        "recall": rounded(caught / unanswerable) if unanswerable else None,
+        "said_unknown": rounded(said),
+        "unanswerable": unanswerable,
+    }
+
+
+def _grouped(scores: Iterable[TaskScore], key: Callable[[TaskScore], tuple[Hashable, str]]) -> dict[str, dict]:
+    groups: dict[tuple, list[float]] = defaultdict(list)
+    for score in scores:
+        groups[key(score)].append(score.em)
+    return {name: {"em": rounded(fmean(values)), "n": len(values)} for (_, name), values in sorted(groups.items())}
+
+
+def rounded(value: float, digits: int = 4) -> float:
+    """For files that people and `dvc metrics diff` compare."""
+    if math.isnan(value):
+        raise ValueError("a figure without data")
+    return round(value, digits)

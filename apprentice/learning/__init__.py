@@ -1,0 +1,1 @@
+"""The trainer: trajectories in, a better policy out. Knows no simulator."""

@@ -1,0 +1,56 @@
+"""How much better each sampled token was than expected: generalised advantage estimation."""
+
+import torch
+from torch import Tensor
+
+
+def gae(rewards: Tensor, values: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation over the action tokens of one trajectory.
+
+    delta_t = r_t + gamma V_{t+1} - V_t and A_t = delta_t + gamma lam A_{t+1}, with V = A = 0 past the last token
+    (Schulman et al. 2015, "High-dimensional continuous control using generalized advantage estimation", eq. 16).
+    Time counts action tokens only: what the environment wrote in between is part of the transition, so the value that
+    follows a turn's last token is that of the next turn's first.
+
+    Args:
+        rewards: [n] reward given at each action token.
+        values: [n] value predicted before each action token.
+        gamma: discount per action token.
+        lam: 1 is the Monte-Carlo return minus the value, 0 the one-step temporal difference.
+
+    Returns:
+        advantages [n] and returns [n] (advantages + values: what the critic should have said).
+    """
+    advantages = torch.zeros_like(values)
+    following_value, following_advantage = 0.0, 0.0
+    for t in reversed(range(len(values))):
+        delta = rewards[t] + gamma * following_value - values[t]
+        following_advantage = delta + gamma * lam * following_advantage
+        following_value = values[t]
+        advantages[t] = following_advantage
+    return advantages, advantages + values
+
+
+def final_rewards(reward: float, tokens: int) -> Tensor:
+    """The rewards [tokens] of a trajectory that is rewarded once, at its last action token."""
+    rewards = torch.zeros(tokens)
+    if tokens:
+        rewards[-1] = reward
+    return rewards
+
+
+def whiten(advantages: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
+    """Shifts and scales the whole batch to mean 0 and standard deviation 1 over `mask`; 0 elsewhere.
+
+    A batch whose advantages are all equal carries no signal and becomes 0.
+
+    Args:
+        advantages: [n].
+        mask: [n] 1 where a token counts.
+        epsilon: added to the variance.
+    """
+    mask = mask.to(advantages.dtype)
+    count = mask.sum().clamp(min=1)
+    mean = (advantages * mask).sum() / count
+    variance = ((advantages - mean) ** 2 * mask).sum() / count
+    return (advantages - mean) * torch.rsqrt(variance + epsilon) * mask

@@ -1,0 +1,82 @@
+"""What an interrupted stage resumes from: folders that are either whole or ignored."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from apprentice.errors import ApprenticeError
+
+MARKER = "state.json"
+
+
+class CheckpointStore:
+    """Numbered checkpoints in one folder; `keep` of them stay.
+
+    A checkpoint is written beside, flushed, marked by `state.json` last, and renamed; older ones go only after that.
+    """
+
+    def __init__(self, folder: Path, keep: int = 1):
+        self._folder, self._keep = folder, keep
+
+    def save(self, step: int, write: Callable[[Path], None], state: dict[str, Any]) -> None:
+        """Writes one checkpoint.
+
+        Args:
+            step: its number; a later one is higher.
+            write: fills the folder it is given.
+            state: small and JSON; what `latest` gives back.
+
+        Raises:
+            ApprenticeError: the disk is full or not writable; the previous checkpoint is intact.
+        """
+        final = self._folder / f"{step:08d}"
+        beside = final.with_suffix(".tmp")
+        try:
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
+            write(beside)
+            _flush(beside)
+            _write_flushed(beside / MARKER, json.dumps(state))
+            shutil.rmtree(final, ignore_errors=True)
+            beside.rename(final)
+        except OSError as error:
+            shutil.rmtree(beside, ignore_errors=True)
+            todo = "free some disk space and run again: it continues from the previous checkpoint"
+            raise ApprenticeError(f"the checkpoint could not be written: {error.strerror or error}", where=final, todo=todo) from error
+        for old in self._whole()[: -self._keep]:
+            shutil.rmtree(old)
+
+    def latest(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest whole checkpoint and its state; None where there is none. Half-written ones are removed."""
+        whole = self._whole()
+        if self._folder.is_dir():
+            for path in self._folder.iterdir():
+                if path.is_dir() and path not in whole:
+                    shutil.rmtree(path)
+        return (whole[-1], json.loads((whole[-1] / MARKER).read_text(encoding="utf-8"))) if whole else None
+
+    def clear(self) -> None:
+        """Removes all of them: the work they were for is done."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _whole(self) -> list[Path]:
+        if not self._folder.is_dir():
+            return []
+        return sorted(path for path in self._folder.iterdir() if path.suffix != ".tmp" and (path / MARKER).is_file())
+
+
+def _flush(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+
+
+def _write_flushed(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,157 @@
+"""The optimizer's side of training: DeepSpeed, and nothing else imports it.
+
+Weights and activations are bf16; DeepSpeed keeps fp32 master weights and adds every micro-batch's gradients up in fp32.
+A step may have any number of micro-batches: the caller says when it is over (`managed_gradient_accumulation` off) and divides its
+losses by the token count of the whole step, so DeepSpeed scales nothing.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from apprentice.errors import ApprenticeError
+
+BETAS = (0.9, 0.95)
+STATE = "state"
+
+
+class Engine:
+    """One model, its AdamW and their state.
+
+    Args:
+        model: fp32 or bf16; it is cast to `dtype`.
+        learning_rate: the highest; `step` takes the current one.
+        max_gradient_norm: gradients are scaled down to this 2-norm.
+        zero_stage: what is sharded over the ranks. 0 runs as 1: DeepSpeed's stage 0 adds bf16 gradients up in bf16, and on one rank
+            stage 1 shards nothing either.
+        dtype: of weights and activations.
+    """
+
+    def __init__(self, model: nn.Module, *, learning_rate: float, max_gradient_norm: float, zero_stage: int = 1, dtype: torch.dtype = torch.bfloat16):
+        deepspeed = _deepspeed()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=BETAS, weight_decay=0.0, fused=True)
+        config = _config(max(1, zero_stage), max_gradient_norm, dtype)
+        with _quiet():
+            self._engine, *_ = deepspeed.initialize(model=model.to(dtype), optimizer=optimizer, config=config, dist_init_required=False)
+        self._distributed = deepspeed.comm
+
+    @property
+    def device(self) -> torch.device:
+        return self._engine.device
+
+    @property
+    def rank(self) -> int:
+        return self._distributed.get_rank()
+
+    @property
+    def ranks(self) -> int:
+        return self._distributed.get_world_size()
+
+    @property
+    def module(self) -> nn.Module:
+        """The model itself."""
+        return self._engine.module
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's forward pass."""
+        return self._engine(*args, **kwargs)
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """Sum over the ranks; each rank must call it."""
+        if self.ranks > 1:
+            tensor = tensor.to(self.device).clone()
+            self._distributed.all_reduce(tensor)
+        return tensor.cpu()
+
+    def accumulate(self, loss: Tensor) -> float:
+        """Adds the gradient of a micro-batch's share of the step's loss. A loss that is not finite spoils the step: `step` skips it."""
+        value = float(loss.detach())
+        self._engine.backward(loss * (self.ranks if math.isfinite(value) else math.nan))
+        return value
+
+    def step(self, learning_rate: float) -> tuple[float, bool]:
+        """Ends the optimizer step.
+
+        Returns:
+            The gradients' 2-norm before clipping, and whether the weights changed (False where the loss or the norm was not finite).
+        """
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._engine.step()
+        norm = float(self._engine.get_global_grad_norm())
+        return norm, bool(self._engine.was_step_applied())
+
+    def whole_weights(self) -> contextlib.AbstractContextManager:
+        """Within it, every weight of the module is whole on this rank, also under ZeRO 3."""
+        return _deepspeed().zero.GatheredParameters(list(self.module.parameters()))
+
+    def save(self, folder: Path) -> None:
+        """Writes weights, fp32 master weights and optimizer state; `load` continues bit for bit.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        with _quiet():
+            self._engine.save_checkpoint(str(folder), tag=STATE, save_latest=False)
+
+    def load(self, folder: Path) -> None:
+        """Reads what `save` wrote.
+
+        Raises:
+            ApprenticeError: the folder holds no state.
+        """
+        with _quiet():
+            found, _ = self._engine.load_checkpoint(str(folder), tag=STATE)
+        if found is None:
+            raise ApprenticeError("holds no trainer state", where=folder, todo="delete it to start anew")
+
+
+def _deepspeed() -> Any:
+    """Imports DeepSpeed quietly and makes this process a world of its own where no launcher did."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    import deepspeed
+
+    deepspeed.utils.logger.setLevel(logging.ERROR)
+    if not deepspeed.comm.is_initialized():
+        if "RANK" not in os.environ:
+            os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+        with _quiet():
+            deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False)
+    return deepspeed
+
+
+def _config(zero_stage: int, max_gradient_norm: float, dtype: torch.dtype) -> dict[str, Any]:
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": max_gradient_norm,
+        "zero_optimization": {"stage": zero_stage, "overlap_comm": False},
+        "zero_allow_untested_optimizer": True,
+        # Without `immediate_grad_update`, ZeRO 1 adds each micro-batch's gradient to the fp32 sum once for every later micro-batch too.
+        "bf16": {"enabled": dtype == torch.bfloat16, "immediate_grad_update": True},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "steps_per_print": None,
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def _quiet():
+    """DeepSpeed prints about its checkpoints and its start; a stage's output belongs to the stage."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield

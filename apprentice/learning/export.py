@@ -1,0 +1,58 @@
+"""A policy as a folder that any Hugging Face tool reads: bf16 safetensors, config and tokenizer."""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from apprentice.errors import ApprenticeError
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
+CHAT_FILES = ("chat_template.jinja", "generation_config.json")
+
+
+def save_policy(language_model: nn.Module, source: Path, folder: Path) -> None:
+    """Writes the weights in bf16 with the tokenizer of the checkpoint that training started from; whole, or the old folder stays.
+
+    Args:
+        language_model: a Transformers causal language model; tied weights are stored once.
+        source: the checkpoint whose tokenizer and chat template are copied.
+        folder: replaced if it exists.
+
+    Raises:
+        ApprenticeError: the folder cannot be written.
+    """
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        _write(language_model, source, beside)
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.replace(folder)
+    except OSError as error:
+        raise ApprenticeError(f"could not be written: {error.strerror or error}", where=folder, todo="free some disk space and run again") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _write(language_model: nn.Module, source: Path, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True)
+    weights, seen = {}, set()
+    for name, weight in language_model.state_dict().items():
+        if weight.data_ptr() not in seen:
+            seen.add(weight.data_ptr())
+            weights[name] = weight.detach().to("cpu", torch.bfloat16).contiguous().clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = language_model.config.to_dict() | {"dtype": "bfloat16", "use_cache": True, "architectures": [type(language_model).__name__]}
+    for private in [key for key in config if key.startswith("_")]:
+        del config[private]
+    type(language_model.config).from_dict(config).save_pretrained(folder)
+    for name in (*TOKENIZER_FILES, *CHAT_FILES):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    for path in folder.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())

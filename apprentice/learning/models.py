@@ -1,0 +1,154 @@
+"""Actor, critic and reference.
+
+Departure from the usual shared critic: the value head reads the trunk's features without shaping them (its gradient stops there).
+A sparse reward at the end of a short episode gives a noisy value gradient, which would pull at a small language model; and so the
+critic can be warmed up first, on its own, without changing the policy. `critic: separate` trains a trunk of its own instead.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from apprentice.errors import ApprenticeError
+from apprentice.learning import attention
+from apprentice.learning.packing import PackedBatch
+
+CHUNK_TOKENS = 256
+"""Action tokens whose distribution over the vocabulary is held in fp32 at the same time."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the actor says of a micro-batch's A action tokens."""
+
+    logprobs: Tensor
+    """[A] fp32, at the sampling temperature."""
+    entropy: Tensor | None
+    """[A] fp32, in nats; None where it was not asked for."""
+    features: Tensor
+    """[A, hidden] what the trunk knew before each action token; no gradient flows through it."""
+
+
+class Actor(nn.Module):
+    """A causal language model that scores the action tokens of packed trajectories."""
+
+    def __init__(self, language_model: nn.Module):
+        super().__init__()
+        self.language_model = language_model
+
+    def forward(self, batch: PackedBatch, temperature: float = 1.0, with_entropy: bool = False) -> Scores:
+        """Scores the action tokens; logits are computed where an action token is predicted and nowhere else."""
+        hidden = trunk_features(self.language_model.base_model, batch)
+        logits = self.language_model.get_output_embeddings()(hidden)
+        logprobs, entropy = token_scores(logits, batch.targets, temperature, with_entropy)
+        return Scores(logprobs, entropy, hidden.detach())
+
+
+class ValueHead(nn.Module):
+    """A linear map from normalised features to the expected return; 0 everywhere at the start."""
+
+    def __init__(self, hidden: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden)
+        self.linear = nn.Linear(hidden, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[A, hidden] -> [A] fp32."""
+        return self.linear(self.norm(features.to(self.linear.weight.dtype)))[:, 0].float()
+
+
+class SeparateCritic(nn.Module):
+    """A trunk and a value head of its own."""
+
+    def __init__(self, trunk: nn.Module):
+        super().__init__()
+        self.trunk = trunk
+        self.head = ValueHead(trunk.config.hidden_size)
+
+    def forward(self, batch: PackedBatch) -> Tensor:
+        """Values [A] fp32 before each action token."""
+        return self.head(trunk_features(self.trunk, batch))
+
+
+def load_language_model(checkpoint: Path, dtype: torch.dtype) -> nn.Module:
+    """A causal language model with packed attention.
+
+    Raises:
+        ApprenticeError: the folder holds no model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if not (checkpoint / "config.json").is_file():
+        raise ApprenticeError("holds no model: config.json is missing", where=checkpoint, todo="run the stage that writes it: `dvc repro`")
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, attn_implementation=attention.register(), local_files_only=True)
+    model.config.use_cache = False
+    return model
+
+
+def load_reference(checkpoint: Path, dtype: torch.dtype) -> Actor:
+    """The frozen policy that the KL penalty holds on to."""
+    return Actor(load_language_model(checkpoint, dtype)).eval().requires_grad_(False)
+
+
+def trunk_features(trunk: nn.Module, batch: PackedBatch) -> Tensor:
+    """The trunk's last hidden states [A, hidden] at the tokens that predict an action token."""
+    output = trunk(input_ids=batch.token_ids, position_ids=batch.position_ids, use_cache=False, lengths=batch.lengths)
+    return output.last_hidden_state[0].index_select(0, batch.predictors)
+
+
+def token_scores(logits: Tensor, targets: Tensor, temperature: float, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
+    """Log-probabilities of `targets` under softmax(logits / temperature), and the entropy of that distribution.
+
+    Args:
+        logits: [A, vocabulary], in the model's type.
+        targets: [A] token ids.
+        temperature: divides the logits.
+        with_entropy: without it, the entropy is None.
+
+    Returns:
+        [A] fp32 and [A] fp32 or None, in nats.
+    """
+    logprobs, entropy = _TokenScores.apply(logits, targets, temperature, with_entropy)
+    return logprobs, entropy if with_entropy else None
+
+
+class _TokenScores(torch.autograd.Function):
+    """fp32 over the vocabulary exists a chunk of tokens at a time, forward and backward.
+
+    With p = softmax(z): d log p_y / dz = onehot(y) - p and dH / dz = -p (log p + H).
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, targets: Tensor, temperature: float, with_entropy: bool):
+        logprobs, entropy, normalizer = torch.zeros(3, len(logits), device=logits.device).unbind(0)
+        for part in _chunks(len(logits)):
+            scaled = logits[part].float() / temperature
+            normalizer[part] = scaled.logsumexp(-1)
+            logprobs[part] = scaled.gather(1, targets[part, None])[:, 0] - normalizer[part]
+            if with_entropy:
+                entropy[part] = normalizer[part] - (torch.softmax(scaled, -1) * scaled).sum(-1)
+        ctx.save_for_backward(logits, targets, normalizer, entropy)
+        ctx.temperature, ctx.with_entropy = temperature, with_entropy
+        return logprobs, entropy
+
+    @staticmethod
+    def backward(ctx, to_logprobs: Tensor, to_entropy: Tensor):
+        logits, targets, normalizer, entropy = ctx.saved_tensors
+        to_logits = torch.empty_like(logits)
+        for part in _chunks(len(logits)):
+            log_probabilities = logits[part].float() / ctx.temperature - normalizer[part, None]
+            slope = -to_logprobs[part, None]
+            if ctx.with_entropy:
+                slope = slope - to_entropy[part, None] * (log_probabilities + entropy[part, None])
+            gradient = log_probabilities.exp_().mul_(slope)
+            gradient.scatter_add_(1, targets[part, None], to_logprobs[part, None])
+            to_logits[part] = gradient.div_(ctx.temperature)
+        return to_logits, None, None, None
+
+
+def _chunks(count: int) -> list[slice]:
+    return [slice(start, start + CHUNK_TOKENS) for start in range(0, count, CHUNK_TOKENS)]

@@ -1,0 +1,347 @@
+"""Proximal policy optimisation on one step's trajectories (Schulman et al. 2017), for a language model and its critic.
+
+Where it departs from the paper:
+- Actor and critic are two optimizers, so that the critic's gradient neither counts in the actor's clipping nor shapes its trunk.
+- Each token's surrogate is weighted by a truncated importance weight against the sampler, whose kernels differ from the trainer's.
+- The KL penalty to the reference is part of the loss (k3), not of the reward.
+"""
+
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from apprentice.config.schema import TrainConfig
+from apprentice.errors import ApprenticeError
+from apprentice.learning import export, objectives
+from apprentice.learning.advantages import final_rewards, gae, whiten
+from apprentice.learning.engine import Engine
+from apprentice.learning.models import Actor, SeparateCritic, ValueHead, load_language_model, load_reference
+from apprentice.learning.packing import PackedBatch, action_logprobs, action_offsets, pack
+from apprentice.records import Trajectory
+
+WARM_UP_TOKENS = 256
+"""Action tokens an optimizer step when a value head is fitted to features that are already there."""
+LEARNER = "learner.json"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is known of each action token before the update; all [A], fp32, on the CPU."""
+
+    behaviour: Tensor
+    """The sampler's log-probability."""
+    old: Tensor
+    """The trainer's."""
+    reference: Tensor | None
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+    weights: Tensor
+    """Truncated importance weight of the trainer against the sampler."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One forward pass without gradient over all trajectories."""
+
+    logprobs: Tensor
+    """[A]"""
+    entropy: Tensor
+    """[A]"""
+    values: Tensor
+    """[A]"""
+    features: Tensor
+    """[A, hidden]; of this rank's share."""
+    rows: Tensor
+    """Which action tokens `features` belongs to."""
+
+
+class PpoLearner:
+    """Actor, critic and reference, and the state of their training.
+
+    Args:
+        config: the `train` section.
+        checkpoint: folder of the starting policy; its tokenizer goes into what `save_policy` writes.
+        dtype: of weights and activations, `bfloat16` or `float32`.
+        reference: folder of the policy the KL penalty holds on to; None is `checkpoint`.
+
+    Raises:
+        ApprenticeError: a folder holds no model.
+    """
+
+    def __init__(self, config: TrainConfig, checkpoint: Path, *, dtype: str = "bfloat16", reference: Path | None = None):
+        self._config, self._checkpoint = config, checkpoint
+        self._optimizer_steps = 0
+        kind = getattr(torch, dtype)
+        model = load_language_model(checkpoint, kind)
+        common = {"max_gradient_norm": config.max_gradient_norm, "zero_stage": config.zero_stage}
+        self._actor = Engine(Actor(model), learning_rate=config.learning_rate, dtype=kind, **common)
+        if config.critic == "shared":
+            self._critic = Engine(ValueHead(model.config.hidden_size), learning_rate=config.critic_learning_rate, dtype=torch.float32, **common)
+        else:
+            critic = SeparateCritic(load_language_model(checkpoint, kind).base_model)
+            self._critic = Engine(critic, learning_rate=config.critic_learning_rate, dtype=kind, **common)
+        self._reference = load_reference(reference or checkpoint, kind).to(self._actor.device) if config.kl_coefficient > 0 else None
+
+    def warm_up_critic(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
+        """Fits the critic to the trajectories' discounted rewards; the policy stays as it is.
+
+        Returns:
+            `value_loss_first`, `value_loss_last`, `explained_variance` (after, on the same trajectories) and `seconds`.
+        """
+        began = time.perf_counter()
+        trajectories = _learnable(trajectories)
+        forward = self._forward(trajectories)
+        returns = _advantages(trajectories, torch.zeros_like(forward.values), self._config.gamma, 1.0)[1]
+        losses: list[float] = []
+        for epoch in range(self._config.critic_warmup_epochs):
+            fit = self._fit_head if self._config.critic == "shared" else self._fit_critic
+            losses += fit(trajectories, forward, returns, epoch)
+        values = self._critic_values(forward, trajectories)
+        return {
+            "value_loss_first": losses[0] if losses else 0.0,
+            "value_loss_last": losses[-1] if losses else 0.0,
+            "explained_variance": objectives.explained_variance(values, returns),
+            "seconds": time.perf_counter() - began,
+        }
+
+    def update(self, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
+        """One PPO update on the trajectories of one step.
+
+        Args:
+            trajectories: sampled by the current policy (or a slightly older one). Faults are left out.
+            step: number of the online step; with the seed, it decides the minibatches.
+
+        Returns:
+            The step's figures under stable names; means are over action tokens.
+
+        Raises:
+            ApprenticeError: there is nothing to learn from.
+        """
+        trajectories = _learnable(trajectories)
+
+        # 1. What the policy and the critic say before the update; one pass gives both.
+        began = time.perf_counter()
+        forward = self._forward(trajectories)
+        seconds_old = time.perf_counter() - began
+
+        # 2. What the reference says.
+        began = time.perf_counter()
+        reference = self._reference_logprobs(trajectories)
+        seconds_reference = time.perf_counter() - began
+
+        # 3. Advantages and returns.
+        advantages, returns = _advantages(trajectories, forward.values, self._config.gamma, self._config.lam)
+        figures = self._figures(trajectories, forward, reference, advantages, returns)
+
+        # 4. Optimizer steps.
+        began = time.perf_counter()
+        done = [self._optimizer_step(trajectories, chosen, figures) for chosen in self._minibatches(trajectories, step)]
+        seconds_update = time.perf_counter() - began
+
+        timings = {"seconds_old": seconds_old, "seconds_reference": seconds_reference, "seconds_update": seconds_update}
+        tokens = float(sum(len(trajectory.token_ids) for trajectory in trajectories))
+        counts = {"tokens": tokens, "action_tokens": float(len(figures.old)), "learning_rate": self._learning_rate(self._optimizer_steps - 1)}
+        return _before(figures, advantages, forward.entropy) | _during(done) | counts | timings
+
+    def save_policy(self, folder: Path) -> None:
+        """Writes the policy as a Hugging Face folder in bf16, whole."""
+        with self._actor.whole_weights():
+            if self._actor.rank == 0:
+                export.save_policy(self._actor.module.language_model, self._checkpoint, folder)
+
+    def save_state(self, folder: Path) -> None:
+        """Writes everything training continues from, bit for bit: weights, master weights, optimizers, schedule.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        self._actor.save(folder / "actor")
+        self._critic.save(folder / "critic")
+        (folder / LEARNER).write_text(json.dumps({"optimizer_steps": self._optimizer_steps}), encoding="utf-8")
+
+    def load_state(self, folder: Path) -> None:
+        """Reads what `save_state` wrote."""
+        self._actor.load(folder / "actor")
+        self._critic.load(folder / "critic")
+        self._optimizer_steps = json.loads((folder / LEARNER).read_text(encoding="utf-8"))["optimizer_steps"]
+
+    def _learning_rate(self, optimizer_step: int) -> float:
+        return self._config.learning_rate * min(1.0, (optimizer_step + 1) / max(1, self._config.warmup_steps))
+
+    def _batches(self, trajectories: Sequence[Trajectory], chosen: Sequence[int] | None = None) -> list[PackedBatch]:
+        """This rank's micro-batches."""
+        batches = pack(trajectories, self._config.micro_batch_tokens, chosen)
+        return [batch.to(self._actor.device) for batch in batches[self._actor.rank :: self._actor.ranks]]
+
+    @torch.no_grad()
+    def _forward(self, trajectories: Sequence[Trajectory]) -> Forward:
+        count = action_offsets(trajectories)[-1]
+        figures = torch.zeros(3, count)
+        features, rows = [], []
+        for batch in self._batches(trajectories):
+            scores = self._actor(batch, self._config.temperature, True)
+            values = self._critic(scores.features if self._config.critic == "shared" else batch)
+            figures[:, batch.actions] = torch.stack([scores.logprobs, scores.entropy, values]).cpu()
+            features.append(scores.features)
+            rows.append(batch.actions)
+        logprobs, entropy, values = self._actor.total(figures)
+        return Forward(logprobs, entropy, values, torch.cat(features), torch.cat(rows))
+
+    @torch.no_grad()
+    def _reference_logprobs(self, trajectories: Sequence[Trajectory]) -> Tensor | None:
+        if self._reference is None:
+            return None
+        logprobs = torch.zeros(action_offsets(trajectories)[-1])
+        for batch in self._batches(trajectories):
+            logprobs[batch.actions] = self._reference(batch, self._config.temperature).logprobs.cpu()
+        return self._actor.total(logprobs)
+
+    def _figures(self, trajectories: Sequence[Trajectory], forward: Forward, reference: Tensor | None, advantages: Tensor, returns: Tensor) -> Figures:
+        behaviour = action_logprobs(trajectories)
+        if self._config.normalize_advantages:
+            advantages = whiten(advantages, torch.ones_like(advantages))
+        weights = objectives.importance_weights(forward.logprobs, behaviour, self._config.importance_cap)
+        return Figures(behaviour, forward.logprobs, reference, forward.values, advantages, returns, weights)
+
+    def _minibatches(self, trajectories: Sequence[Trajectory], step: int) -> list[list[int]]:
+        """The trajectories of each optimizer step, all epochs; the same for the same seed and step."""
+        minibatches = []
+        for epoch in range(self._config.epochs):
+            order = list(range(len(trajectories)))
+            random.Random(f"{self._config.seed}/{step}/{epoch}").shuffle(order)
+            count = min(self._config.minibatches, len(order))
+            minibatches += [order[part::count] for part in range(count)]
+        return minibatches
+
+    def _optimizer_step(self, trajectories: Sequence[Trajectory], chosen: list[int], figures: Figures) -> dict[str, float]:
+        offsets = action_offsets(trajectories)
+        denominator = float(sum(offsets[index + 1] - offsets[index] for index in chosen))
+        sums = torch.zeros(4)
+        ratio_max = 0.0
+        for batch in self._batches(trajectories, chosen):
+            part, ratio = self._accumulate(batch, figures, denominator)
+            sums += part
+            ratio_max = max(ratio_max, ratio)
+        policy, value, kl, clipped = self._actor.total(sums).tolist()
+        learning_rate = self._learning_rate(self._optimizer_steps)
+        norm, stepped = self._actor.step(learning_rate)
+        _, critic_stepped = self._critic.step(self._config.critic_learning_rate)
+        self._optimizer_steps += 1
+        return {
+            "policy_loss": policy,
+            "value_loss": value,
+            "approx_kl": kl,
+            "clip_fraction": clipped,
+            "ratio_max": ratio_max,
+            "gradient_norm": norm,
+            "skipped": float(not (stepped and critic_stepped)),
+        }
+
+    def _accumulate(self, batch: PackedBatch, figures: Figures, denominator: float) -> tuple[Tensor, float]:
+        """Adds one micro-batch's gradients; returns its shares of policy loss, value loss, KL to the old policy and clip fraction."""
+        config, at = self._config, batch.actions
+        old, advantages, weights, values, returns = (
+            tensor[at].to(self._actor.device) for tensor in (figures.old, figures.advantages, figures.weights, figures.values, figures.returns)
+        )
+        mask = torch.ones_like(old)
+        scores = self._actor(batch, config.temperature, config.entropy_coefficient > 0)
+        policy = objectives.policy_loss(scores.logprobs, old, advantages, mask, clip=config.clip, denominator=denominator, weights=weights)
+        loss = policy
+        if figures.reference is not None:
+            reference = figures.reference[at].to(self._actor.device)
+            loss = loss + config.kl_coefficient * objectives.token_mean(objectives.kl_k3(scores.logprobs, reference), mask, denominator)
+        if scores.entropy is not None:
+            loss = loss - config.entropy_coefficient * objectives.token_mean(scores.entropy, mask, denominator)
+        self._actor.accumulate(loss)
+
+        predicted = self._critic(scores.features if config.critic == "shared" else batch)
+        value = objectives.value_loss(predicted, values, returns, mask, clip=config.value_clip, denominator=denominator)
+        self._critic.accumulate(value)
+
+        now = scores.logprobs.detach()
+        kl = objectives.token_mean(objectives.kl_k3(old, now), mask, denominator)
+        clipped = objectives.clip_fraction(now, old, mask, config.clip) * len(old) / denominator
+        return torch.stack([policy.detach(), value.detach(), kl, clipped]).cpu(), float(objectives.probability_ratio(now, old).max())
+
+    def _fit_head(self, trajectories: Sequence[Trajectory], forward: Forward, returns: Tensor, epoch: int) -> list[float]:
+        """One pass of a shared critic's head over features that are already there."""
+        order = torch.randperm(len(forward.rows), generator=torch.Generator().manual_seed(self._config.seed * 1000 + epoch))
+        losses = []
+        for part in order.split(WARM_UP_TOKENS):
+            target = returns[forward.rows[part]].to(self._critic.device)
+            values = self._critic(forward.features[part.to(forward.features.device)])
+            losses.append(self._critic.accumulate(objectives.squared_error(values, target, torch.ones_like(target), denominator=len(part))))
+            self._critic.step(self._config.critic_learning_rate)
+        return losses
+
+    def _fit_critic(self, trajectories: Sequence[Trajectory], forward: Forward, returns: Tensor, epoch: int) -> list[float]:
+        """One pass of a separate critic over the trajectories, an optimizer step a micro-batch."""
+        losses = []
+        for batch in self._batches(trajectories):
+            target = returns[batch.actions].to(self._critic.device)
+            loss = objectives.squared_error(self._critic(batch), target, torch.ones_like(target), denominator=len(target))
+            losses.append(self._critic.accumulate(loss))
+            self._critic.step(self._config.critic_learning_rate)
+        return losses
+
+    @torch.no_grad()
+    def _critic_values(self, forward: Forward, trajectories: Sequence[Trajectory]) -> Tensor:
+        values = torch.zeros_like(forward.values)
+        if self._config.critic == "shared":
+            values[forward.rows] = self._critic(forward.features).cpu()
+        else:
+            for batch in self._batches(trajectories):
+                values[batch.actions] = self._critic(batch).cpu()
+        return self._critic.total(values)
+
+
+def _learnable(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+    """Those with actions; a fault says nothing about the agent."""
+    chosen = [trajectory for trajectory in trajectories if trajectory.outcome != "fault" and any(trajectory.action_mask[1:])]
+    if not chosen:
+        raise ApprenticeError(f"none of {len(trajectories)} trajectories can be learned from", todo="look for faults in the events of the stage")
+    return chosen
+
+
+def _advantages(trajectories: Sequence[Trajectory], values: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+    """Advantages and returns [A] of all trajectories' action tokens."""
+    offsets = action_offsets(trajectories)
+    parts = [
+        gae(final_rewards(trajectory.reward, end - start), values[start:end], gamma, lam)
+        for trajectory, start, end in zip(trajectories, offsets, offsets[1:], strict=False)
+    ]
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+
+def _before(figures: Figures, advantages: Tensor, entropy: Tensor) -> dict[str, float]:
+    """The figures that are known before the first optimizer step."""
+    gap = (figures.old - figures.behaviour).abs()
+    kl = objectives.kl_k3(figures.old, figures.reference) if figures.reference is not None else torch.zeros(1)
+    return {
+        "kl_reference": float(kl.mean()),
+        "entropy": float(entropy.mean()),
+        "explained_variance": objectives.explained_variance(figures.values, figures.returns),
+        "advantage_mean": float(advantages.mean()),
+        "advantage_std": float(advantages.std(correction=0)),
+        "return_mean": float(figures.returns.mean()),
+        "value_mean": float(figures.values.mean()),
+        "sampler_gap_mean": float(gap.mean()),
+        "sampler_gap_max": float(gap.max()),
+        "importance_weight_mean": float(figures.weights.mean()),
+    }
+
+
+def _during(steps: list[dict[str, float]]) -> dict[str, float]:
+    """Means over the optimizer steps that were taken; the largest ratio; how many were skipped."""
+    taken = [step for step in steps if not step["skipped"]]
+    names = ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "gradient_norm")
+    means = {name: sum(step[name] for step in taken) / max(1, len(taken)) for name in names}
+    ratio_max = max((step["ratio_max"] for step in taken), default=0.0)
+    return means | {"ratio_max": ratio_max, "skipped": float(len(steps) - len(taken))}

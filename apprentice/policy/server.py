@@ -1,0 +1,304 @@
+"""vLLM's own OpenAI server as a child process: started early, waited for later, attached to where one already runs, stopped with its starter."""
+
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+
+from apprentice.config.layout import RUNTIME
+from apprentice.config.schema import PolicyConfig
+from apprentice.errors import ApprenticeError
+from apprentice.records.files import read_json, write_json
+
+STATE = RUNTIME / "policy-server.json"
+"""Which server runs, so that the processes of one flow share it."""
+SERVED_NAME = "policy"
+HOST = "127.0.0.1"
+"""The endpoints that take new weights have no authentication: never anything but the loopback interface."""
+START_TIMEOUT_S = 300.0
+POLL_S = 0.25
+STOP_TIMEOUT_S = 15.0
+LOG_LINES = 15
+BATCHED_TOKENS = 2048
+"""Tokens the engine computes in one step, at least; a whole prompt must fit."""
+GIB = 2**30
+INTERPRETER = Path(".venv-serve/bin/python")
+INTERPRETER_VARIABLE = "APPRENTICE_SERVE_PYTHON"
+ENTRY = Path(__file__).parent / "serving" / "vllm_entry.py"
+WATCH = Path(__file__).parent / "watch.py"
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """One running server, as written to STATE."""
+
+    pid: int
+    """Of the process that watches over the server's tree."""
+    born: str
+    """When that process began, in the kernel's words: process ids are used again."""
+    url: str
+    port: int
+    model: str
+    architecture: str
+    """Digest of the model's config.json: weights can be exchanged between models that agree in it."""
+    max_context: int
+    max_sequences: int
+    log: str
+    started: float
+
+    @property
+    def alive(self) -> bool:
+        return _born(self.pid) == self.born
+
+
+class PolicyServer:
+    """One vLLM server, owned or attached to.
+
+    Args:
+        config: port, limits, memory.
+        model: checkpoint folder the server starts from; gives the architecture, weights can be loaded later.
+        log: file that receives the server's output.
+        state: file that tells other processes about the server.
+    """
+
+    def __init__(self, config: PolicyConfig, model: Path, log: Path, *, state: Path = STATE):
+        self._config, self._model, self._log, self._state_file = config, model.resolve(), log, state
+        self._state: ServerState | None = None
+        self._process: subprocess.Popen | None = None
+
+    def __enter__(self) -> "PolicyServer":
+        self.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Base URL; known once started."""
+        return self._started.url
+
+    @property
+    def attached(self) -> bool:
+        """The server belongs to somebody else, who will stop it."""
+        return self._state is not None and self._process is None
+
+    @property
+    def alive(self) -> bool:
+        """The server's processes are there; says nothing of its health."""
+        return self._state is not None and self._state.alive and (self._process is None or self._process.poll() is None)
+
+    @property
+    def _started(self) -> ServerState:
+        if self._state is None:
+            raise RuntimeError("the policy server has not been started")
+        return self._state
+
+    def start(self) -> None:
+        """Attaches to the recorded server, or starts one; returns at once, before it answers.
+
+        Raises:
+            ApprenticeError: vLLM's environment is missing, or the port is taken by something else.
+        """
+        with _locked(self._state_file):
+            running = _read_state(self._state_file)
+            if running and running.alive and self._config.port in (0, running.port):
+                self._attach(running)
+            else:
+                self._spawn()
+
+    def wait(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Returns once the server answers for the model.
+
+        Raises:
+            ApprenticeError: it ended before it answered (with the end of its log), or did not answer in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not self._healthy():
+            if not self.alive:
+                raise ApprenticeError(f"the policy server ended before it answered:\n{_tail(Path(self._started.log))}", where=self._started.log)
+            if time.monotonic() > deadline:
+                raise ApprenticeError(f"the policy server did not answer within {timeout_s:.0f} s:\n{_tail(Path(self._started.log))}", where=self._started.log)
+            time.sleep(POLL_S)
+
+    def revive(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Sees to it that a server answers: this one where it still does, else a new one.
+
+        Raises:
+            ApprenticeError: none can be started.
+        """
+        if self.alive and self._healthy():
+            return
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while self.attached and self.alive and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        self.stop()
+        self.start()
+        self.wait(timeout_s)
+
+    def stop(self) -> None:
+        """Ends the server's whole tree where this object started it; otherwise only lets go of it."""
+        process, self._process, state, self._state = self._process, None, self._state, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        with _locked(self._state_file):
+            if _read_state(self._state_file) == state:
+                self._state_file.unlink()
+
+    def _attach(self, running: ServerState) -> None:
+        ours = (_architecture(self._model), self._config.max_context, self._config.max_sequences)
+        if ours != (running.architecture, running.max_context, running.max_sequences):
+            raise ApprenticeError(
+                f"port {running.port} belongs to a policy server with another model or other limits ({running.model}, process {running.pid})",
+                where=self._state_file,
+                todo=f"wait until its flow has ended, stop it (`kill {running.pid}`), or take another port: policy.port={running.port + 1}",
+            )
+        self._state = running
+
+    def _spawn(self) -> None:
+        python = interpreter()
+        port = self._config.port or _free_port()
+        if _taken(port):
+            raise ApprenticeError(
+                f"port {port} is taken by another program", where="policy.port", todo=f"free it, or take another: policy.port={port + 1} (0 finds a free one)"
+            )
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-I", "-S", str(WATCH), str(os.getpid()), str(python), str(ENTRY), *self._flags(port)]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=self._environment(), start_new_session=True
+            )
+        self._state = ServerState(
+            pid=self._process.pid,
+            born=_born(self._process.pid),
+            url=f"http://{HOST}:{port}",
+            port=port,
+            model=str(self._model),
+            architecture=_architecture(self._model),
+            max_context=self._config.max_context,
+            max_sequences=self._config.max_sequences,
+            log=str(self._log),
+            started=time.time(),
+        )
+        write_json(self._state_file, asdict(self._state))
+
+    def _flags(self, port: int) -> list[str]:
+        return [
+            *("--model", str(self._model), "--served-model-name", SERVED_NAME, "--host", HOST, "--port", str(port)),
+            *("--dtype", "bfloat16", "--max-model-len", str(self._config.max_context), "--max-num-seqs", str(self._config.max_sequences)),
+            *("--max-num-batched-tokens", str(max(self._config.max_context, BATCHED_TOKENS))),
+            *("--logprobs-mode", "processed_logprobs", "--enable-prefix-caching"),
+            *("--worker-extension-cls", "vllm_extension.PolicyWeights", "--disable-uvicorn-access-log", "--disable-fastapi-docs"),
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        """The caller's environment without what would reach into vLLM's own, and with what it needs."""
+        foreign = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_PRELOAD")
+        kept = {name: value for name, value in os.environ.items() if name not in foreign and not name.startswith("OMP_")}
+        threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        return kept | {
+            "VLLM_SERVER_DEV_MODE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "OMP_NUM_THREADS": threads,
+            "OMP_WAIT_POLICY": "passive",  # threads that spin while they wait cost ten-fold where the cores are shared with others
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "APPRENTICE_KV_CACHE_BYTES": str(round(self._config.kv_cache_gib * GIB)),
+        }
+
+    def _healthy(self) -> bool:
+        try:
+            if httpx.get(f"{self.url}/health", timeout=5, trust_env=False).status_code != 200:
+                return False
+            models = httpx.get(f"{self.url}/v1/models", timeout=5, trust_env=False).json()["data"]
+        except (httpx.TransportError, ValueError, KeyError):
+            return False
+        return [(model["id"], model["root"]) for model in models] == [(SERVED_NAME, self._started.model)]
+
+
+def interpreter() -> Path:
+    """The interpreter of vLLM's environment.
+
+    Raises:
+        ApprenticeError: there is none.
+    """
+    python = Path(os.environ.get(INTERPRETER_VARIABLE, INTERPRETER)).absolute()
+    if not python.exists():
+        raise ApprenticeError("vLLM's environment is missing", where=python, todo="set it up with `make setup`, or choose policy.engine=transformers")
+    return python
+
+
+@contextmanager
+def _locked(state: Path) -> Iterator[None]:
+    """One process at a time decides whether to attach or to start."""
+    state.parent.mkdir(parents=True, exist_ok=True)
+    with state.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _read_state(path: Path) -> ServerState | None:
+    if not path.exists():
+        return None
+    try:
+        return ServerState(**read_json(path))
+    except (ApprenticeError, TypeError):
+        return None
+
+
+def _born(pid: int) -> str:
+    """The start time of a living process; empty where it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
+
+
+def _architecture(model: Path) -> str:
+    ignored = ("_name_or_path", "dtype", "torch_dtype", "transformers_version", "use_cache")
+    values = {key: value for key, value in read_json(model / "config.json").items() if key not in ignored}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return True
+    return False
+
+
+def _tail(log: Path) -> str:
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return f"  ({log} cannot be read)"
+    return "\n".join(f"  {line}" for line in lines[-LOG_LINES:])

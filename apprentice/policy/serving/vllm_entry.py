@@ -1,0 +1,44 @@
+"""vLLM's own OpenAI server, started the quick way on a CPU: its engine and worker are forked from the process that has the imports.
+
+vLLM spawns them anew on a CPU, and each imports everything again, which is most of its start. Run by the interpreter of vLLM's environment.
+"""
+
+import os
+import sys
+
+
+def _fork_on_cpu() -> bool:
+    """Makes vLLM's CPU platform fork; says whether the platform is a CPU."""
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return False
+    platform = type(current_platform)
+    original = platform.check_and_update_config.__func__
+
+    def check_and_update_config(cls, vllm_config) -> None:
+        original(cls, vllm_config)
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+
+    platform.check_and_update_config = classmethod(check_and_update_config)
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+    return True
+
+
+def main() -> None:
+    """Serves with the command line's flags; on a CPU without compilation, and with the memory given for keys and values.
+
+    A prompt is computed in one piece there: for a seeded request whose prompt is split, vLLM winds its generator back, which a CPU's
+    generator cannot do, and the engine dies of it.
+    """
+    cpu = _fork_on_cpu()
+    kv_cache_bytes = os.environ.pop("APPRENTICE_KV_CACHE_BYTES", "")
+    if cpu:
+        sys.argv += ["--enforce-eager", "--no-enable-chunked-prefill", "--kv-cache-memory-bytes", kv_cache_bytes]
+    from vllm.entrypoints.launchers.api_server.entry import main as serve
+
+    serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""The policy in process: Transformers with a sampling loop of its own, for tests and for machines without vLLM."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from apprentice.errors import ApprenticeError
+from apprentice.policy.protocol import Completion, Sampling
+
+SETTLE_TURNS = 4
+"""Turns of the event loop without a new request after which the waiting ones are answered."""
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(eq=False)
+class _Request:
+    prompt: tuple[int, ...]
+    sampling: Sampling
+    answer: asyncio.Future
+
+
+@dataclass(eq=False)
+class _Sequence:
+    """One completion as it grows."""
+
+    sampling: Sampling
+    generator: torch.Generator
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: Literal["stop", "length"] | None = None
+
+
+class TransformersPolicy:
+    """A checkpoint as a policy (protocol `Policy`).
+
+    Requests that wait together are answered together, in the order in which they came; the answering blocks the event loop. So the same
+    requests give the same completions, bit for bit. Each request draws from a generator of its own, seeded by it.
+
+    Args:
+        checkpoint: folder with safetensors and tokenizer.
+        max_sequences: completions in one batch, at most.
+        dtype: None takes fp32 on a CPU and bf16 on a GPU.
+        device: None takes a GPU where there is one.
+        version: of the checkpoint.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        *,
+        max_sequences: int,
+        dtype: Literal["bf16", "fp32"] | None = None,
+        device: str | None = None,
+        version: int = 0,
+    ):
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._dtype = DTYPES[dtype or ("fp32" if self._device.type == "cpu" else "bf16")]
+        self._max_sequences = max_sequences
+        self._waiting: list[_Request] = []
+        self._tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, local_files_only=True)
+        self._read(checkpoint, version)
+
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
+        """Continues `token_ids` (see `Policy.generate`)."""
+        loop = asyncio.get_running_loop()
+        request = _Request(tuple(token_ids), sampling, loop.create_future())
+        self._waiting.append(request)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._settle, loop, 1, 0)
+        return await request.answer
+
+    async def load(self, checkpoint: Path, version: int) -> None:
+        """Replaces the weights (see `Policy.load`)."""
+        self._read(checkpoint, version)
+
+    async def close(self) -> None:
+        """Lets go of the model."""
+        self._model = None
+
+    def _read(self, checkpoint: Path, version: int) -> None:
+        if not any(checkpoint.glob("*.safetensors")):
+            raise ApprenticeError("holds no weights (*.safetensors)", where=checkpoint)
+        model = AutoModelForCausalLM.from_pretrained(
+            checkpoint, dtype=self._dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True, attn_implementation="sdpa"
+        )
+        self._model, self.version = model.to(self._device).eval(), version
+        ends = model.generation_config.eos_token_id
+        self._ends = frozenset(ends if isinstance(ends, list) else [ends]) | {self._tokenizer.eos_token_id}
+
+    def _settle(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int) -> None:
+        quiet = quiet + 1 if len(self._waiting) == seen else 0
+        if quiet < SETTLE_TURNS:
+            loop.call_soon(self._settle, loop, len(self._waiting), quiet)
+            return
+        waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), self._max_sequences):
+            self._answer([request for request in waiting[start : start + self._max_sequences] if not request.answer.done()])
+
+    def _answer(self, batch: list[_Request]) -> None:
+        """A failure here is handed to those who wait; raised in the event loop it would leave them waiting for ever."""
+        try:
+            completions = self._complete(batch) if batch else []
+        except Exception as error:
+            for request in batch:
+                request.answer.set_exception(error)
+            return
+        for request, completion in zip(batch, completions, strict=True):
+            request.answer.set_result(completion)
+
+    @torch.inference_mode()
+    def _complete(self, batch: list[_Request]) -> list[Completion]:
+        sequences = [_Sequence(request.sampling, torch.Generator().manual_seed(request.sampling.seed)) for request in batch]
+        ids, mask = self._left_padded([request.prompt for request in batch])
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        cache = None
+        while True:
+            out = self._model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache = out.past_key_values
+            self._extend(sequences, out.logits[:, -1].float().cpu())
+            if all(sequence.finish_reason for sequence in sequences):
+                return [Completion(tuple(s.token_ids), tuple(s.logprobs), s.finish_reason, self.version) for s in sequences]
+            ids = torch.tensor([[sequence.token_ids[-1]] for sequence in sequences], device=self._device)
+            mask = torch.cat([mask, mask.new_ones(len(sequences), 1)], dim=1)
+            positions = positions[:, -1:] + 1
+
+    def _left_padded(self, prompts: list[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and mask, both (prompts, longest prompt)."""
+        width = max(map(len, prompts))
+        ids = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+        mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        return torch.tensor(ids, device=self._device), torch.tensor(mask, device=self._device)
+
+    def _extend(self, sequences: list[_Sequence], logits: torch.Tensor) -> None:
+        """Draws one token for each unfinished sequence; `logits` is (sequences, vocabulary)."""
+        for sequence, row in zip(sequences, logits, strict=True):
+            if sequence.finish_reason:
+                continue
+            sampling = sequence.sampling
+            logprobs = (row / sampling.temperature if sampling.temperature else row).log_softmax(-1)
+            drawn = torch.multinomial(logprobs.exp(), 1, generator=sequence.generator) if sampling.temperature else logprobs.argmax(-1, keepdim=True)
+            sequence.token_ids.append(int(drawn))
+            sequence.logprobs.append(float(logprobs[drawn]))
+            sequence.finish_reason = self._finished(sequence)
+
+    def _finished(self, sequence: _Sequence) -> Literal["stop", "length"] | None:
+        if sequence.token_ids[-1] in self._ends:
+            return "stop"
+        text = self._tokenizer.decode(sequence.token_ids, skip_special_tokens=False) if sequence.sampling.stop else ""
+        if any(stop in text for stop in sequence.sampling.stop):
+            return "stop"
+        return "length" if len(sequence.token_ids) >= sequence.sampling.max_tokens else None

@@ -1,0 +1,178 @@
+"""The policy over HTTP: vLLM's completions endpoint, token ids in and out."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import httpx
+
+from apprentice.errors import ApprenticeError, PolicyUnavailable
+from apprentice.policy.gate import Gate
+from apprentice.policy.protocol import Completion, Sampling
+from apprentice.policy.server import SERVED_NAME
+
+CONNECT_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 900.0
+"""For one completion, the wait in the server's queue included."""
+MAX_CONNECTIONS = 2048
+KEEPALIVE_S = 2.0
+"""Shorter than the server's own (5 s), so that no request meets a connection that is being closed."""
+RESET_ATTEMPTS = 50
+RESET_PAUSE_S = 0.2
+MAX_REVIVALS = 3
+Revive = Callable[[], Awaitable[str]]
+"""Sees to it that a server runs, and gives its URL."""
+
+
+class VllmPolicy:
+    """One vLLM server as a policy (protocol `Policy`).
+
+    Args:
+        url: the server's base URL.
+        revive: called when the server is gone; the last loaded checkpoint is then loaded again and the request repeated once.
+            Without it, a lost server is PolicyUnavailable at once.
+    """
+
+    def __init__(self, url: str, *, revive: Revive | None = None):
+        self._revive, self._gate = revive, Gate()
+        self._client = _client(url)
+        self._outages = 0
+        self._loaded: Path | None = None
+        self.version = 0
+
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
+        """Continues `token_ids` (see `Policy.generate`).
+
+        Raises:
+            PolicyUnavailable: the server is gone or does not answer.
+            ApprenticeError: the server refuses the request, as it does where prompt and completion exceed its context.
+        """
+        outages = self._outages
+        try:
+            return await self._complete(token_ids, sampling)
+        except PolicyUnavailable:
+            if self._revive is None:
+                raise
+        async with self._gate.alone():
+            await self._bring_back(outages)
+        return await self._complete(token_ids, sampling)
+
+    async def load(self, checkpoint: Path, version: int) -> None:
+        """Replaces the weights (see `Policy.load`); waits for the requests in flight, and holds back those that come.
+
+        Raises:
+            PolicyUnavailable: the server is gone, or would not take the weights.
+            ApprenticeError: the folder holds no safetensors.
+        """
+        checkpoint = _with_weights(checkpoint.resolve())
+        async with self._gate.alone():
+            outages = self._outages
+            self._loaded, self.version = checkpoint, version
+            try:
+                await self._sync()
+            except PolicyUnavailable:
+                await self._bring_back(outages)
+
+    async def close(self) -> None:
+        """Closes the connections; the server stays."""
+        await self._client.aclose()
+
+    async def _complete(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
+        async with self._gate.shared():
+            version = self.version
+            answer = await self._post("/v1/completions", _request(token_ids, sampling, version))
+        choice = answer["choices"][0]
+        return Completion(tuple(choice["token_ids"]), _logprobs(choice), choice["finish_reason"], version)
+
+    async def _bring_back(self, outages: int) -> None:
+        """A server with the current weights; once for all who lost a request in the same outage."""
+        if self._outages != outages:
+            return
+        if self._revive is None or self._outages == MAX_REVIVALS:
+            raise PolicyUnavailable(f"the policy server is gone, and was brought back {self._outages} times")
+        self._outages += 1
+        url = await self._revive()
+        await self._client.aclose()
+        self._client = _client(url)
+        if self._loaded is not None:
+            await self._sync()
+
+    async def _sync(self) -> None:
+        """Weights, then the prefix cache, then the proof that every worker has the version."""
+        expected = {"version": self.version, "checkpoint": str(self._loaded)}
+        await self._call("sync_weights", expected["checkpoint"], str(self.version))
+        await self._reset_prefix_cache()
+        reported = await self._call("policy_version")
+        if any(worker != expected for worker in reported):
+            raise PolicyUnavailable(f"the policy server did not take version {self.version}: it reports {reported}")
+
+    async def _reset_prefix_cache(self) -> None:
+        """Refused by the server while a request that its client gave up is still being ended."""
+        for _ in range(RESET_ATTEMPTS):
+            if (await self._post("/reset_prefix_cache", None))["success"]:
+                return
+            await asyncio.sleep(RESET_PAUSE_S)
+        raise PolicyUnavailable("the policy server would not drop its prefix cache")
+
+    async def _call(self, method: str, *arguments: str) -> list[dict]:
+        return (await self._post("/collective_rpc", {"method": method, "args": list(arguments)}))["results"]
+
+    async def _post(self, path: str, body: dict | None) -> dict:
+        try:
+            response = await self._client.post(path, json=body)
+        except httpx.TransportError as error:
+            raise PolicyUnavailable(f"the policy server does not answer ({type(error).__name__}: {error})") from error
+        if response.status_code == 400:
+            raise ApprenticeError(f"the policy server refused a request: {_message(response)}", where="policy")
+        if response.status_code != 200:
+            raise PolicyUnavailable(f"the policy server answered {path} with {response.status_code}: {_message(response)}")
+        return response.json()
+
+
+def _client(url: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=url,
+        timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+        limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_S),
+        trust_env=False,
+    )
+
+
+def _request(token_ids: Sequence[int], sampling: Sampling, version: int) -> dict:
+    """Every parameter that the model's generation config could set otherwise is named; stale cached keys cannot match the salt."""
+    return {
+        "model": SERVED_NAME,
+        "prompt": list(token_ids),
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": 1.0,
+        "top_k": 0,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "seed": sampling.seed,
+        "stop": list(sampling.stop),
+        "include_stop_str_in_output": True,
+        "skip_special_tokens": False,
+        "spaces_between_special_tokens": False,
+        "return_token_ids": True,
+        "logprobs": 0,
+        "cache_salt": f"v{version}",
+    }
+
+
+def _logprobs(choice: dict) -> tuple[float, ...]:
+    """Rounding can leave a certain token a hair above 0."""
+    return tuple(min(logprob, 0.0) for logprob in choice["logprobs"]["token_logprobs"])
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return response.text[:300]
+
+
+def _with_weights(checkpoint: Path) -> Path:
+    if not any(checkpoint.glob("*.safetensors")):
+        raise ApprenticeError("holds no weights (*.safetensors)", where=checkpoint)
+    return checkpoint

@@ -1,0 +1,1 @@
+"""The online simulator: many episodes at once, token for token."""

@@ -1,0 +1,95 @@
+"""filter: the starting policy tries training tasks; the curriculum is those that carry signal."""
+
+import asyncio
+import csv
+import io
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from apprentice.config import Layout, PipelineConfig
+from apprentice.data.difficulty import Curriculum, pass_rate, select_curriculum, signal, smoothed
+from apprentice.errors import ApprenticeError
+from apprentice.records import Task, Trajectory
+from apprentice.records.events import Progress
+from apprentice.records.files import write_json, write_text
+from apprentice.records.tables import read_tasks, write_tasks
+from apprentice.stages.entry import main
+
+
+def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
+    """Writes the curriculum, difficulty.json and a row for each probed task."""
+    tasks = candidates(read_tasks(layout.tasks, "train"), config.filter.candidates, config.filter.seed)
+    if not tasks:
+        raise ApprenticeError("has no task to learn from", where=layout.tasks, todo="raise data.train, or bring tasks whose split is `train`")
+    trajectories, faults = asyncio.run(_probe(config, layout, tasks, progress))
+    rates = pass_rates(trajectories)
+    curriculum = select_curriculum(tasks, rates, config.filter.probes, config.filter)
+    progress.note(curriculum.note)
+    figures = difficulty_figures(trajectories, rates, curriculum, config.filter.probes) | {"faults": faults}
+    progress.metrics(0, figures)
+    write_tasks(layout.curriculum, curriculum.tasks)
+    write_text(layout.curves("difficulty"), difficulty_rows(tasks, rates, curriculum, config.filter.probes))
+    write_json(layout.metrics("difficulty"), figures)
+
+
+def candidates(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
+    """At most `limit` tasks, drawn with a seed."""
+    return random.Random(seed).sample(list(tasks), min(limit, len(tasks)))
+
+
+def pass_rates(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """The share of successful episodes of each task that has any, by task id."""
+    outcomes = defaultdict(list)
+    for trajectory in trajectories:
+        outcomes[trajectory.task_id].append(trajectory.outcome == "success")
+    return {task_id: pass_rate(sum(successes), len(successes)) for task_id, successes in outcomes.items()}
+
+
+def difficulty_figures(trajectories: Sequence[Trajectory], rates: Mapping[str, float], curriculum: Curriculum, probes: int) -> dict[str, float]:
+    """Small, flat figures of the probes and of the tasks kept."""
+    from apprentice.rollout.figures import rollout_figures
+
+    kept = [rates[task.id] for task in curriculum.tasks]
+    figures = rollout_figures(trajectories)
+    return {
+        "probed": len(rates),
+        "solved_always": sum(rate == 1.0 for rate in rates.values()),
+        "solved_sometimes": sum(0.0 < rate < 1.0 for rate in rates.values()),
+        "solved_never": sum(rate == 0.0 for rate in rates.values()),
+        "kept": len(kept),
+        "pass_rate": sum(rates.values()) / len(rates),
+        "pass_rate_kept": sum(kept) / len(kept),
+        "signal_kept": sum(signal(smoothed(rate, probes), probes) for rate in kept) / len(kept),
+        **{key: figures[key] for key in ("malformed_share", "truncated_share", "turns", "tokens")},
+    }
+
+
+def difficulty_rows(tasks: Sequence[Task], rates: Mapping[str, float], curriculum: Curriculum, probes: int) -> str:
+    """CSV: one row a probed task."""
+    kept = {task.id for task in curriculum.tasks}
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("task_id", "hops", "pass_rate", "signal", "kept"))
+    for task in tasks:
+        if task.id in rates:
+            rate = rates[task.id]
+            rows.writerow((task.id, task.hops, round(rate, 6), round(signal(smoothed(rate, probes), probes), 6), int(task.id in kept)))
+    return text.getvalue()
+
+
+async def _probe(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> tuple[list[Trajectory], int]:
+    from apprentice.policy.models import starting_policy
+    from apprentice.policy.opening import open_policy
+    from apprentice.rollout.setup import make_simulator
+    from apprentice.rollout.simulator import plan_episodes
+
+    start, settings = starting_policy(config, layout), config.filter
+    async with open_policy(config, layout, start) as policy:
+        simulator = make_simulator(config, layout, policy, start, settings.temperature)
+        trajectories = await simulator.run(plan_episodes(tasks, settings.probes, settings.seed, tag="probe"), progress, "probes")
+    return trajectories, len(simulator.faults)
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,60 @@
+"""The stage prepare: reads or generates tasks and a knowledge base, and writes them as candidates for validation."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from random import Random
+
+from apprentice.config import Layout, PipelineConfig
+from apprentice.data.readers import SPLITS, Candidate, read_data
+from apprentice.records.events import Progress
+from apprentice.records.files import write_json, write_text
+
+
+def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
+    """Writes tasks.jsonl and corpus.jsonl, one candidate a line with its file and line, and source.json: what they were made from.
+
+    Raises:
+        ApprenticeError: the source cannot be had, or one of its files is missing or empty.
+    """
+    data = config.data
+    found = read_data(data.format, data.source, data.seed, data.train, data.dev)
+    taken = found.tasks
+    for split in SPLITS:
+        before = len(taken)
+        taken = limit(taken, split, getattr(data, split), data.seed)
+        if len(taken) < before:
+            progress.note(f"data.{split}={getattr(data, split)}: {before - len(taken)} more tasks of the split {split} are left out")
+    _write(layout.raw / "tasks.jsonl", taken)
+    _write(layout.raw / "corpus.jsonl", found.passages)
+    counts = {"tasks_found": len(found.tasks), "tasks_taken": len(taken), "passages_found": len(found.passages)}
+    write_json(layout.raw / "source.json", found.fingerprint | counts)
+    progress.note(f"{len(taken)} tasks and {len(found.passages)} passages from {found.fingerprint.get('source', data.format)}")
+
+
+def limit(tasks: Sequence[Candidate], split: str, at_most: int, seed: int) -> tuple[Candidate, ...]:
+    """Takes whole scenarios of a split, in a seeded order, while they fit into `at_most`; candidates without a record all stay."""
+    scenarios: dict[str, list[Candidate]] = {}
+    for task in tasks:
+        if task.record is not None and task.record["split"] == split:
+            scenarios.setdefault(str(task.record.get("scenario")), []).append(task)
+    order = sorted(scenarios)
+    Random(f"{seed}/{split}").shuffle(order)
+    left_out, room = set(), at_most
+    for scenario in order:
+        if len(scenarios[scenario]) <= room:
+            room -= len(scenarios[scenario])
+        else:
+            left_out.add(scenario)
+    return tuple(task for task in tasks if task.record is None or task.record["split"] != split or str(task.record.get("scenario")) not in left_out)
+
+
+def _write(path: Path, candidates: Iterable[Candidate]) -> None:
+    write_text(path, "".join(json.dumps(asdict(candidate)) + "\n" for candidate in candidates))
+
+
+if __name__ == "__main__":
+    from apprentice.stages.entry import main
+
+    main(run)

@@ -1,0 +1,63 @@
+"""rollout: the starting policy's trajectories on the curriculum at full width, checked; the figures before training."""
+
+import asyncio
+import json
+import random
+from collections.abc import Sequence
+
+from apprentice.config import Layout, PipelineConfig
+from apprentice.data.trajectories import check_trajectories
+from apprentice.errors import ApprenticeError
+from apprentice.records import Task, Trajectory
+from apprentice.records.events import Progress
+from apprentice.records.files import write_json, write_text
+from apprentice.records.tables import read_tasks, write_trajectories
+from apprentice.stages.entry import main
+
+
+def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
+    """Writes the trajectories, those refused with their reasons, and rollout.json."""
+    from apprentice.rollout.figures import rollout_figures
+
+    tasks = drawn(read_tasks(layout.curriculum), config.rollout.tasks, config.rollout.seed)
+    trajectories, faults = asyncio.run(_simulate(config, layout, tasks, progress))
+    good, refused = checked(trajectories)
+    if not good:
+        raise ApprenticeError(f"every trajectory was refused; the first: {refused[0]['problems'][0]}", where="rollout")
+    figures = rollout_figures(good) | {"tasks": len(tasks), "faults": len(faults), "quarantined": len(refused)}
+    progress.metrics(0, figures)
+    rows = refused + [{"id": fault.id, "task_id": fault.task_id, "problems": [fault.error]} for fault in faults]
+    write_text(layout.data / "rollout_quarantine.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_trajectories(layout.rollouts, good)
+    write_json(layout.metrics("rollout"), figures)
+
+
+def drawn(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
+    """At most `limit` tasks, drawn with a seed, in the order of the curriculum."""
+    chosen = sorted(random.Random(seed).sample(range(len(tasks)), min(limit, len(tasks))))
+    return [tasks[index] for index in chosen]
+
+
+def checked(trajectories: Sequence[Trajectory]) -> tuple[list[Trajectory], list[dict]]:
+    """The trajectories that keep their contract, and a row with the reasons for each that does not."""
+    problems = check_trajectories(trajectories)
+    good = [trajectory for trajectory in trajectories if trajectory.id not in problems]
+    refused = [trajectory for trajectory in trajectories if trajectory.id in problems]
+    return good, [{"id": trajectory.id, "task_id": trajectory.task_id, "problems": problems[trajectory.id]} for trajectory in refused]
+
+
+async def _simulate(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> tuple[list[Trajectory], list[Trajectory]]:
+    from apprentice.policy.models import starting_policy
+    from apprentice.policy.opening import open_policy
+    from apprentice.rollout.setup import make_simulator
+    from apprentice.rollout.simulator import plan_episodes
+
+    start, settings = starting_policy(config, layout), config.rollout
+    async with open_policy(config, layout, start) as policy:
+        simulator = make_simulator(config, layout, policy, start, settings.temperature)
+        trajectories = await simulator.run(plan_episodes(tasks, settings.attempts, settings.seed, tag="rollout"), progress)
+    return trajectories, simulator.faults
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,83 @@
+"""The stage validate: judges every candidate, sets the bad ones aside with reasons, and checks the rest as a set."""
+
+import json
+from pathlib import Path
+
+from apprentice.config import Layout, PipelineConfig
+from apprentice.config.schema import ValidateConfig
+from apprentice.data.expectations import check_tasks
+from apprentice.data.readers import SPLITS, Candidate
+from apprentice.data.validation import Judged, judge, share_refused, summarise
+from apprentice.errors import ApprenticeError
+from apprentice.records.events import Progress
+from apprentice.records.files import write_json, write_text
+from apprentice.records.tables import write_passages, write_tasks
+
+
+def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
+    """Writes the clean tasks and passages, the quarantine, validation.json and Data Docs.
+
+    Where the data is not good enough, quarantine and figures are written, the clean tables are not.
+
+    Raises:
+        ApprenticeError: too large a share of the records is refused, a split is empty, or an expectation of the set fails.
+    """
+    for stale in (layout.tasks, layout.corpus):
+        stale.unlink(missing_ok=True)
+    judged = judge(_candidates(layout.raw / "tasks.jsonl"), _candidates(layout.raw / "corpus.jsonl"), config.validation)
+    write_text(layout.quarantine, "".join(json.dumps(entry.refusal()) + "\n" for entry in judged.refused))
+    figures = summarise(judged) | {"expectations_passed": 0, "expectations_total": 0}
+    write_json(layout.metrics("validation"), figures)
+    progress.note(f"{figures['tasks_clean']} of {figures['tasks_read']} tasks and {figures['passages_clean']} of {figures['passages_read']} passages are clean")
+
+    _refuse_bad_share(judged, config.validation, layout)
+    _refuse_empty(judged, layout)
+    outcome = check_tasks(judged.clean_tasks, config.validation.max_instruction_words, layout.data_docs)
+    write_json(layout.metrics("validation"), figures | {"expectations_passed": outcome.passed, "expectations_total": outcome.total})
+    if outcome.failures:
+        raise ApprenticeError(f"the tasks as a set do not hold what is expected: {'; '.join(outcome.failures)}", where=layout.data_docs / "index.html")
+    write_passages(layout.corpus, judged.clean_passages)
+    write_tasks(layout.tasks, judged.clean_tasks)
+
+
+def _candidates(path: Path) -> list[Candidate]:
+    try:
+        return [Candidate(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        raise ApprenticeError("is missing", where=path, todo="run the stage prepare first: `dvc repro`") from None
+    except (ValueError, TypeError) as error:
+        raise ApprenticeError(f"is not what prepare writes: {error}", where=path, todo="run the stage prepare again") from None
+
+
+def _refuse_bad_share(judged: Judged, limits: ValidateConfig, layout: Layout) -> None:
+    for words, entries in (("tasks", judged.tasks), ("passages", judged.passages)):
+        share = share_refused(entries)
+        if share > limits.max_bad_share:
+            refused = [entry for entry in entries if entry.problems]
+            reasons = ", ".join(f"{reason} {count}" for reason, count in judged.count_reasons().items() if count)
+            raise ApprenticeError(
+                f"{len(refused)} of {len(entries)} {words} ({share:.1%}) are refused, more than validation.max_bad_share={limits.max_bad_share} allows "
+                f"({reasons}); the first: {refused[0].refusal()['reasons'][0]}",
+                where=layout.quarantine,
+                todo="mend the records listed there, or raise validation.max_bad_share",
+            )
+
+
+def _refuse_empty(judged: Judged, layout: Layout) -> None:
+    left = {task.split for task in judged.clean_tasks}
+    for split in SPLITS:
+        if split not in left:
+            files = sorted({entry.candidate.file for entry in judged.tasks if (entry.candidate.record or {}).get("split", split) == split})
+            raise ApprenticeError(
+                f"no usable task of the split {split!r} is left",
+                where=", ".join(files) or layout.raw / "tasks.jsonl",
+                todo=f"see {layout.quarantine} for the reasons, and add tasks to that split",
+            )
+    if not judged.clean_passages:
+        raise ApprenticeError("no usable passage is left", where=layout.raw / "corpus.jsonl", todo=f"see {layout.quarantine} for the reasons")
+
+
+if __name__ == "__main__":
+    from apprentice.stages.entry import main
+
+    main(run)

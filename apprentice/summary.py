@@ -1,0 +1,135 @@
+"""The last screen of a run: what was reached, what it cost, and where everything is. Reads files, returns rich renderables."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from apprentice.config import Layout
+from apprentice.records.files import read_json
+
+CONDITIONS = {
+    "base_closed_book": "(a) base model, no retrieval",
+    "base_rag": "(b) base model, plain RAG",
+    "before": "(c) agent before training",
+    "warm_start": "(d) after the warm start",
+    "trained": "(e) after PPO",
+}
+DIFFERENCES = {"trained_minus_before": "(e) - (c)", "trained_minus_warm_start": "(e) - (d)"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Something the run left behind, and the command that opens it."""
+
+    name: str
+    command: str
+    page: str = ""
+    """Where the command serves it; empty where the command opens it itself."""
+    remark: str = ""
+
+
+def summary(layout: Layout, places: Sequence[Place] = ()) -> RenderableType:
+    """The screen: scores with 95% intervals, paired differences, cost, places.
+
+    Raises:
+        ApprenticeError: the pipeline has not been evaluated yet.
+    """
+    evaluation = read_json(layout.metrics("evaluation"))
+    events = _events(layout.events)
+    parts = [scores(evaluation, layout.pipeline), Text(), differences(evaluation), Text(), cost(events)]
+    return Group(*parts, *([Text(), where(places)] if places else []))
+
+
+def scores(evaluation: Mapping, pipeline: str) -> Table:
+    """Held-out scores, a row a condition."""
+    table = Table(title=f"{pipeline}: held-out tasks, greedy", title_justify="left", title_style="bold")
+    table.add_column("", no_wrap=True)
+    for column in ("EM [95% interval]", "cover-EM", "F1", "n"):
+        table.add_column(column, justify="right")
+    for key, words in CONDITIONS.items():
+        row = evaluation[key]
+        style = "bold" if key == "trained" else None
+        table.add_row(words, f"{row['em']:.3f} {interval(row['em_ci95'])}", f"{row['cover_em']:.3f}", f"{row['f1']:.3f}", str(row["n"]), style=style)
+    return table
+
+
+def differences(evaluation: Mapping) -> Table:
+    """Paired differences in EM."""
+    table = Table(title="Paired difference in EM", title_justify="left", title_style="bold")
+    table.add_column("")
+    table.add_column("EM [95% interval]", justify="right")
+    table.add_column("p", justify="right")
+    for key, words in DIFFERENCES.items():
+        row = evaluation[key]
+        table.add_row(words, f"{row['em']:+.3f} {interval(row['em_ci95'], sign=True)}", _p_value(row["p"]))
+    return table
+
+
+def cost(events: Iterable[Mapping]) -> Text:
+    """Minutes of each stage's last complete run, and tokens spent."""
+    minutes, tokens = spent(events)
+    stages = ", ".join(f"{stage} {value:.1f}" for stage, value in minutes.items())
+    line = f"Spent: {sum(minutes.values()):.1f} minutes ({stages})"
+    return Text(line + (f", {tokens:,.0f} tokens in training" if tokens else ""))
+
+
+def spent(events: Iterable[Mapping]) -> tuple[dict[str, float], float]:
+    """Minutes by stage and training tokens, from events; work that an interruption cut is counted with the run that finished it."""
+    seconds: dict[str, float] = {}
+    steps: dict[int, float] = {}
+    finished, last = set(), {}
+    for event in events:
+        stage, kind = event["stage"], event["kind"]
+        if kind == "begin":
+            if stage in finished:
+                finished.discard(stage)
+                seconds[stage] = 0.0
+                if stage == "train":
+                    steps.clear()
+        elif stage in last:
+            seconds[stage] = seconds.get(stage, 0.0) + event["time"] - last[stage]
+        last[stage] = event["time"]
+        if kind == "end":
+            finished.add(stage)
+        if kind == "metrics" and stage == "train":
+            steps[event["step"]] = event["values"].get("tokens", 0.0)
+    return {stage: value / 60 for stage, value in seconds.items()}, sum(steps.values())
+
+
+def where(places: Sequence[Place]) -> Text:
+    """What the run left behind, each with the command that opens it; lines are never folded, so that they can be copied."""
+    lines = []
+    for place in places:
+        lines.append(Text.assemble((f"{place.name}: ", "bold"), place.command))
+        if place.page:
+            lines.append(Text(f"    then {place.page}"))
+        if place.remark:
+            lines.append(Text(f"    {place.remark}", style="dim"))
+    return Text("\n", no_wrap=True, overflow="ignore").join(lines)
+
+
+def interval(bounds: Sequence[float], *, sign: bool = False) -> str:
+    """`[low, high]`, three decimals."""
+    low, high = (f"{bound:+.3f}" if sign else f"{bound:.3f}" for bound in bounds)
+    return f"[{low}, {high}]"
+
+
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _events(path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:  # cut short by an interruption
+            continue
+    return events

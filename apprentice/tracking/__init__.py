@@ -1,0 +1,1 @@
+"""MLflow: runs, traces of episodes, and the registry of models."""

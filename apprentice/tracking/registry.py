@@ -1,0 +1,152 @@
+"""The registry of trained policies: versions by reference, a challenger, and the gate it must pass to become the champion."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from apprentice.config import Layout, PipelineConfig
+from apprentice.evaluation.statistics import paired_difference
+from apprentice.records.files import read_json
+from apprentice.tracking.outcome import FILE, PerTask, per_task_em
+from apprentice.tracking.store import connect
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+CHALLENGER, CHAMPION = "challenger", "champion"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether the challenger becomes the champion, and why."""
+
+    promoted: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A version of a registered model."""
+
+    name: str
+    version: str
+    alias: str
+    """`champion` where it was promoted when it was registered, else `challenger`."""
+    promoted: bool
+    reason: str
+
+
+def register(config: PipelineConfig, layout: Layout, run_id: str, checkpoint_hash: str) -> Registration:
+    """Registers the trained policy, by reference to its files, as the challenger; promotes it if the gate holds.
+
+    The same checkpoint with the same results is registered once; again, its version and the decision of then are given back.
+
+    Args:
+        run_id: the MLflow run that tracks it.
+        checkpoint_hash: DVC's hash of the checkpoint.
+    """
+    client, name = connect(layout.root), config.register_.model_name
+    results = per_task_em(layout)
+    version = _known(client, name, checkpoint_hash, results) or _new_version(client, name, config, layout, run_id, checkpoint_hash, results)
+    if "gate_reason" in version.tags:
+        decision = Decision(version.tags["promoted"] == "true", version.tags["gate_reason"])
+    else:
+        decision = gate(config, results, read_json(layout.metrics("evaluation"))["trained_minus_before"], *_champion(client, name))
+        _apply(client, name, version.version, decision)
+    return Registration(name, str(version.version), CHAMPION if decision.promoted else CHALLENGER, decision.promoted, decision.reason)
+
+
+def gate(config: PipelineConfig, challenger: PerTask, over_before: dict, champion_name: str | None, champion: PerTask | None) -> Decision:
+    """Whether a challenger is proven better: than the agent before training while there is no champion, else than the champion.
+
+    Args:
+        over_before: `{em, em_ci95, p}`, the challenger over the agent before training.
+        champion_name: the champion's version in words; None where there is none.
+        champion: its results; None where they cannot be read.
+    """
+    if champion_name is None:
+        low, high = over_before["em_ci95"]
+        words = f"EM {over_before['em']:+.3f} over the agent before training, 95% interval {low:+.3f} to {high:+.3f}"
+        return Decision(low > 0, f"the first champion: {words}" if low > 0 else f"no champion yet, but the interval is not above 0: {words}")
+    if champion is None:
+        return Decision(False, f"the results of {champion_name} cannot be read, so there is nothing to compare with")
+    if champion.tasks != challenger.tasks:
+        return Decision(False, f"{champion_name} was evaluated on other tasks: evaluate both on the same ones")
+    return _against(config, challenger, champion_name, champion)
+
+
+def _against(config: PipelineConfig, challenger: PerTask, champion_name: str, champion: PerTask) -> Decision:
+    shared = sorted(challenger.em.keys() & champion.em.keys())
+    if not shared:
+        return Decision(False, f"no task was scored for both {champion_name} and the challenger")
+    new, old = (np.array([results.em[task] for task in shared]) for results in (challenger, champion))
+    difference = paired_difference(new, old, config.evaluate.bootstrap, config.evaluate.seed)
+    words = f"EM {difference.mean:+.3f} over {champion_name} on {len(shared)} tasks, 95% interval {difference.low:+.3f} to {difference.high:+.3f}"
+    if difference.low <= 0:
+        return Decision(False, f"the interval is not above 0: {words}")
+    if difference.mean <= config.register_.margin:
+        return Decision(False, f"the margin of {config.register_.margin:.3f} is not exceeded: {words}")
+    return Decision(True, words)
+
+
+def _known(client: "MlflowClient", name: str, checkpoint_hash: str, results: PerTask) -> "ModelVersion | None":
+    versions = client.search_model_versions(f"name = '{name}' and tags.dvc_hash = '{checkpoint_hash}'")
+    same = [version for version in versions if version.tags.get("evaluation_hash") == results.hash]
+    return max(same, key=lambda version: int(version.version), default=None)
+
+
+def _new_version(
+    client: "MlflowClient", name: str, config: PipelineConfig, layout: Layout, run_id: str, checkpoint_hash: str, results: PerTask
+) -> "ModelVersion":
+    figures = read_json(layout.metrics("evaluation"))["trained"]
+    _make_model(client, name, config.description)
+    tags = {
+        "dvc_hash": checkpoint_hash,
+        "evaluation_hash": results.hash,
+        "pipeline": layout.pipeline,
+        "base_model": config.model.name,
+        "em": str(figures["em"]),
+        "em_ci95": json.dumps(figures["em_ci95"]),
+        "n": str(figures["n"]),
+    }
+    return client.create_model_version(name, source=layout.policy.resolve().as_uri(), run_id=run_id, tags=tags)
+
+
+def _make_model(client: "MlflowClient", name: str, description: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, description=description)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _champion(client: "MlflowClient", name: str) -> tuple[str | None, PerTask | None]:
+    """The champion's version in words and its results."""
+    from mlflow.exceptions import MlflowException
+
+    version = client.get_registered_model(name).aliases.get(CHAMPION)
+    if version is None:
+        return None, None
+    words = f"champion version {version}"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            run_id = client.get_model_version(name, str(version)).run_id
+            return words, PerTask.of(read_json(Path(client.download_artifacts(run_id, FILE, folder))))
+        except (MlflowException, OSError):
+            return words, None
+
+
+def _apply(client: "MlflowClient", name: str, version: str, decision: Decision) -> None:
+    """Aliases first, the tag that says it is decided last: an interruption in between is mended by registering again."""
+    client.set_registered_model_alias(name, CHALLENGER, version)
+    if decision.promoted:
+        client.set_registered_model_alias(name, CHAMPION, version)
+    client.set_model_version_tag(name, version, "promoted", str(decision.promoted).lower())
+    client.set_model_version_tag(name, version, "gate_reason", decision.reason)

@@ -1,0 +1,148 @@
+"""One MLflow run a finished pipeline: parameters, curves, figures, data, files and a few traces."""
+
+import csv
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from apprentice.config import Layout, PipelineConfig
+from apprentice.evaluation.configuration import parameters
+from apprentice.records.files import read_json
+from apprentice.records.fingerprint import fingerprint
+from apprentice.tracking.outcome import FILE, per_task_em
+from apprentice.tracking.store import UI_ADDRESS, connect, experiment_id, open_commands
+from apprentice.tracking.traces import log_traces
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+METRICS_A_CALL, PARAMETERS_A_CALL = 1000, 100
+"""What MLflow takes at once."""
+PARAMETER_CHARACTERS, DIGEST_CHARACTERS = 6000, 36
+"""The longest value of a parameter, and the longest digest of a data set, that MLflow stores."""
+FIGURES = ("validation", "distill", "difficulty", "rollout", "training", "evaluation")
+"""The stages' metrics files that become artifacts, where they exist."""
+KEY = "apprentice.key"
+"""The tag that tells whether the same results are tracked already."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedRun:
+    """A run, and how to look at it."""
+
+    run_id: str
+    experiment: str
+    command: str
+    """Opens MLflow's pages."""
+    address: str
+    """The run's page, once they are open."""
+
+
+def log_run(config: PipelineConfig, layout: Layout, dvc_hashes: Mapping[str, str], prefect_run: str | None = None) -> TrackedRun:
+    """Tracks what a pipeline produced; the run that already tracks the same configuration, data and results is found, not repeated.
+
+    Args:
+        dvc_hashes: DVC's hash of each of the pipeline's outputs, by its path.
+        prefect_run: the id of the flow run, for the way back.
+    """
+    client, name = connect(layout.root), f"apprentice-{layout.pipeline}"
+    experiment = experiment_id(client, name, layout.root)
+    key = fingerprint(config, layout.metrics("evaluation"), json.dumps(dict(sorted(dvc_hashes.items()))))
+    run_id = _known(client, experiment, key) or _new_run(client, experiment, key, config, layout, dvc_hashes, prefect_run)
+    command = open_commands(layout.root)
+    pages = command if command.startswith("http") else UI_ADDRESS
+    return TrackedRun(run_id, name, command, f"{pages.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}")
+
+
+def _known(client: "MlflowClient", experiment: str, key: str) -> str | None:
+    found = client.search_runs([experiment], f"tags.`{KEY}` = '{key}' and attributes.status = 'FINISHED'", max_results=1)
+    return found[0].info.run_id if found else None
+
+
+def _new_run(
+    client: "MlflowClient", experiment: str, key: str, config: PipelineConfig, layout: Layout, dvc_hashes: Mapping[str, str], prefect_run: str | None
+) -> str:
+    tags = {KEY: key, "pipeline": layout.pipeline, **({"prefect_run": prefect_run} if prefect_run else {})}
+    tags |= {f"dvc.{path}": value for path, value in dvc_hashes.items()}
+    run_id = client.create_run(experiment, tags=tags, run_name=f"{layout.pipeline}-{key[:6]}").info.run_id
+    status = "FAILED"
+    try:
+        _log_parameters(client, run_id, config)
+        _log_metrics(client, run_id, layout)
+        _log_data(client, run_id, dvc_hashes)
+        _log_files(client, run_id, layout)
+        log_traces(layout, experiment, run_id)
+        status = "FINISHED"
+    finally:
+        client.set_terminated(run_id, status)
+    return run_id
+
+
+def _log_parameters(client: "MlflowClient", run_id: str, config: PipelineConfig) -> None:
+    from mlflow.entities import Param
+
+    values = [Param(name, str(value)[:PARAMETER_CHARACTERS]) for name, value in parameters(config).items()]
+    for start in range(0, len(values), PARAMETERS_A_CALL):
+        client.log_batch(run_id, params=values[start : start + PARAMETERS_A_CALL])
+
+
+def _log_metrics(client: "MlflowClient", run_id: str, layout: Layout) -> None:
+    """In batches: a call a figure would take seconds."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    figures = [(f"evaluation/{name}", value, 0) for name, value in _numbers(read_json(layout.metrics("evaluation")))]
+    values = [Metric(name, value, now, step) for name, value, step in [*_curve(layout.curves("training")), *figures]]
+    for start in range(0, len(values), METRICS_A_CALL):
+        client.log_batch(run_id, metrics=values[start : start + METRICS_A_CALL])
+
+
+def _curve(path: Path) -> Iterator[tuple[str, float, int]]:
+    """`(name, value, step)` of every figure of the training curves."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            step = int(float(row.pop("step")))
+            for name, text in row.items():
+                if text and math.isfinite(value := float(text)):
+                    yield f"training/{name}", value, step
+
+
+def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of nested figures by their path; the ends of an interval as `low` and `high`."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{key}/")
+        elif isinstance(value, list):
+            yield from ((f"{prefix}{key}/{end}", float(number)) for end, number in zip(("low", "high"), value, strict=True))
+        elif isinstance(value, int | float):
+            yield f"{prefix}{key}", float(value)
+
+
+def _log_data(client: "MlflowClient", run_id: str, dvc_hashes: Mapping[str, str]) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = [
+        DatasetInput(
+            Dataset(
+                name=path, digest=value[:DIGEST_CHARACTERS], source_type="local", source=json.dumps({"uri": path}), profile=json.dumps({"dvc_hash": value})
+            ),
+            [InputTag("mlflow.data.context", "training" if "curriculum" in path else "evaluation" if "evaluations" in path else "data")],
+        )
+        for path, value in dvc_hashes.items()
+        if path.startswith("data/")
+    ]
+    if inputs:
+        client.log_inputs(run_id, inputs)
+
+
+def _log_files(client: "MlflowClient", run_id: str, layout: Layout) -> None:
+    for path in (layout.report, layout.curves("training"), *map(layout.metrics, FIGURES)):
+        if path.exists():
+            client.log_artifact(run_id, str(path))
+    client.log_text(run_id, per_task_em(layout).text(), FILE)

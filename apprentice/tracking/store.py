@@ -1,0 +1,70 @@
+"""Where runs and models are kept: an SQLite file at the project's root, unless MLFLOW_TRACKING_URI names another store."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apprentice.config.layout import RUNTIME
+from apprentice.evaluation.configuration import redacted
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DATABASE = "mlflow.db"
+UI_ADDRESS = "http://127.0.0.1:5000"
+"""Where `mlflow ui` listens unless told otherwise."""
+NOISE = ("mlflow", "alembic")
+
+
+def tracking_uri(root: Path = Path()) -> str:
+    """The store's address; may hold a password, so never show it without `redacted`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / DATABASE).resolve()}"
+
+
+def open_commands(root: Path = Path()) -> str:
+    """The command that opens MLflow's pages; the address itself where the store is a server."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri and uri.startswith(("http://", "https://")):
+        return redacted(uri)
+    return f".venv/bin/mlflow ui --backend-store-uri {redacted(uri) if uri else f'sqlite:///{root / DATABASE}'}"
+
+
+def connect(root: Path = Path()) -> "MlflowClient":
+    """A client of the store, made ready where it does not exist yet. MLflow's telemetry is off."""
+    os.environ.update(
+        MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MLFLOW_ENABLE_ASYNC_TRACE_LOGGING="false", MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"
+    )
+    from mlflow import MlflowClient
+
+    for name in NOISE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    uri = tracking_uri(root)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def current_store(root: Path) -> Iterator[None]:
+    """MLflow's tracing writes to the process-wide store only; this sets it for a block, and takes it back."""
+    import mlflow
+
+    # MLflow puts the store it is told into the environment as well, where it would outlive the block.
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(tracking_uri(root))
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)
+        if named is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = named
+
+
+def experiment_id(client: "MlflowClient", name: str, root: Path) -> str:
+    """The experiment's id; made where it does not exist, with its artifacts under the project's runtime folder if the store is a file."""
+    known = client.get_experiment_by_name(name)
+    if known:
+        return known.experiment_id
+    artifacts = (root / RUNTIME / "mlartifacts").resolve()
+    return client.create_experiment(name, artifact_location=artifacts.as_uri() if tracking_uri(root).startswith("sqlite:") else None)

@@ -1,0 +1,54 @@
+"""A handful of episodes as MLflow traces: a span an episode, a span a turn within it."""
+
+from collections.abc import Sequence
+
+from apprentice.config import Layout
+from apprentice.evaluation.comparison import AGENTS
+from apprentice.evaluation.examples import choose_examples
+from apprentice.evaluation.scores import episode_scores
+from apprentice.records import Task, Trajectory
+from apprentice.tracking.outcome import read_episodes
+from apprentice.tracking.store import current_store
+
+
+def log_traces(layout: Layout, experiment_id: str, run_id: str) -> int:
+    """Writes the report's example tasks, under each condition of the agent, as traces of a run.
+
+    Returns:
+        How many traces were written.
+    """
+    tasks, episodes = read_episodes(layout)
+    examples = choose_examples(tasks, episodes["before"], episodes["trained"])
+    chosen = {example.task.id: example.task for example in examples}
+    shown = [(name, trajectory) for name in AGENTS for trajectory in episodes[name] if trajectory.task_id in chosen]
+    with current_store(layout.root):
+        for name, trajectory in shown:
+            _log(name, chosen[trajectory.task_id], trajectory, experiment_id, run_id)
+    return len(shown)
+
+
+def _log(condition: str, task: Task, trajectory: Trajectory, experiment_id: str, run_id: str) -> None:
+    import mlflow
+
+    em, _, overlap = episode_scores(task, trajectory)
+    episode = mlflow.start_span_no_context(
+        f"{condition}: {task.id}",
+        span_type="AGENT",
+        inputs={"question": task.instruction},
+        tags={"condition": condition, "task_id": task.id, "outcome": trajectory.outcome, "em": str(em)},
+        # The address of the repository's remote may hold credentials; MLflow would copy it.
+        metadata={"mlflow.sourceRun": run_id, "mlflow.source.git.repoURL": ""},
+        experiment_id=experiment_id,
+    )
+    for told, turn in zip(_told(task, trajectory), trajectory.turns, strict=True):
+        span = mlflow.start_span_no_context(turn.kind or "turn", span_type="LLM", parent_span=episode, inputs={"observation": told})
+        span.set_attributes({"policy_version": turn.version, "tokens": turn.end - turn.start, "kind": turn.kind})
+        span.set_outputs({"action": turn.action})
+        span.end()
+    episode.set_outputs({"answer": trajectory.answer, "accepted": list(task.answers), "em": em, "f1": overlap})
+    episode.end()
+
+
+def _told(task: Task, trajectory: Trajectory) -> Sequence[str]:
+    """What the agent was told before each of its turns."""
+    return [task.instruction, *(turn.observation for turn in trajectory.turns[:-1])][: len(trajectory.turns)]

@@ -1,0 +1,143 @@
+"""Asks DVC which stages have changed, has it reproduce one, and reads the hashes it recorded.
+
+DVC runs as a child process: its own imports, locks and signal handling stay out of the flow's process.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from apprentice.errors import ApprenticeError
+from apprentice.processes import Child, spawn
+
+STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
+"""In the order in which each needs the one before."""
+LOCK_FILE = Path("dvc.lock")
+ENVIRONMENT = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "true"}
+EXITED_WITH = re.compile(r"exited with (-?\d+)")
+STAGE_MESSAGE = re.compile(r"^(?:error|fault|interrupted): ", re.MULTILINE)
+DVC_MESSAGE = re.compile(r"^ERROR: ", re.MULTILINE)
+BUSY = ("Unable to acquire lock", "is being blocked by")
+"""What DVC says when another DVC process works in the same folder."""
+
+
+class StageFailed(Exception):
+    """A stage ended with an exit code other than 0; the text is its own message, made for people."""
+
+    def __init__(self, stage: str, code: int, message: str):
+        self.stage, self.code = stage, code
+        super().__init__(message)
+
+
+@dataclass
+class StageRun:
+    """One `dvc repro --single-item`, from its start to its end. DVC skips the work where nothing has changed."""
+
+    stage: str
+    pipeline: str
+    log: Path
+    """Gets what DVC and the stage print; begun anew."""
+    root: Path = Path()
+    force: bool = False
+    """Run even where nothing has changed."""
+    _child: Child | None = field(default=None, init=False, repr=False)
+
+    def start(self) -> "StageRun":
+        """Starts DVC; it and all it starts end with this process."""
+        self.log.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "dvc", "repro", "--single-item", *(["--force"] if self.force else []), f"{self.stage}@{self.pipeline}"]
+        self._child = spawn(command, log=self.log, env=environment(), cwd=self.root)
+        return self
+
+    def running(self) -> bool:
+        """Whether the stage still runs.
+
+        Raises:
+            ApprenticeError: another DVC process works in this folder.
+            StageFailed: the stage ended with an error.
+        """
+        code = self._child.poll()
+        if code:
+            raise self._failure(code)
+        return code is None
+
+    def stop(self) -> None:
+        """Ends DVC and the stage, if they still run."""
+        self._child.stop()
+
+    def _failure(self, code: int) -> Exception:
+        text = self.log.read_text(encoding="utf-8", errors="replace")
+        if _busy(text):
+            return _busy_error(self.root)
+        exited = EXITED_WITH.search(text)
+        return StageFailed(self.stage, int(exited[1]) if exited else code, failure_message(text, self.stage, self.log))
+
+
+def failure_message(text: str, stage: str, log: Path) -> str:
+    """What a person should read of a failed stage's output: its own message if it left one, else the last line and where the rest is."""
+    own = list(STAGE_MESSAGE.finditer(text))
+    if own:
+        message = text[own[-1].start() :]
+        end = DVC_MESSAGE.search(message)
+        return message[: end.start() if end else None].strip()
+    lines = [line for line in DVC_MESSAGE.split(text)[0].splitlines() if line.strip()] or text.strip().splitlines()
+    return f"error: stage {stage} broke: {lines[-1].strip() if lines else 'it printed nothing'}\n  What to do: read {log}"
+
+
+def changed_stages(pipeline: str, root: Path = Path()) -> tuple[str, ...]:
+    """The stages that are not up to date, in their order: what has changed and all that follows from the first of them.
+
+    Raises:
+        ApprenticeError: DVC cannot tell.
+    """
+    targets = [f"{stage}@{pipeline}" for stage in STAGES]
+    done = subprocess.run([sys.executable, "-m", "dvc", "status", "--json", *targets], cwd=root, env=environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        if _busy(done.stderr):
+            raise _busy_error(root)
+        raise ApprenticeError(f"DVC cannot tell what is up to date: {done.stderr.strip()}", where=root / "dvc.yaml")
+    changed = {name.partition("@")[0] for name in json.loads(done.stdout or "{}")}
+    first = next((position for position, stage in enumerate(STAGES) if stage in changed), len(STAGES))
+    return STAGES[first:]
+
+
+def output_hashes(pipeline: str, root: Path = Path()) -> dict[str, str]:
+    """Path of every output of a pipeline -> the hash DVC recorded for it; empty before the first stage has run."""
+    path = root / LOCK_FILE
+    if not path.is_file():
+        return {}
+    stages = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"]
+    mine = [entry for name, entry in stages.items() if name.partition("@")[2] == pipeline]
+    return {out["path"]: out["md5"] for entry in mine for out in entry.get("outs", ())}
+
+
+def output_hash(path: Path, pipeline: str, root: Path = Path()) -> str:
+    """The hash DVC recorded for one output.
+
+    Raises:
+        ApprenticeError: no stage has recorded it.
+    """
+    try:
+        return output_hashes(pipeline, root)[path.as_posix()]
+    except KeyError:
+        raise ApprenticeError(f"holds no hash of {path}", where=LOCK_FILE, todo=f"run `make run PIPELINE={pipeline}`") from None
+
+
+def _busy(text: str) -> bool:
+    return any(words in text for words in BUSY)
+
+
+def _busy_error(root: Path) -> ApprenticeError:
+    return ApprenticeError("another DVC process works in this folder", where=root.resolve(), todo="wait until it has ended, then run again")
+
+
+def environment() -> dict[str, str]:
+    """This process's variables, telemetry off, the running interpreter first on PATH."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, **ENVIRONMENT, "PATH": path}

@@ -1,0 +1,1 @@
+"""Prefect flows: in what order, when, and what happens on failure."""

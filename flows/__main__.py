@@ -1,0 +1,66 @@
+"""Runs the flow `customize`: `python -m flows PIPELINE [section.key=value …]`."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from apprentice.config import load_pipeline, set_overrides
+from apprentice.config.layout import RUNTIME
+from apprentice.errors import ApprenticeError
+
+EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a pipeline; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m flows", description="Brings a pipeline up to date, from its data to a registered model.")
+    parser.add_argument("pipeline", help="a pipeline of params.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="written into params.yaml first")
+    chosen = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        for change in set_overrides(chosen.pipeline, chosen.overrides):
+            print(change)
+        load_pipeline(chosen.pipeline)
+        return run(chosen.pipeline, chosen.overrides)
+    except ApprenticeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        # Whatever comes now, such as a second Ctrl-C, must not hide this line.
+        print(f"\nStopped. `make run PIPELINE={chosen.pipeline}` continues from here.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def run(pipeline: str, overrides: Sequence[str]) -> int:
+    """Runs the flow on a Prefect server, a temporary one where none is configured; returns the exit code."""
+    from flows.server import prefect_server, set_defaults
+
+    set_defaults(RUNTIME)
+    print(f"{pipeline}: starting Prefect (about 20 s)", flush=True)
+    with prefect_server(RUNTIME / "logs" / "prefect-server.log") as server:
+        from apprentice.versioning import StageFailed
+        from flows.customize import customize
+
+        if server:
+            server.wait()
+        try:
+            customize(pipeline, list(overrides))
+        except StageFailed as failure:
+            print(failure, file=sys.stderr)
+            return failure.code if failure.code == EXIT_USER_ERROR else EXIT_FAILED
+    return 0
+
+
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Prefect's background threads may wait for a server that is gone; nothing is left to do.
+    os._exit(code)

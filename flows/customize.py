@@ -1,0 +1,87 @@
+"""The flow `customize`: brings one pipeline up to date, from its data to a registered model."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from prefect import flow
+from prefect.artifacts import create_link_artifact
+from prefect.runtime import flow_run
+from rich.console import Console
+
+from apprentice.config import Layout, PipelineConfig, load_pipeline, set_overrides
+from apprentice.summary import Place, summary
+from apprentice.versioning import changed_stages
+from tasks.distill import distill
+from tasks.evaluate import evaluate
+from tasks.filter import filter as filter_tasks
+from tasks.model import fetch_model
+from tasks.prepare import prepare
+from tasks.register import register
+from tasks.rollout import rollout
+from tasks.train import train
+from tasks.validate import validate
+
+STAGES = {
+    "prepare": prepare,
+    "validate": validate,
+    "distill": distill,
+    "filter": filter_tasks,
+    "rollout": rollout,
+    "train": train,
+    "evaluate": evaluate,
+}
+PREFECT_UI = "http://127.0.0.1:4200"
+"""Where `make prefect` serves."""
+
+
+@flow(name="customize", flow_run_name="customize-{pipeline}")
+def customize(pipeline: str, overrides: Sequence[str] = ()) -> None:
+    """Runs what is out of date in a pipeline, registers the result, prints the summary.
+
+    Args:
+        pipeline: a pipeline of params.yaml.
+        overrides: `section.key=value`, written into params.yaml first.
+    """
+    console = Console()
+    for change in set_overrides(pipeline, overrides):
+        console.print(change, markup=False, highlight=False)
+    config, layout = load_pipeline(pipeline), Layout(pipeline)
+    changed = changed_stages(pipeline)
+    console.print(_opening(pipeline, changed), markup=False, highlight=False)
+    with _policy_server(config, layout, changed):
+        for stage in changed:
+            STAGES[stage](pipeline)
+    run_id = flow_run.get_id()
+    tracked = register(pipeline, run_id)
+    create_link_artifact(link=layout.report.resolve().as_uri(), key=f"{pipeline}-report", description="Evaluation report")
+    report = Place("Report", f"python3 -m webbrowser {layout.report.resolve().as_uri()}")
+    console.print(summary(layout, [report, *tracked, Place("Prefect run", "make prefect", f"{PREFECT_UI}/runs/flow-run/{run_id}")]))
+
+
+def _opening(pipeline: str, changed: Sequence[str]) -> str:
+    if not changed:
+        return f"{pipeline}: everything is up to date"
+    kept = [stage for stage in STAGES if stage not in changed]
+    return f"{pipeline}: to do: {', '.join(changed)}" + (f"; up to date: {', '.join(kept)}" if kept else "")
+
+
+@contextmanager
+def _policy_server(config: PipelineConfig, layout: Layout, changed: Sequence[str]) -> Iterator[None]:
+    """The policy server, starting while prepare and validate run; ended with the flow. Stages wait for it themselves."""
+    if not needs_policy_server(config, changed):
+        yield
+        return
+    from apprentice.policy.server import PolicyServer
+
+    server = PolicyServer(config.policy, fetch_model(config.model.name), layout.runtime / "logs" / "policy-server.log")
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+def needs_policy_server(config: PipelineConfig, changed: Sequence[str]) -> bool:
+    """Whether one of the stages asks a policy, and the policy is a server."""
+    asking = {"filter", "rollout", "train", "evaluate"} | ({"distill"} if config.distill.source == "rejection" else set())
+    return config.policy.engine == "vllm" and not asking.isdisjoint(changed)

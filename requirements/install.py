@@ -1,0 +1,225 @@
+"""Builds the environments of the project from the pinned files beside this one; standard library only.
+
+    python3.11 requirements/install.py [core] [serve]
+
+`core` is .venv (library, trainer, orchestration, tests), `serve` is .venv-serve (vLLM). Both are built at the same time.
+An environment is done when its marker is there, which is written last and names the pins: a changed pin installs again,
+an interrupted set-up starts afresh, and otherwise this takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+WORK = ROOT / ".cache" / "setup"
+MARKER = ".installed"
+PYTHONS = ((3, 11), (3, 12))
+LIVE_S, PLAIN_S = 1.0, 15.0
+"""Seconds between two progress lines: on a terminal (rewritten), and elsewhere."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of pip."""
+
+    name: str
+    file: str
+    options: tuple[str, ...] = ()
+    minutes: float = 1.0
+    """About how long it takes."""
+
+    @property
+    def pins(self) -> int:
+        """Packages it names."""
+        lines = (HERE / self.file).read_text(encoding="utf-8").splitlines()
+        return sum(1 for line in lines if line.strip() and not line.startswith("#"))
+
+
+TORCH = Step("PyTorch", "torch.txt", minutes=0.7)
+"""With its dependencies: where pip finds no CPU wheel these are CUDA libraries (2.5 GB), which no list could name for every machine."""
+PINNED = ("--no-deps",)
+ROLES = {
+    "core": (".venv", (TORCH, Step("core", "core.txt", PINNED, 1.2), Step("test tools", "dev.txt", PINNED, 0.1))),
+    "serve": (".venv-serve", (TORCH, Step("vLLM (CPU)", "serve.txt", PINNED, 0.8))),
+    "serve-cuda": (".venv-serve", (Step("vLLM (CUDA)", "serve-cuda.txt", minutes=10.0),)),
+}
+
+
+@dataclass
+class Environment:
+    """One environment while it is built."""
+
+    role: str
+    doing: str = "waiting"
+    error: str = ""
+    finished: bool = False
+    pip: subprocess.Popen | None = None
+    thread: threading.Thread = field(init=False)
+
+    def __post_init__(self):
+        folder, self.steps = ROLES[self.role]
+        self.folder = ROOT / folder
+        self.log = WORK / (self.role + ".log")
+        self.thread = threading.Thread(target=self._build, daemon=True)
+
+    @property
+    def wanted(self) -> str:
+        """What the marker of a finished environment says: a hash of everything that is pinned."""
+        parts = [self.role, f"{sys.version_info[0]}.{sys.version_info[1]}"]
+        parts += [(HERE / step.file).read_text(encoding="utf-8") for step in self.steps]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    @property
+    def done(self) -> bool:
+        """Whether it is installed as pinned."""
+        marker = self.folder / MARKER
+        return marker.is_file() and marker.read_text().strip() == self.wanted
+
+    @property
+    def minutes(self) -> float:
+        """About how long building it takes."""
+        return sum(step.minutes for step in self.steps)
+
+    def _build(self) -> None:
+        try:
+            self._prepare_folder()
+            for step in self.steps:
+                self._install(step)
+            (self.folder / MARKER).write_text(self.wanted + "\n")
+            self.doing = "done"
+        except (OSError, RuntimeError) as error:
+            self.error = str(error)
+        self.finished = True
+
+    def _prepare_folder(self) -> None:
+        marker = self.folder / MARKER
+        if marker.is_file():
+            marker.unlink()  # pins changed: pip brings what is there up to date
+            return
+        self.doing = "creating " + self.folder.name
+        if self.folder.exists():
+            shutil.rmtree(str(self.folder))
+        self._run([sys.executable, "-m", "venv", str(self.folder)], None)
+
+    def _install(self, step: Step) -> None:
+        self.doing = step.name
+        command = [str(self.folder / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-compile"]
+        self._run(command + list(step.options) + ["-r", str(HERE / step.file)], step)
+
+    def _run(self, command: list[str], step: Step | None) -> None:
+        with self.log.open("a") as log:
+            log.write("\n$ " + " ".join(command) + "\n")
+            log.flush()
+            start = log.tell()
+            self.pip = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=str(ROOT))
+            while self.pip.poll() is None:
+                time.sleep(0.5)
+                if step:
+                    self.doing = self._progress(step, start)
+        if self.pip.returncode:
+            raise RuntimeError(f"{step.name if step else 'an empty environment'} could not be installed into {self.folder.name}")
+
+    def _progress(self, step: Step, start: int) -> str:
+        with self.log.open(errors="replace") as log:
+            log.seek(start)
+            lines = log.read().splitlines()
+        seen = sum(1 for line in lines if line.startswith(("Collecting ", "Processing ", "Requirement already")))
+        if any(line.startswith("Installing collected") for line in lines):
+            return f"{step.name}: unpacking {seen} packages"
+        if any(line.startswith("Building wheels") for line in lines):
+            return f"{step.name}: building wheels"
+        return f"{step.name}: fetching package {seen} of {max(step.pins, seen)}"
+
+
+def main() -> int:
+    """Builds what is missing; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Builds the environments of the project from pinned requirements files.")
+    parser.add_argument("roles", nargs="*", metavar="role", help="core, serve (default: both)")
+    roles = parser.parse_args().roles or ["core", "serve"]
+    if not set(roles) <= {"core", "serve"}:
+        parser.error("roles are core and serve")
+    if sys.version_info[:2] not in PYTHONS:
+        found = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        print(f"set-up: Python {found} is not among the pinned ones\n  What to do: make PYTHON=/path/to/python3.11", file=sys.stderr)
+        return 2
+    WORK.mkdir(parents=True, exist_ok=True)
+    with (WORK / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second `make` waits here for the first
+        return install([Environment(flavour(role)) for role in roles])
+
+
+def flavour(role: str) -> str:
+    """The role for this machine: vLLM comes with CUDA where `nvidia-smi` works."""
+    if role != "serve" or not shutil.which("nvidia-smi"):
+        return role
+    works = subprocess.run(["nvidia-smi", "-L"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    return "serve-cuda" if works else role
+
+
+def install(environments: list[Environment]) -> int:
+    """Builds those that are not done, at the same time; returns the exit code."""
+    missing = [environment for environment in environments if not environment.done]
+    if not missing:
+        return 0
+    folders = " and ".join(environment.folder.name for environment in missing)
+    print(f"Set-up, once: {folders}, about {expected_minutes(missing):.0f} minutes; log in {WORK.relative_to(ROOT)}/", flush=True)
+    started = time.monotonic()
+    for environment in missing:
+        environment.log.write_text("")
+        environment.thread.start()
+    try:
+        watch(missing, started)
+    except KeyboardInterrupt:
+        for environment in missing:
+            if environment.pip and environment.pip.poll() is None:
+                environment.pip.terminate()
+        print("\nSet-up stopped; the same command starts it again.", file=sys.stderr)
+        return 130
+    return report(missing, started)
+
+
+def expected_minutes(missing: list[Environment]) -> float:
+    """About how long the set-up takes: side by side, each slowed by the other."""
+    return max(1.0, 1.3 * max(environment.minutes for environment in missing))
+
+
+def watch(missing: list[Environment], started: float) -> None:
+    """Says what is being installed until all have finished."""
+    live = sys.stdout.isatty()
+    while not all(environment.finished for environment in missing):
+        elapsed = time.monotonic() - started
+        line = f"  {elapsed:3.0f} s  " + "   ".join(f"[{environment.role}] {environment.doing}" for environment in missing)
+        print("\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1] if live else line, end="" if live else "\n", flush=True)
+        pause_until = time.monotonic() + (LIVE_S if live else PLAIN_S)
+        while time.monotonic() < pause_until and not all(environment.finished for environment in missing):
+            time.sleep(0.1)
+    if live:
+        print("\r\x1b[K", end="")
+
+
+def report(missing: list[Environment], started: float) -> int:
+    """Prints what came of it; returns the exit code."""
+    failed = [environment for environment in missing if environment.error]
+    for environment in failed:
+        tail = environment.log.read_text(errors="replace").splitlines()[-12:]
+        print("\n".join("    " + line for line in tail), file=sys.stderr)
+        log = environment.log.relative_to(ROOT)
+        print(f"set-up: {environment.error}\n  What to do: read {log}, then run the same command again", file=sys.stderr)
+    if not failed:
+        print(f"Set-up done in {time.monotonic() - started:.0f} s.")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

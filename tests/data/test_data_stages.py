@@ -1,0 +1,148 @@
+"""The stages prepare and validate: files in, files out, and what is left behind when the data is not good enough."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from apprentice.config import Layout, load_pipeline
+from apprentice.data.validation import REASONS
+from apprentice.errors import ApprenticeError
+from apprentice.records.events import Progress
+from apprentice.records.tables import read_passages, read_tasks
+from apprentice.stages import prepare, validate
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+@pytest.fixture
+def layout(tmp_path):
+    return Layout("quick", tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A user's data set: eight training tasks, four held-out ones, a corpus with their answers."""
+    source = tmp_path / "source"
+    source.mkdir()
+    rows = [{"id": f"t{n}", "question": f"Who built house {n}?", "answers": [f"Builder{n}"]} for n in range(12)]
+    write(source / "train.jsonl", rows[:8])
+    write(source / "dev.jsonl", rows[8:])
+    write(source / "corpus.jsonl", [{"id": f"p{n}", "title": f"House {n}", "text": f"Built by Builder{n}."} for n in range(12)])
+    return source
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def configured(source=None, max_bad_share=0.2, **data):
+    config = load_pipeline("quick", PARAMS)
+    data = {"format": "jsonl" if source else "organisation", "source": str(source) if source else None, **data}
+    limits = config.validation.model_copy(update={"max_bad_share": max_bad_share})
+    return config.model_copy(update={"data": config.data.model_copy(update=data), "validation": limits})
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def run_both(config, layout):
+    progress = Progress(layout.events, "test")
+    prepare.run(config, layout, progress)
+    validate.run(config, layout, progress)
+
+
+def refused_by(config, layout):
+    with pytest.raises(ApprenticeError) as caught:
+        run_both(config, layout)
+    return str(caught.value)
+
+
+def test_prepare_writes_the_same_bytes_twice(tmp_path):
+    written = []
+    for name in ("a", "b"):
+        layout = Layout("quick", tmp_path / name)
+        prepare.run(configured(train=50, dev=10), layout, Progress(layout.events, "prepare"))
+        written.append({path.name: path.read_bytes() for path in sorted(layout.raw.iterdir())})
+    assert written[0] == written[1]
+    assert list(written[0]) == ["corpus.jsonl", "source.json", "tasks.jsonl"]
+
+
+def test_prepare_keeps_where_each_record_was_found(folder, layout):
+    prepare.run(configured(folder), layout, Progress(layout.events, "prepare"))
+    first = lines(layout.raw / "tasks.jsonl")[0]
+    assert (first["file"], first["line"], first["error"]) == (f"{folder}/train.jsonl", 1, None)
+
+
+def test_prepare_keeps_unparsable_lines_beside_the_limit(folder, layout):
+    with (folder / "train.jsonl").open("a") as file:
+        file.write('{"question": "trunc')
+    prepare.run(configured(folder, train=2, dev=1), layout, Progress(layout.events, "prepare"))
+    found = lines(layout.raw / "tasks.jsonl")
+    assert [row["record"] and row["record"]["split"] for row in found] == ["train", "train", None, "dev"]
+
+
+def test_prepare_takes_whole_scenarios_in_a_seeded_order(folder, layout):
+    write(folder / "train.jsonl", [{"question": f"q{n}", "answers": ["a"], "scenario": f"s{n // 2}"} for n in range(8)])
+    prepare.run(configured(folder, train=5), layout, Progress(layout.events, "prepare"))
+    taken = [row["record"]["scenario"] for row in lines(layout.raw / "tasks.jsonl") if row["record"]["split"] == "train"]
+    assert len(taken) == 4 and all(taken.count(scenario) == 2 for scenario in taken)
+
+
+def test_prepare_says_what_it_left_out(folder, layout):
+    prepare.run(configured(folder, train=5), layout, Progress(layout.events, "prepare"))
+    assert any("3 more tasks of the split train" in event.get("text", "") for event in lines(layout.events))
+
+
+def test_too_many_bad_records_stop_the_stage_and_lose_nothing(folder, layout):
+    write(folder / "corpus.jsonl", [{"id": "p", "title": "Nothing", "text": "No answers here."}])
+    message = refused_by(configured(folder), layout)
+    assert "12 of 12 tasks (100.0%)" in message and "validation.max_bad_share=0.2" in message and "answer_absent 12" in message
+    assert len(lines(layout.quarantine)) == 12
+    assert json.loads(layout.metrics("validation").read_text())["refused_answer_absent"] == 12
+    assert not layout.tasks.exists() and not layout.corpus.exists()
+
+
+def test_clean_tables_of_an_earlier_run_do_not_outlive_bad_data(folder, layout):
+    layout.data.mkdir(parents=True)
+    layout.tasks.write_bytes(b"old")
+    write(folder / "corpus.jsonl", [{"id": "p", "title": "Nothing", "text": "No answers here."}])
+    refused_by(configured(folder), layout)
+    assert not layout.tasks.exists()
+
+
+def test_a_split_without_usable_tasks_names_its_file(folder, layout):
+    write(folder / "dev.jsonl", [{"id": "d", "question": "q"}])
+    message = refused_by(configured(folder), layout)
+    assert f"{folder}/dev.jsonl: no usable task of the split 'dev' is left" in message
+
+
+def test_validate_without_prepare_says_so(layout):
+    with pytest.raises(ApprenticeError, match="tasks.jsonl: is missing"):
+        validate.run(configured(), layout, Progress(layout.events, "validate"))
+
+
+@pytest.mark.slow
+def test_bad_records_are_quarantined_and_the_rest_goes_on_with_data_docs(folder, layout):
+    with (folder / "train.jsonl").open("ab") as file:
+        file.write(b'{"id": "t0", "question": "Who built house 0 again?", "answers": ["Builder0"]}\n')
+        file.write('{"question": "café?", "answers": ["Builder1"]}\n'.encode("latin-1"))
+        file.write(b'{"id": "n", "question": "Who?"}\n{"question": "trunc')
+    run_both(configured(folder, max_bad_share=0.5), layout)
+
+    figures = json.loads(layout.metrics("validation").read_text())
+    assert figures["tasks_clean"] == 12 and figures["tasks_quarantined"] == 4
+    assert {reason: figures[f"refused_{reason}"] for reason in REASONS if figures[f"refused_{reason}"]} == {
+        "unparsable": 2,
+        "invalid_field": 1,
+        "duplicate_id": 1,
+    }
+    assert figures["expectations_passed"] == figures["expectations_total"] > 10
+    assert [row["line"] for row in lines(layout.quarantine)] == [9, 10, 11, 12]
+    assert len(read_tasks(layout.tasks, "train")) == 8 and len(read_passages(layout.corpus)) == 12
+
+    page = (layout.data_docs / "index.html").read_text(encoding="utf-8")
+    assert "Expectation" in page and "http" not in page.replace("http-equiv", "")
+    validate.run(configured(folder, max_bad_share=0.5), layout, Progress(layout.events, "validate"))
+    assert (layout.data_docs / "index.html").read_text(encoding="utf-8") == page

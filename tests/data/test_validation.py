@@ -1,0 +1,153 @@
+"""Validation: each reason for which a record is refused, and what is kept."""
+
+import pytest
+
+from apprentice.config.schema import ValidateConfig
+from apprentice.data.readers import Candidate
+from apprentice.data.validation import judge, summarise
+
+LIMITS = ValidateConfig(max_bad_share=0.5, max_instruction_words=20, max_passage_words=30, require_answer_in_corpus=True)
+PASSAGES = [{"id": "p", "title": "Rome", "text": "Rome is the capital of Italy. Ptolemy's map (1514–1572) shows it."}]
+
+
+def task(**changes):
+    number = changes.get("id", "t1")
+    return {"id": number, "scenario": f"s-{number}", "split": "train", "instruction": f"question {number}?", "answers": ["Rome"]} | changes
+
+
+def judged(*records, passages=PASSAGES, limits=LIMITS):
+    tasks = [record if isinstance(record, Candidate) else Candidate("tasks.jsonl", line, record) for line, record in enumerate(records, 1)]
+    return judge(tasks, [Candidate("corpus.jsonl", line, passage) for line, passage in enumerate(passages, 1)], limits)
+
+
+def reasons(result):
+    return [reason for entry in result.refused for reason in entry.refusal()["reasons"]]
+
+
+def test_a_sound_task_is_kept():
+    assert [task.id for task in judged(task()).clean_tasks] == ["t1"]
+
+
+def test_a_missing_answer_is_refused_with_file_line_and_field():
+    record = task(id="t2")
+    del record["answers"]
+    assert reasons(judged(task(), record)) == ["tasks.jsonl:2:answers: field required"]
+
+
+@pytest.mark.parametrize("answers", [[], [""], ["  "], ["?"], ["the"]])
+def test_an_answer_that_says_nothing_is_refused(answers):
+    assert judged(task(answers=answers)).count_reasons()["invalid_field"] == 1
+
+
+def test_every_problem_of_a_record_is_listed():
+    assert len(reasons(judged({"id": "x"}))) == 4
+
+
+def test_an_unparsable_line_is_refused_with_its_error():
+    result = judged(task(), Candidate("tasks.jsonl", 9, None, "is not JSON"))
+    assert result.refused[0].refusal() == {"file": "tasks.jsonl", "line": 9, "record": None, "reasons": ["tasks.jsonl:9: is not JSON"]}
+
+
+def test_the_second_of_two_equal_ids_is_refused():
+    result = judged(task(), task(instruction="another?"))
+    assert len(result.clean_tasks) == 1
+    assert reasons(result) == ["tasks.jsonl:2:id: 't1' is also the id of tasks.jsonl:1"]
+
+
+def test_a_refused_record_does_not_make_a_good_one_a_duplicate():
+    assert [task.instruction for task in judged(task(answers=[]), task(instruction="good?")).clean_tasks] == ["good?"]
+
+
+def test_the_same_question_with_the_same_answers_is_refused_once():
+    result = judged(task(id="a", instruction="The capital?"), task(id="b", instruction="capital"))
+    assert result.count_reasons()["duplicate_task"] == 1
+
+
+def test_the_same_question_in_two_splits_keeps_the_held_out_one():
+    result = judged(task(id="a", instruction="Capital?"), task(id="b", instruction="capital", split="dev"))
+    assert [task.split for task in result.clean_tasks] == ["dev"]
+    assert reasons(result) == ["tasks.jsonl:1:instruction: the split 'dev' has the same instruction at tasks.jsonl:2"]
+
+
+def test_a_scenario_in_two_splits_keeps_the_held_out_task():
+    result = judged(task(id="a", scenario="s"), task(id="b", scenario="s", split="dev"))
+    assert [task.id for task in result.clean_tasks] == ["b"]
+    assert result.count_reasons()["leakage"] == 1
+
+
+def test_variants_within_a_split_may_share_a_scenario():
+    assert len(judged(task(id="a", scenario="s"), task(id="b", scenario="s")).clean_tasks) == 2
+
+
+def test_an_unknown_split_is_refused():
+    assert "test" in reasons(judged(task(split="test")))[0]
+
+
+def test_an_answer_that_no_passage_holds_is_refused():
+    assert judged(task(answers=["Paris"])).count_reasons()["answer_absent"] == 1
+
+
+@pytest.mark.parametrize("answer", ["the Capital", "Ptolemy", "1572", "rome"])
+def test_an_answer_is_found_whatever_its_case_articles_and_punctuation(answer):
+    assert judged(task(answers=[answer])).clean_tasks
+
+
+def test_a_part_of_a_word_is_not_an_occurrence():
+    assert not judged(task(answers=["Ital"])).clean_tasks
+
+
+def test_one_answer_in_the_corpus_is_enough():
+    assert judged(task(answers=["Paris", "Rome"])).clean_tasks
+
+
+def test_a_task_without_an_answer_needs_none_in_the_corpus():
+    assert judged(task(answerable=False, answers=["unknown"])).clean_tasks
+
+
+def test_a_task_without_an_answer_must_not_name_one():
+    assert judged(task(answerable=False)).count_reasons()["invalid_field"] == 1
+
+
+def test_absent_answers_are_let_through_where_they_are_not_required_in_the_corpus():
+    assert judged(task(answers=["Paris"]), limits=LIMITS.model_copy(update={"require_answer_in_corpus": False})).clean_tasks
+
+
+def test_over_long_texts_are_refused():
+    result = judged(task(instruction="word " * 21), passages=[*PASSAGES, {"id": "q", "title": "", "text": "word " * 31}])
+    assert result.count_reasons()["too_long"] == 2
+
+
+def test_empty_texts_are_refused():
+    result = judged(task(instruction=" "), passages=[*PASSAGES, {"id": "q", "title": "", "text": ""}])
+    assert result.count_reasons()["invalid_field"] == 2
+
+
+@pytest.mark.parametrize("text", ["caf\ufffd", "a\x00b", "a\x1bb", "cafÃ©", "itâ€™s", "Â£5", "ï»¿x"])
+def test_broken_encodings_are_refused(text):
+    assert judged(task(instruction=text)).count_reasons()["broken_encoding"] == 1
+
+
+@pytest.mark.parametrize("text", ["café", "São Paulo", "SÃO PAULO", "Ångström", "50 € – «été»", "東京", "a\tb\nc", "Â"])
+def test_sound_texts_in_other_alphabets_are_kept(text):
+    assert judged(task(instruction=text)).clean_tasks
+
+
+def test_half_a_surrogate_pair_is_refused():
+    assert not judged(task(instruction="a\ud800b")).clean_tasks
+
+
+def test_a_duplicate_passage_id_is_refused():
+    result = judged(task(), passages=[*PASSAGES, {"id": "p", "title": "x", "text": "y"}])
+    assert reasons(result) == ["corpus.jsonl:2:id: 'p' is also the id of corpus.jsonl:1"]
+
+
+def test_figures_are_numbers_with_the_same_names_whatever_the_data():
+    good, bad = summarise(judged(task())), summarise(judged())
+    assert list(good) == list(bad)
+    assert all(isinstance(value, int | float) for value in (*good.values(), *bad.values()))
+
+
+def test_figures_count_tasks_and_reasons():
+    figures = summarise(judged(task(id="a", hops=2), task(id="b", split="dev"), task(id="c", answers=["Paris"])))
+    expected = {"tasks_read": 3, "tasks_clean": 2, "tasks_dev": 1, "tasks_2_hops": 1, "refused_answer_absent": 1, "bad_share": 0.333333}
+    assert {name: figures[name] for name in expected} == expected

@@ -1,0 +1,48 @@
+"""Generalised advantage estimation against NumPy and by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from apprentice.learning.advantages import final_rewards, gae, whiten
+
+
+def numpy_gae(rewards, values, gamma, lam):
+    """The sum of eq. 16 written out, without recursion."""
+    n = len(values)
+    following = np.append(values[1:], 0.0)
+    deltas = rewards + gamma * following - values
+    return np.array([sum((gamma * lam) ** k * deltas[t + k] for k in range(n - t)) for t in range(n)])
+
+
+@pytest.mark.parametrize(("gamma", "lam"), [(1.0, 1.0), (0.99, 0.95), (0.9, 0.0), (1.0, 0.5)])
+def test_advantages_equal_the_written_out_sum(gamma, lam):
+    rng = np.random.default_rng(0)
+    rewards, values = rng.normal(size=17), rng.normal(size=17)
+    advantages, returns = gae(torch.tensor(rewards), torch.tensor(values), gamma, lam)
+    expected = numpy_gae(rewards, values, gamma, lam)
+    np.testing.assert_allclose(advantages, expected, atol=1e-12)
+    np.testing.assert_allclose(returns, expected + values, atol=1e-12)
+
+
+def test_advantages_of_a_hand_worked_example():
+    # r = (0, 1), V = (0.5, 0.4), gamma = 0.5, lam = 0.5:
+    # delta_1 = 1 - 0.4 = 0.6; delta_0 = 0.5 * 0.4 - 0.5 = -0.3; A_0 = -0.3 + 0.25 * 0.6 = -0.15
+    advantages, returns = gae(torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.4]), 0.5, 0.5)
+    assert advantages.tolist() == pytest.approx([-0.15, 0.6])
+    assert returns.tolist() == pytest.approx([0.35, 1.0])
+
+
+def test_with_gamma_and_lambda_1_every_return_is_the_final_reward():
+    _, returns = gae(final_rewards(0.7, 5), torch.randn(5), 1.0, 1.0)
+    assert returns.tolist() == pytest.approx([0.7] * 5)
+
+
+def test_whitening_ignores_what_is_masked():
+    values, mask = torch.tensor([1.0, 2.0, 3.0, 1000.0]), torch.tensor([1, 1, 1, 0])
+    white = whiten(values, mask)
+    np.testing.assert_allclose(white, [-np.sqrt(1.5), 0, np.sqrt(1.5), 0], atol=1e-6)
+
+
+def test_equal_advantages_carry_no_signal():
+    assert whiten(torch.full((4,), 0.5), torch.ones(4)).abs().max() == 0

@@ -1,0 +1,203 @@
+"""The engine, PPO and the warm start on a tiny model, through DeepSpeed on one process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from learning.toys import bandit, distill_config, train_config, trajectories
+from tiny import make_tiny_checkpoint
+
+from apprentice.learning.checkpoint import CheckpointStore
+from apprentice.learning.distillation import fine_tune
+from apprentice.learning.engine import Engine
+from apprentice.learning.models import Actor, load_language_model
+from apprentice.learning.objectives import negative_log_likelihood
+from apprentice.learning.packing import pack
+from apprentice.learning.ppo import PpoLearner
+from apprentice.records.events import Progress
+
+BUDGETS = (400, 60, 90)
+"""Tokens a micro-batch in each of three optimizer steps: one micro-batch, then many."""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+def weights(model):
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def train(actor, backward, step):
+    made = trajectories(6)
+    for number, budget in enumerate(BUDGETS):
+        batches = pack(made, budget)
+        count = sum(len(batch.targets) for batch in batches)
+        for batch in batches:
+            logprobs = actor(batch).logprobs
+            backward(negative_log_likelihood(logprobs, torch.ones_like(logprobs), denominator=count))
+        step(1e-2 / (number + 1))
+
+
+@pytest.mark.parametrize(("dtype", "zero_stage", "tolerance"), [("float32", 1, 1e-5), ("bfloat16", 1, 0.1), ("bfloat16", 2, 0.1)])
+def test_the_engine_takes_the_steps_of_plain_adamw_whatever_the_number_of_micro_batches(checkpoint, dtype, zero_stage, tolerance):
+    plain = Actor(load_language_model(checkpoint, torch.float32))
+    optimizer = torch.optim.AdamW(plain.parameters(), betas=(0.9, 0.95), weight_decay=0.0)
+    norms = []
+
+    def step(learning_rate):
+        norms.append(float(torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5)))
+        optimizer.param_groups[0]["lr"] = learning_rate
+        optimizer.step()
+        optimizer.zero_grad()
+
+    train(plain, lambda loss: loss.backward(), step)
+
+    kind = getattr(torch, dtype)
+    model = Actor(load_language_model(checkpoint, kind))
+    engine = Engine(model, learning_rate=1e-2, max_gradient_norm=0.5, zero_stage=zero_stage, dtype=kind)
+    found = []
+    train(engine, engine.accumulate, lambda learning_rate: found.append(engine.step(learning_rate)[0]))
+    assert found == pytest.approx(norms, rel=1e-6 if dtype == "float32" else 1e-2)
+    start = weights(load_language_model(checkpoint, torch.float32))
+    difference, movement = 0.0, 0.0
+    for name, expected in weights(plain.language_model).items():
+        difference += float((model.language_model.state_dict()[name].float() - expected).pow(2).sum())
+        movement += float((expected - start[name]).pow(2).sum())
+    assert (difference / movement) ** 0.5 < tolerance
+
+
+def test_a_loss_that_is_not_finite_skips_the_step(checkpoint):
+    model = Actor(load_language_model(checkpoint, torch.bfloat16))
+    engine = Engine(model, learning_rate=1e-2, max_gradient_norm=1.0)
+    before = weights(model)
+    (batch,) = pack(trajectories(3), 1000)
+    engine.accumulate(engine(batch).logprobs.mean())
+    engine.accumulate(engine(batch).logprobs.mean() * float("nan"))
+    _, stepped = engine.step(1e-2)
+    assert not stepped
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(model).items())
+    engine.accumulate(engine(batch).logprobs.mean())
+    assert engine.step(1e-2)[1]
+
+
+RESUMED = """
+import sys
+from pathlib import Path
+from apprentice.learning.ppo import PpoLearner
+from learning.toys import train_config, trajectories
+learner = PpoLearner(train_config(critic=sys.argv[3]), Path(sys.argv[1]))
+learner.load_state(Path(sys.argv[2]))
+for step in (2, 3):
+    learner.update(trajectories(8, seed=step), step)
+learner.save_policy(Path(sys.argv[2]) / "policy")
+"""
+
+
+@pytest.mark.parametrize("critic", ["shared", "separate"])
+def test_resumed_in_a_new_process_equals_uninterrupted_bit_for_bit(checkpoint, tmp_path, critic):
+    learner = PpoLearner(train_config(critic=critic), checkpoint)
+    for step in range(4):
+        learner.update(trajectories(8, seed=step), step)
+        if step == 1:
+            (tmp_path / "state").mkdir()
+            learner.save_state(tmp_path / "state")
+    learner.save_policy(tmp_path / "policy")
+    path = [str(Path.cwd()), str(Path.cwd() / "tests")]
+    code = f"import sys; sys.path[:0] = {path!r}\n{RESUMED}"
+    done = subprocess.run([sys.executable, "-c", code, checkpoint, tmp_path / "state", critic], timeout=240, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    straight, resumed = (folder / "policy" / "model.safetensors" for folder in (tmp_path, tmp_path / "state"))
+    assert straight.read_bytes() == resumed.read_bytes()
+
+
+def test_ppo_makes_the_rewarded_answers_likelier(checkpoint):
+    learner = PpoLearner(train_config(learning_rate=1e-2, kl_coefficient=0.0, entropy_coefficient=0.0, micro_batch_tokens=400), checkpoint, dtype="float32")
+    model = learner._actor.module.language_model
+    generator = torch.Generator().manual_seed(0)
+
+    def even_share():
+        with torch.no_grad():
+            return model(input_ids=torch.tensor([[1, 2, 3, 4, 5]])).logits[0, -1].softmax(-1)
+
+    before = float(even_share()[::2].sum())
+    for step in range(8):
+        probabilities = even_share()
+        answers = torch.multinomial(probabilities, 64, replacement=True, generator=generator)
+        figures = learner.update(bandit(answers.tolist(), probabilities[answers].log().tolist()), step)
+        assert figures["sampler_gap_max"] < 1e-4
+    assert float(even_share()[::2].sum()) > before + 0.2
+
+
+def test_an_update_reports_finite_figures_under_stable_names(checkpoint):
+    figures = PpoLearner(train_config(), checkpoint).update(trajectories(8), 0)
+    expected = (
+        "policy_loss value_loss kl_reference approx_kl entropy clip_fraction ratio_max explained_variance gradient_norm "
+        "advantage_mean advantage_std return_mean value_mean sampler_gap_mean sampler_gap_max importance_weight_mean "
+        "tokens action_tokens seconds_old seconds_reference seconds_update learning_rate skipped"
+    )
+    assert set(figures) == set(expected.split())
+    assert all(value - value == 0 for value in figures.values())
+    assert figures["kl_reference"] == pytest.approx(0, abs=1e-6)
+    assert figures["skipped"] == 0
+
+
+def test_warming_up_a_shared_critic_fits_it_and_leaves_the_policy_alone(checkpoint):
+    learner = PpoLearner(train_config(), checkpoint)
+    before = weights(learner._actor.module)
+    figures = learner.warm_up_critic(trajectories(16))
+    assert figures["value_loss_last"] < figures["value_loss_first"]
+    assert figures["explained_variance"] > 0.2
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(learner._actor.module).items())
+
+
+def test_a_saved_policy_is_bf16_loads_and_keeps_its_tokenizer(checkpoint, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    learner = PpoLearner(train_config(kl_coefficient=0.0), checkpoint)
+    learner.update(trajectories(4), 0)
+    learner.save_policy(tmp_path / "policy")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "policy")
+    assert loaded.dtype == torch.bfloat16
+    assert loaded.lm_head.weight.data_ptr() == loaded.model.embed_tokens.weight.data_ptr()
+    live = learner._actor.module.language_model.state_dict()
+    assert all(torch.equal(tensor, live[name]) for name, tensor in loaded.state_dict().items())
+    assert AutoTokenizer.from_pretrained(tmp_path / "policy").chat_template
+
+
+class Killed(Exception):
+    """Stands for a process that ends in the middle."""
+
+
+class KilledAfter(Progress):
+    """Ends the run once `steps` are done."""
+
+    def __init__(self, path, steps):
+        super().__init__(path, "distill")
+        self.steps = steps
+
+    def advance(self, phase, done, total):
+        super().advance(phase, done, total)
+        if done == self.steps:
+            raise Killed
+
+
+def test_fine_tuning_lowers_the_loss_and_continues_exactly_after_an_interruption(checkpoint, tmp_path):
+    config, made = distill_config(), trajectories(8)
+
+    def tune(name, progress):
+        return fine_tune(config, checkpoint, made, tmp_path / name, CheckpointStore(tmp_path / f"{name}-store"), progress, checkpoint_every_s=0.0)
+
+    straight = tune("straight", Progress(tmp_path / "events", "distill"))
+    assert straight["loss_last"] < straight["loss_first"] - 0.3
+    assert straight["steps"] == 6
+    with pytest.raises(Killed):
+        tune("resumed", KilledAfter(tmp_path / "events", 3))
+    assert not (tmp_path / "resumed").exists()
+    resumed = tune("resumed", Progress(tmp_path / "events", "distill"))
+    assert resumed["loss_last"] == straight["loss_last"]
+    assert (tmp_path / "resumed" / "model.safetensors").read_bytes() == (tmp_path / "straight" / "model.safetensors").read_bytes()
+    assert not (tmp_path / "resumed-store").exists()

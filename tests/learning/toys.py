@@ -1,0 +1,46 @@
+"""Toy trajectories and a tiny checkpoint for the trainer's tests."""
+
+import random
+from dataclasses import replace
+
+from apprentice.config.schema import DistillConfig, TrainConfig
+from apprentice.records import Trajectory
+
+
+def trajectory(number: int, *, length: int = 30, actions: int = 8, reward: float = 1.0, seed: int = 0) -> Trajectory:
+    """Random bytes; the last `actions` tokens, in two runs, are the policy's."""
+    rng = random.Random(f"{seed}/{number}")
+    mask = [0] * length
+    half = actions // 2
+    mask[length // 2 : length // 2 + half] = [1] * half
+    mask[length - (actions - half) :] = [1] * (actions - half)
+    ids = tuple(rng.randrange(250) for _ in range(length))
+    return Trajectory(str(number), "task", "group", ids, tuple(mask), tuple(-1.0 * m for m in mask), (), reward, "success", "", 0, 1.0)
+
+
+def trajectories(count: int, seed: int = 0) -> list[Trajectory]:
+    """Of different lengths and rewards."""
+    return [trajectory(number, length=20 + 7 * (number % 4), actions=4 + number % 5, reward=float(number % 2), seed=seed) for number in range(count)]
+
+
+def bandit(answers: list[int], logprobs: list[float]) -> list[Trajectory]:
+    """One action token after a fixed prompt; even tokens are rewarded."""
+    base = replace(trajectory(0, length=6, actions=1), action_mask=(0, 0, 0, 0, 0, 1))
+    return [
+        replace(base, id=str(number), token_ids=(1, 2, 3, 4, 5, token), logprobs=(0.0,) * 5 + (logprob,), reward=float(token % 2 == 0))
+        for number, (token, logprob) in enumerate(zip(answers, logprobs, strict=True))
+    ]
+
+
+def train_config(**changes) -> TrainConfig:
+    values = dict(
+        steps=1, tasks_per_step=1, attempts=1, temperature=1.0, epochs=1, minibatches=2, micro_batch_tokens=90, learning_rate=1e-3, warmup_steps=2,
+        gamma=1.0, lam=0.95, normalize_advantages=True, clip=0.2, kl_coefficient=0.01, entropy_coefficient=0.01, importance_cap=2.0,
+        max_gradient_norm=1.0, critic="shared", critic_learning_rate=1e-2, critic_warmup_epochs=20, value_clip=0.2, zero_stage=1, checkpoint_every=1, seed=0,
+    )  # fmt: skip
+    return TrainConfig(**(values | changes))
+
+
+def distill_config(**changes) -> DistillConfig:
+    values = dict(source="expert", traces=8, attempts=1, epochs=3, learning_rate=5e-3, batch=4, micro_batch_tokens=90, seed=0)
+    return DistillConfig(**(values | changes))

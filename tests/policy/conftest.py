@@ -1,0 +1,18 @@
+"""Tiny models of the tests' own: no network, no download."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import make_tiny_checkpoint
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("tiny"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory) -> Path:
+    """The same architecture with other weights."""
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("other"), seed=1)

@@ -1,0 +1,71 @@
+"""Stands in for the interpreter of vLLM's environment: takes vLLM's flags and speaks the endpoints that a policy needs.
+
+The "completion" of a prompt is [version, seed]. Environment variables steer it:
+FAKE_FAMILY (has a child and a grandchild that end neither by themselves nor by SIGTERM), FAKE_DIES (ends at once with a last word in
+the log).
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+WEIGHTS = {"version": -1, "checkpoint": ""}
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.answer({"data": [{"id": "policy", "root": FLAGS.model}]} if self.path == "/v1/models" else {})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "null")
+        if self.path == "/collective_rpc" and body["method"] == "sync_weights":
+            WEIGHTS.update(checkpoint=body["args"][0], version=int(body["args"][1]))
+        if self.path == "/collective_rpc":
+            return self.answer({"results": [WEIGHTS]})
+        if self.path == "/reset_prefix_cache":
+            return self.answer({"success": True})
+        if len(body["prompt"]) > 100:
+            return self.answer({"error": {"message": "the prompt is too long"}}, status=400)
+        if body["prompt"] == [13]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        tokens = [WEIGHTS["version"], body["seed"]]
+        self.answer({"choices": [{"token_ids": tokens, "logprobs": {"token_logprobs": [-0.5, 1e-9]}, "finish_reason": "length"}]})
+
+    def answer(self, value, status=200):
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 512
+
+
+def family() -> None:
+    """A child in a session of its own, and its child, as vLLM's server has them."""
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    child = f"import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', {stubborn!r}]); print(os.getpid()); exec({stubborn!r})"
+    subprocess.Popen([sys.executable, "-c", child], start_new_session=True, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model")
+    parser.add_argument("--port", type=int)
+    FLAGS, _ = parser.parse_known_args()
+    if "FAKE_DIES" in os.environ:
+        sys.exit("fake: no memory for the weights")
+    if "FAKE_FAMILY" in os.environ:
+        family()
+    Server(("127.0.0.1", FLAGS.port), Handler).serve_forever()

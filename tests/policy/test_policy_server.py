@@ -1,0 +1,200 @@
+"""Supervision of the policy server with real processes; only what stands behind the interpreter is a fake."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from apprentice.config import Layout, load_pipeline
+from apprentice.config.schema import PolicyConfig
+from apprentice.errors import ApprenticeError, PolicyUnavailable
+from apprentice.policy.opening import open_policy
+from apprentice.policy.protocol import Sampling
+from apprentice.policy.server import INTERPRETER_VARIABLE, PolicyServer
+from apprentice.policy.vllm_client import VllmPolicy
+
+ROOT = Path(__file__).parents[2]
+FAKE = Path(__file__).with_name("fake_serve.py")
+CONFIG = PolicyConfig(engine="vllm", port=0, max_context=64, max_sequences=4, kv_cache_gib=1)
+
+
+@pytest.fixture(autouse=True)
+def fake_interpreter(tmp_path, monkeypatch):
+    """An executable that is given `<entry> <flags>` as vLLM's interpreter would be; its marker finds its processes again."""
+    script = tmp_path / "python"
+    script.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} {FAKE} "$@"\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv(INTERPRETER_VARIABLE, str(script))
+    monkeypatch.setenv("APPRENTICE_TEST_MARK", str(tmp_path))
+    yield
+    assert eventually(lambda: not marked(tmp_path)), "processes were left behind"
+
+
+def marked(tmp_path) -> list[int]:
+    """Every living process started under this test, this one excepted."""
+    needle, found = f"APPRENTICE_TEST_MARK={tmp_path}\0".encode(), []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if needle in (folder / "environ").read_bytes() and int(folder.name) != os.getpid():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def eventually(condition, timeout_s: float = 15.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def server(tiny, tmp_path, **changes) -> PolicyServer:
+    return PolicyServer(CONFIG.model_copy(update=changes), tiny, tmp_path / "server.log", state=tmp_path / "state.json")
+
+
+def test_starting_returns_before_the_server_answers_and_stopping_takes_the_whole_tree(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_FAMILY", "1")
+    with server(tiny, tmp_path) as running:
+        running.wait(20)
+        assert not running.attached
+        assert eventually(lambda: len(marked(tmp_path)) >= 4)
+    assert not (tmp_path / "state.json").exists()
+
+
+def test_a_second_process_attaches_and_leaves_the_server_running(tiny, tmp_path):
+    with server(tiny, tmp_path) as first:
+        with server(tiny, tmp_path) as second:
+            second.wait(20)
+            assert second.attached and second.url == first.url
+        assert first.alive
+
+
+def test_killing_the_starter_takes_the_whole_tree(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_FAMILY", "1")
+    program = f"""
+        import time
+        from pathlib import Path
+        from apprentice.config.schema import PolicyConfig
+        from apprentice.policy.server import PolicyServer
+        server = PolicyServer(PolicyConfig(**{CONFIG.model_dump()!r}), Path({str(tiny)!r}), Path("server.log"), state=Path("state.json"))
+        server.start()
+        server.wait(20)
+        print("ready", flush=True)
+        time.sleep(600)
+    """
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    starter = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+    assert starter.stdout.readline() == "ready\n"
+    assert eventually(lambda: len(marked(tmp_path)) >= 5)
+    starter.send_signal(signal.SIGKILL)
+    starter.wait()
+    starter.stdout.close()
+    assert eventually(lambda: not marked(tmp_path))
+
+
+def test_a_server_that_dies_early_is_told_with_its_last_words(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_DIES", "1")
+    with pytest.raises(ApprenticeError, match="no memory for the weights"), server(tiny, tmp_path) as running:
+        running.wait(20)
+
+
+def test_a_port_taken_by_something_else_is_named_with_the_override(tiny, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ApprenticeError, match=rf"port {port} is taken.*\n.*policy\.port={port + 1}"):
+            server(tiny, tmp_path, port=port).start()
+
+
+def test_a_server_with_other_limits_is_not_attached_to(tiny, tmp_path):
+    with server(tiny, tmp_path):
+        with pytest.raises(ApprenticeError, match="other limits"):
+            server(tiny, tmp_path, max_context=128).start()
+
+
+def test_a_stale_state_file_is_ignored(tiny, tmp_path):
+    with server(tiny, tmp_path):
+        state = json.loads((tmp_path / "state.json").read_text())
+    (tmp_path / "state.json").write_text(json.dumps(state | {"pid": os.getpid()}))
+    with server(tiny, tmp_path) as running:
+        assert not running.attached
+        running.wait(20)
+
+
+def test_a_missing_environment_is_named(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv(INTERPRETER_VARIABLE, str(tmp_path / "absent"))
+    with pytest.raises(ApprenticeError, match="environment is missing"):
+        server(tiny, tmp_path).start()
+
+
+def test_client_loads_a_version_and_stamps_it_on_completions(tiny, tmp_path):
+    async def scenario(url):
+        policy = VllmPolicy(url)
+        await policy.load(tiny, 5)
+        answers = await asyncio.gather(*(policy.generate([1, 2], Sampling(2, 1.0, seed)) for seed in range(300)))
+        await policy.close()
+        return answers
+
+    with server(tiny, tmp_path) as running:
+        running.wait(20)
+        answers = asyncio.run(scenario(running.url))
+    assert [answer.token_ids for answer in answers] == [(5, seed) for seed in range(300)]
+    assert {(answer.version, answer.finish_reason, answer.logprobs) for answer in answers} == {(5, "length", (-0.5, 0.0))}
+
+
+def test_client_tells_a_refused_request_from_a_lost_server(tiny, tmp_path):
+    async def scenario(url):
+        policy = VllmPolicy(url)
+        with pytest.raises(ApprenticeError, match="the prompt is too long"):
+            await policy.generate([1] * 200, Sampling(2, 1.0, 0))
+        with pytest.raises(PolicyUnavailable):
+            await policy.generate([13], Sampling(2, 1.0, 0))
+        await policy.close()
+
+    with server(tiny, tmp_path) as running:
+        running.wait(20)
+        asyncio.run(scenario(running.url))
+
+
+def test_a_killed_server_is_replaced_with_the_weights_loaded_last(tiny, tmp_path):
+    config = load_pipeline("quick", ROOT / "params.yaml")
+    config = config.model_copy(update={"policy": CONFIG, "model": config.model.model_copy(update={"name": str(tiny)})})
+
+    async def scenario():
+        async with open_policy(config, Layout("quick", tmp_path), tiny, version=2) as policy:
+            before = await policy.generate([1], Sampling(2, 1.0, 0))
+            state = json.loads((tmp_path / ".apprentice" / "policy-server.json").read_text())
+            os.kill(int(subprocess.run(["pgrep", "-P", str(state["pid"])], capture_output=True, text=True).stdout.split()[0]), signal.SIGKILL)
+            after = await asyncio.gather(*(policy.generate([1], Sampling(2, 1.0, seed)) for seed in range(20)))
+        return before, after
+
+    before, after = asyncio.run(scenario())
+    assert before.token_ids == (2, 0)
+    assert [answer.token_ids for answer in after] == [(2, seed) for seed in range(20)]
+
+
+def test_two_users_of_one_server_are_refused(tiny, tmp_path):
+    config = load_pipeline("quick", ROOT / "params.yaml")
+    config = config.model_copy(update={"policy": CONFIG, "model": config.model.model_copy(update={"name": str(tiny)})})
+    layout = Layout("quick", tmp_path)
+
+    async def scenario():
+        async with open_policy(config, layout, tiny):
+            with pytest.raises(ApprenticeError, match="another process is using"):
+                async with open_policy(config, layout, tiny):
+                    pass
+
+    asyncio.run(scenario())

@@ -1,0 +1,165 @@
+"""The real vLLM server: what it samples, under which weights, against Transformers."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from apprentice.config.schema import PolicyConfig
+from apprentice.policy.models import CACHE
+from apprentice.policy.protocol import Sampling
+from apprentice.policy.server import INTERPRETER, PolicyServer
+from apprentice.policy.vllm_client import VllmPolicy
+
+MODEL = CACHE / "smollm2-135m-instruct"
+CONFIG = PolicyConfig(engine="vllm", port=0, max_context=512, max_sequences=32, kv_cache_gib=1)
+NOISE = 0.1
+"""Mean |difference| of log-probabilities between vLLM's and Transformers' bf16 kernels, at most; 0.045 is usual."""
+QUESTIONS = ["What is the capital of France?", "Name three colours.", "Write one sentence about the sea.", "Who was Ada Lovelace?"]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not INTERPRETER.exists(), reason="vLLM's environment .venv-serve is absent"),
+    pytest.mark.skipif(not MODEL.exists(), reason="the base model is not in the cache"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    with PolicyServer(CONFIG, MODEL, folder / "server.log", state=folder / "state.json") as server:
+        server.wait()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[list[int]]:
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    header = "You answer briefly. " * 12
+    texts = [f"<|im_start|>user\n{header}{question}<|im_end|>\n<|im_start|>assistant\n" for question in QUESTIONS]
+    return [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory) -> Path:
+    """The base model with other embeddings, which are its output layer as well."""
+    folder = tmp_path_factory.mktemp("changed")
+    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.bfloat16)
+    embeddings = model.get_input_embeddings().weight
+    noise = torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        embeddings.add_((noise * embeddings.float().std() * 0.3).to(embeddings.dtype))
+    model.save_pretrained(folder)
+    return folder
+
+
+def ask(server, prompts, sampling, load=None):
+    """Completions of all prompts at once, after loading (checkpoint, version) where given."""
+
+    async def scenario():
+        policy = VllmPolicy(server.url)
+        if load:
+            await policy.load(*load)
+        completions = await asyncio.gather(*(policy.generate(prompt, sampling) for prompt in prompts))
+        await policy.close()
+        return completions
+
+    return asyncio.run(scenario())
+
+
+def gap(checkpoint, prompts, completions, temperature=1.0) -> float:
+    """Mean |difference| between the completions' log-probabilities and those of Transformers with `checkpoint`."""
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).eval()
+    differences = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        with torch.inference_mode():
+            logits = model(torch.tensor([[*prompt, *completion.token_ids]])).logits[0, len(prompt) - 1 : -1].float()
+        expected = (logits / temperature).log_softmax(-1)[range(len(completion.token_ids)), list(completion.token_ids)]
+        differences += (expected - torch.tensor(completion.logprobs)).abs().tolist()
+    return sum(differences) / len(differences)
+
+
+def test_greedy_logprobs_agree_with_transformers(server, prompts):
+    completions = ask(server, prompts, Sampling(16, 0.0, 0), load=(MODEL, 0))
+    assert gap(MODEL, prompts, completions) < NOISE
+
+
+def test_sampled_logprobs_are_those_at_the_temperature(server, prompts):
+    completions = ask(server, prompts, Sampling(24, 0.6, 1), load=(MODEL, 0))
+    assert gap(MODEL, prompts, completions, temperature=0.6) < NOISE
+    assert gap(MODEL, prompts, completions, temperature=1.0) > gap(MODEL, prompts, completions, temperature=0.6)
+
+
+def test_greedy_logprobs_stay_untempered_beside_sampled_ones(server, prompts):
+    async def scenario():
+        policy = VllmPolicy(server.url)
+        await policy.load(MODEL, 0)
+        answers = await asyncio.gather(*(policy.generate(prompts[0], Sampling(12, temperature, 0)) for temperature in (0.0, 0.5, 0.7)))
+        await policy.close()
+        return answers
+
+    assert gap(MODEL, prompts[:1], asyncio.run(scenario())[:1]) < NOISE
+
+
+def test_the_same_seed_gives_the_same_first_token_and_others_differ(server, prompts):
+    async def scenario():
+        policy = VllmPolicy(server.url)
+        answers = [await policy.generate(prompts[2], Sampling(16, 1.0, seed)) for seed in (5, 5, 6)]
+        await policy.close()
+        return answers
+
+    first, again, different = asyncio.run(scenario())
+    assert first.token_ids[0] == again.token_ids[0] and first.token_ids != different.token_ids
+
+
+def test_stop_string_and_end_token_are_part_of_the_completion(server, prompts):
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    stopped = ask(server, prompts[:1], Sampling(32, 0.0, 0, (" is",)), load=(MODEL, 0))[0]
+    ended = ask(server, prompts[:1], Sampling(64, 0.0, 0))[0]
+    assert tokenizer.decode(stopped.token_ids).endswith(" is") and stopped.finish_reason == "stop"
+    assert ended.token_ids[-1] == tokenizer.eos_token_id and ended.finish_reason == "stop"
+
+
+def test_after_an_embedding_change_the_new_weights_answer_and_no_stale_cache(server, prompts, changed):
+    """The prompts were answered before, so that their keys and values are in the prefix cache under the old weights."""
+    sampling = Sampling(16, 0.0, 0)
+    before = ask(server, prompts, sampling, load=(MODEL, 1))
+    after = ask(server, prompts, sampling, load=(changed, 2))
+    assert {completion.version for completion in before} == {1} and {completion.version for completion in after} == {2}
+    assert gap(changed, prompts, after) < NOISE
+    assert gap(MODEL, prompts, after) > 3 * NOISE
+    restored = ask(server, prompts, sampling, load=(MODEL, 3))
+    assert gap(MODEL, prompts, restored) < NOISE
+
+
+def test_many_seeded_prompts_at_once_leave_the_engine_alive(server, prompts):
+    long = [[token % 40000 + 100 for token in range(offset, offset + 400)] for offset in range(24)]
+    assert len(ask(server, long, Sampling(4, 1.0, 0))) == 24 and server.alive
+
+
+def test_a_killed_server_comes_back_with_the_weights_loaded_last(server, prompts, changed):
+    async def scenario():
+        async def revive():
+            await asyncio.to_thread(server.revive)
+            return server.url
+
+        policy = VllmPolicy(server.url, revive=revive)
+        await policy.load(changed, 7)
+        watcher = json.loads(server._state_file.read_text())["pid"]
+        child = subprocess.run(["pgrep", "-P", str(watcher)], capture_output=True, text=True).stdout.split()[0]
+        waiting = [asyncio.create_task(policy.generate(prompt, Sampling(48, 0.0, 0))) for prompt in prompts]
+        await asyncio.sleep(0.5)
+        os.kill(int(child), signal.SIGKILL)
+        completions = await asyncio.gather(*waiting)
+        await policy.close()
+        return completions
+
+    completions = asyncio.run(scenario())
+    assert {completion.version for completion in completions} == {7}
+    assert gap(changed, prompts, completions) < NOISE

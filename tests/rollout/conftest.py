@@ -1,0 +1,106 @@
+"""Toys for the simulator: a chat format of one token a character, and policies that follow a script."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from apprentice.config.schema import EnvironmentConfig
+from apprentice.environments.tools import ToolEnvironment, tool
+from apprentice.policy.protocol import Completion, Sampling
+from apprentice.records import Task
+
+
+class ToyChat:
+    """A character is its code point; `[`, `]` and `{`, `}` frame the user's and the assistant's turns."""
+
+    end_token_id = ord("}")
+
+    def prompt(self, user_text: str, system: str | None = None) -> list[int]:
+        return self.encode(f"[{user_text}]{{")
+
+    def reply(self, text: str, ended: bool) -> list[int]:
+        return self.encode(("" if ended else "}") + f"[{text}]{{")
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(character) for character in text]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(chr(token) for token in ids if token != self.end_token_id)
+
+
+class ToyPolicy:
+    """Answers each prompt with what `script(prompt text, sampling)` says, cut at the token limit."""
+
+    def __init__(self, script: Callable[[str, Sampling], str], delay_s: float = 0.0):
+        self.script, self.delay_s = script, delay_s
+        self.asked: list[tuple[str, Sampling]] = []
+        self.in_flight = self.most_in_flight = 0
+
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
+        prompt = "".join(map(chr, token_ids))
+        self.asked.append((prompt, sampling))
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(self.delay_s)
+            written = tuple(ord(character) for character in self.script(prompt, sampling))
+        finally:
+            self.in_flight -= 1
+        cut = written[: sampling.max_tokens]
+        return Completion(cut, tuple(-0.5 - index / 100 for index in range(len(cut))), "length" if len(written) > len(cut) else "stop", version=3)
+
+
+class Echo(ToolEnvironment):
+    """`<say>word</say>` is echoed; the answer must be the task's. Knows how many of it are open."""
+
+    instruction = "Go."
+    open = 0
+
+    def __init__(self):
+        type(self).open += 1
+
+    @tool
+    def say(self, word: str) -> str:
+        if word == "boom":
+            raise RuntimeError("the tool broke")
+        return word.upper()
+
+    def check(self, task: Task, answer: str) -> float:
+        return answer in task.answers
+
+    async def close(self) -> None:
+        type(self).open -= 1
+
+
+@pytest.fixture
+def chat():
+    return ToyChat()
+
+
+@pytest.fixture
+def toy_policy():
+    return ToyPolicy
+
+
+@pytest.fixture
+def echo():
+    """A fresh class, so that its count of open environments starts at 0."""
+    return type("FreshEcho", (Echo,), {"open": 0})
+
+
+@pytest.fixture
+def limits():
+    """Makes the limits of an episode; what is not named is roomy."""
+
+    def make(**settings) -> EnvironmentConfig:
+        roomy = {"retriever": "bm25", "top_k": 2, "passage_words": 9, "max_turns": 3, "max_turn_tokens": 40, "max_tokens": 500, "concurrency": 8}
+        return EnvironmentConfig(**(roomy | settings))
+
+    return make
+
+
+@pytest.fixture
+def tasks():
+    """Makes so many tasks, `t0` and on, each answered by `yes`."""
+    return lambda count: [Task(id=f"t{index}", scenario="s", split="train", instruction=f"Task {index}?", answers=("yes",)) for index in range(count)]

@@ -1,0 +1,151 @@
+"""An episode's tokens are exactly those sampled and given, in order, with the mask on what was sampled."""
+
+import asyncio
+
+import pytest
+
+from apprentice.data.trajectories import check_trajectory
+from apprentice.errors import ApprenticeError
+from apprentice.rollout.episode import derive_seed, each_episode, plan_episodes
+from apprentice.rollout.expert import enact
+from apprentice.rollout.simulator import Simulator
+
+
+@pytest.fixture
+def play_one(chat, echo, limits, tasks, toy_policy):
+    """Plays one episode in which the policy writes these actions, one a turn."""
+
+    def play(*actions, environment=None, **settings):
+        script = iter(actions)
+        policy = toy_policy(lambda prompt, sampling: next(script))
+        simulator = Simulator(policy, chat, environment or echo, limits(**settings), temperature=1.0, retries=0)
+        [trajectory] = asyncio.run(simulator.run(plan_episodes(tasks(1), 1, 7, "x"))) or simulator.faults
+        assert check_trajectory(trajectory) == []
+        return trajectory, policy
+
+    return play
+
+
+def text(trajectory):
+    return "".join(map(chr, trajectory.token_ids))
+
+
+def sampled(trajectory):
+    return "".join(chr(token) for token, bit in zip(trajectory.token_ids, trajectory.action_mask, strict=True) if bit)
+
+
+def test_tokens_mask_and_logprobs_line_up(play_one):
+    trajectory, policy = play_one("<say>hi</say>", "<answer>yes</answer>")
+    assert text(trajectory) == "[Go.\nTask 0?]{<say>hi</say>}[HI]{<answer>yes</answer>"
+    first, second = trajectory.turns
+    assert text(trajectory)[first.start : first.end] == first.action == "<say>hi</say>"
+    assert text(trajectory)[second.start : second.end] == second.action == "<answer>yes</answer>"
+    assert trajectory.action_mask == tuple(int(first.start <= i < first.end or second.start <= i) for i in range(len(trajectory.token_ids)))
+    assert trajectory.logprobs[first.start : first.start + 3] == (-0.5, -0.51, -0.52)
+    assert all(logprob == 0.0 for logprob, bit in zip(trajectory.logprobs, trajectory.action_mask, strict=True) if not bit)
+    assert (first.observation, first.kind, first.version) == ("HI", "say", 3)
+    assert (second.observation, second.kind) == ("", "answer")
+
+
+def test_the_policy_is_asked_with_the_very_tokens_that_are_kept(play_one):
+    trajectory, policy = play_one("<say>hi</say>", "<answer>yes</answer>")
+    assert [text(trajectory)[: turn.start] for turn in trajectory.turns] == [prompt for prompt, _ in policy.asked]
+
+
+def test_the_reward_comes_from_the_verdict(play_one):
+    good, bad = play_one("<answer>yes</answer>")[0], play_one("<answer>no</answer>")[0]
+    assert (good.outcome, good.reward, good.answer) == ("success", 1.0, "yes")
+    assert (bad.outcome, bad.reward, bad.answer) == ("failure", 0.0, "no")
+
+
+def test_an_action_that_ended_its_turn_is_not_closed_again(play_one):
+    trajectory, _ = play_one("hm}", "<answer>yes</answer>}")
+    assert text(trajectory).count("}") == 2
+    assert "hm}[Write <say>word</say> or <answer>phrase</answer>.]{" in text(trajectory)
+    assert sampled(trajectory) == "hm}<answer>yes</answer>}"
+    assert trajectory.turns[0].kind == "malformed"
+
+
+def test_an_episode_ends_after_its_last_turn_without_an_observation_nobody_answers(play_one):
+    trajectory, _ = play_one("<say>a</say>", "<say>b</say>", max_turns=2)
+    assert (trajectory.outcome, trajectory.reward) == ("truncated", 0.0)
+    assert text(trajectory).endswith("[A]{<say>b</say>")
+    assert [turn.observation for turn in trajectory.turns] == ["A", ""]
+
+
+def test_a_turn_cut_at_its_limit_is_malformed_and_not_stepped(play_one):
+    trajectory, _ = play_one("<say>boom</say><say>boom</say>", "<answer>yes</answer>", max_turn_tokens=20)
+    assert trajectory.turns[0].action == "<say>boom</say><say>"
+    assert (trajectory.turns[0].kind, trajectory.turns[0].observation) == ("malformed", "That was too long. Write less.")
+    assert trajectory.outcome == "success"
+
+
+def test_an_environment_may_take_cut_actions(play_one, echo):
+    echo.takes_cut_actions = True
+    trajectory, _ = play_one("<answer>yes</answer>" + "." * 99, environment=echo, max_turn_tokens=20)
+    assert trajectory.outcome == "success"
+
+
+def test_no_episode_outgrows_its_tokens(play_one):
+    trajectory, policy = play_one("<say>hello</say>", "<say>hello</say>", max_turns=9, max_tokens=50)
+    assert len(trajectory.token_ids) == 50 and trajectory.outcome == "truncated"
+    assert [sampling.max_tokens for _, sampling in policy.asked] == [36, 11]
+
+
+def test_an_observation_that_leaves_no_room_is_not_appended(play_one):
+    trajectory, _ = play_one("<say>hello</say>", max_tokens=39)
+    assert text(trajectory).endswith("<say>hello</say>") and len(trajectory.turns) == 1
+    assert trajectory.outcome == "truncated"
+
+
+def test_a_first_message_that_does_not_fit_is_a_fault_and_not_a_failure(chat, echo, limits, tasks, toy_policy):
+    simulator = Simulator(toy_policy(lambda prompt, sampling: ""), chat, echo, limits(max_tokens=10), temperature=1.0)
+    with pytest.raises(ApprenticeError, match=r"environment.max_tokens: the first message of task 't0' takes 14 tokens"):
+        asyncio.run(simulator.run(plan_episodes(tasks(1), 1, 7, "x")))
+
+
+def test_sampling_names_stop_temperature_and_a_seed_of_its_own_for_each_turn(play_one):
+    _, policy = play_one("<say>a</say>", "<answer>yes</answer>")
+    first, second = (sampling for _, sampling in policy.asked)
+    assert first.stop == ("</say>", "</answer>") and first.temperature == 1.0
+    assert first.seed != second.seed
+
+
+def test_seeds_are_the_same_in_every_process():
+    assert derive_seed(0, "probe", "t0", 0) == 1912295327
+    assert 0 <= derive_seed(-1, "ü", 10**30) < 2**31
+
+
+def test_episodes_are_planned_task_by_task(tasks):
+    episodes = plan_episodes(tasks(2), 2, seed=0, tag="probe")
+    assert [episode.id for episode in episodes] == ["probe-t0-0", "probe-t0-1", "probe-t1-0", "probe-t1-1"]
+    assert [episode.group for episode in episodes] == ["probe-t0", "probe-t0", "probe-t1", "probe-t1"]
+    assert len({episode.seed for episode in episodes}) == 4
+    assert episodes == list(each_episode(tasks(2), 2, seed=0, tag="probe"))
+    assert episodes[0].seed != plan_episodes(tasks(1), 1, seed=1, tag="probe")[0].seed
+
+
+def scripted(*actions):
+    def expert(task):
+        for action in actions:
+            _ = yield action
+
+    return expert
+
+
+def enacted(chat, echo, limits, tasks, *actions):
+    return asyncio.run(enact(tasks(1)[0], echo(), chat, scripted(*actions), limits=limits, seed=5))
+
+
+def test_an_expert_leaves_the_tokens_an_agent_would(chat, echo, limits, tasks, play_one):
+    actions = "<say>hi</say>", "<answer>yes</answer>"
+    agent, expert = play_one(*actions)[0], enacted(chat, echo, limits(), tasks, *actions)
+    assert (expert.token_ids, expert.action_mask) == (agent.token_ids, agent.action_mask)
+    assert set(expert.logprobs) == {0.0} and expert.outcome == "success" and expert.reward == 1.0 and expert.seed == 5
+    assert check_trajectory(expert) == [] and echo.open == 0
+
+
+@pytest.mark.parametrize("actions", [(), ("<say>hi</say>",), ("<answer>no</answer>",), ("<say>" + "x" * 99 + "</say>",)])
+def test_an_expert_without_success_leaves_nothing(chat, echo, limits, tasks, actions):
+    assert enacted(chat, echo, limits(), tasks, *actions) is None
+    assert echo.open == 0

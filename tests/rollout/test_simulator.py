@@ -1,0 +1,238 @@
+"""Many episodes at once: bounded, ordered, and a fault stays where it happened."""
+
+import asyncio
+import json
+import time
+from contextlib import aclosing
+
+import pytest
+
+from apprentice.data.trajectories import check_trajectory
+from apprentice.errors import ApprenticeError, InfrastructureFault, PolicyUnavailable
+from apprentice.records.events import Progress
+from apprentice.rollout.figures import rollout_figures
+from apprentice.rollout.simulator import Simulator, each_episode, plan_episodes
+
+
+def right(prompt, sampling):
+    return "<answer>yes</answer>"
+
+
+@pytest.fixture
+def simulator(chat, echo, limits, toy_policy):
+    def make(script=right, environment=None, delay_s=0.0, retries=2, **settings):
+        policy = toy_policy(script, delay_s)
+        made = Simulator(policy, chat, environment or echo, limits(**settings), temperature=1.0, retries=retries, pause_s=0.001)
+        made.policy = policy
+        return made
+
+    return make
+
+
+def test_trajectories_come_in_the_order_of_the_episodes(simulator, tasks):
+    late_first = simulator(lambda prompt, sampling: "<answer>yes</answer>" if "Task 0?" not in prompt or "HI" in prompt else "<say>hi</say>", delay_s=0.001)
+    trajectories = asyncio.run(late_first.run(plan_episodes(tasks(20), 2, 0, "x")))
+    assert [trajectory.id for trajectory in trajectories] == [f"x-t{task}-{attempt}" for task in range(20) for attempt in range(2)]
+
+
+def test_a_stream_yields_each_episode_as_it_finishes(simulator, tasks):
+    slow_first = simulator(lambda prompt, sampling: "<say>hi</say>" if "Task 0?" in prompt and "HI" not in prompt else "<answer>yes</answer>", delay_s=0.002)
+
+    async def collect():
+        return [trajectory.task_id async for trajectory in slow_first.stream(plan_episodes(tasks(4), 1, 0, "x"))]
+
+    assert asyncio.run(collect())[-1] == "t0"
+
+
+def test_concurrency_is_bounded_and_used(simulator, tasks, echo):
+    bounded = simulator(delay_s=0.002, concurrency=5)
+    asyncio.run(bounded.run(plan_episodes(tasks(30), 1, 0, "x")))
+    assert bounded.policy.most_in_flight == 5
+    assert echo.open == 0
+
+
+def test_episodes_are_taken_only_as_places_fall_free(simulator, tasks):
+    taken = []
+
+    def watched():
+        for episode in each_episode(tasks(50), 1, 0, "x"):
+            taken.append(episode.id)
+            yield episode
+
+    async def first_of_stream():
+        async with aclosing(simulator(concurrency=4).stream(watched())) as stream:
+            async for _ in stream:
+                return
+
+    asyncio.run(first_of_stream())
+    assert len(taken) == 4
+
+
+def test_hundreds_of_episodes_in_flight(simulator, tasks):
+    wide = simulator(delay_s=0.05, concurrency=300)
+    started = time.perf_counter()
+    trajectories = asyncio.run(wide.run(plan_episodes(tasks(300), 1, 0, "x")))
+    assert wide.policy.most_in_flight == 300
+    assert len(trajectories) == 300 and time.perf_counter() - started < 3
+
+
+def test_a_fault_is_retried_under_a_new_id_and_its_siblings_go_on(simulator, tasks):
+    broken = []
+
+    def breaks_once(prompt, sampling):
+        if "Task 1?" in prompt and not broken:
+            broken.append(prompt)
+            return "<say>boom</say>"
+        return "<answer>yes</answer>"
+
+    faulty = simulator(breaks_once)
+    trajectories = asyncio.run(faulty.run(plan_episodes(tasks(3), 1, 0, "x")))
+    assert [trajectory.id for trajectory in trajectories] == ["x-t0-0", "x-t1-0-r1", "x-t2-0"]
+    [fault] = faulty.faults
+    assert (fault.id, fault.outcome, fault.reward, fault.error) == ("x-t1-0", "fault", 0.0, "RuntimeError: the tool broke")
+    assert check_trajectory(fault) == []
+    assert fault.action_mask.count(1) == len("<say>boom</say>")
+    assert fault.seed == trajectories[1].seed
+
+
+def test_an_episode_that_keeps_breaking_is_left_out_and_quarantined(simulator, tasks, echo):
+    faulty = simulator(lambda prompt, sampling: "<say>boom</say>" if "Task 1?" in prompt else "<answer>yes</answer>")
+    trajectories = asyncio.run(faulty.run(plan_episodes(tasks(3), 1, 0, "x")))
+    assert [trajectory.task_id for trajectory in trajectories] == ["t0", "t2"]
+    assert [fault.id for fault in faulty.faults] == ["x-t1-0", "x-t1-0-r1", "x-t1-0-r2"]
+    assert echo.open == 0
+
+
+def test_a_stream_yields_faults_as_well(simulator, tasks):
+    async def collect():
+        return [
+            trajectory.outcome
+            async for trajectory in simulator(lambda prompt, sampling: "<say>boom</say>", retries=1).stream(plan_episodes(tasks(1), 1, 0, "x"))
+        ]
+
+    assert asyncio.run(collect()) == ["fault", "fault"]
+
+
+def test_an_environment_that_cannot_be_made_is_a_fault(simulator, tasks):
+    def unmade():
+        raise InfrastructureFault("the knowledge base is gone")
+
+    with pytest.raises(ApprenticeError, match="every one of 2 episodes broke; the first with InfrastructureFault: the knowledge base is gone"):
+        asyncio.run(simulator(environment=unmade).run(plan_episodes(tasks(2), 1, 0, "x")))
+
+
+def test_a_completion_without_its_logprobs_is_a_fault(chat, echo, limits, tasks):
+    from apprentice.policy.protocol import Completion
+
+    class Sloppy:
+        async def generate(self, token_ids, sampling):
+            return Completion((1, 2), (0.0,), "stop", 0)
+
+    with pytest.raises(ApprenticeError, match="1 log-probabilities for 2 tokens"):
+        asyncio.run(Simulator(Sloppy(), chat, echo, limits(), 1.0).run(plan_episodes(tasks(1), 1, 0, "x")))
+
+
+def unavailable(prompt, sampling):
+    raise PolicyUnavailable("connection refused")
+
+
+def test_a_policy_that_answers_nothing_is_said_to_be_gone(simulator, tasks):
+    with pytest.raises(PolicyUnavailable, match="did not answer any of 2 episodes: connection refused"):
+        asyncio.run(simulator(unavailable).run(plan_episodes(tasks(2), 1, 0, "x")))
+
+
+def test_a_policy_that_dies_halfway_ends_the_run(simulator, tasks, echo):
+    answered = []
+
+    def dies(prompt, sampling):
+        if len(answered) >= 10:
+            raise PolicyUnavailable("connection refused")
+        answered.append(prompt)
+        return "<answer>yes</answer>"
+
+    dying = simulator(dies, concurrency=4)
+    with pytest.raises(PolicyUnavailable, match="the policy stopped answering, 8 episodes in a row: connection refused"):
+        asyncio.run(dying.run(plan_episodes(tasks(500), 1, 0, "x")))
+    assert len(dying.policy.asked) < 60
+    assert echo.open == 0
+
+
+def test_a_policy_that_stumbles_once_costs_nothing(simulator, tasks):
+    stumbled = set()
+
+    def stumbles(prompt, sampling):
+        if prompt not in stumbled:
+            stumbled.add(prompt)
+            raise PolicyUnavailable("connection reset")
+        return "<answer>yes</answer>"
+
+    stumbling = simulator(stumbles, concurrency=50)
+    assert len(asyncio.run(stumbling.run(plan_episodes(tasks(50), 1, 0, "x")))) == 50
+    assert len(stumbling.faults) == 50
+
+
+def test_cancellation_closes_every_environment(simulator, tasks, echo):
+    async def cancelled():
+        running = asyncio.create_task(simulator(delay_s=60, concurrency=20).run(plan_episodes(tasks(40), 1, 0, "x")))
+        await asyncio.sleep(0.05)
+        assert echo.open == 20
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(cancelled()) == 1
+    assert echo.open == 0
+
+
+def test_an_environment_that_breaks_while_it_is_closed_does_not_undo_a_cancellation(simulator, tasks, echo):
+    async def breaks(self):
+        raise OSError("cannot close")
+
+    echo.close = breaks
+
+    async def cancelled():
+        running = asyncio.create_task(simulator(delay_s=60).run(plan_episodes(tasks(4), 1, 0, "x")))
+        await asyncio.sleep(0.05)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(running, 5)
+
+    asyncio.run(cancelled())
+
+
+def test_the_same_seed_gives_the_same_seeds_whatever_the_concurrency(simulator, tasks):
+    def seeds(concurrency):
+        narrow = simulator(concurrency=concurrency)
+        asyncio.run(narrow.run(plan_episodes(tasks(9), 2, 3, "x")))
+        return sorted(sampling.seed for _, sampling in narrow.policy.asked)
+
+    assert seeds(1) == seeds(7)
+
+
+def test_progress_is_reported_episode_by_episode(simulator, tasks, tmp_path):
+    asyncio.run(simulator().run(plan_episodes(tasks(3), 1, 0, "x"), Progress(tmp_path / "events.jsonl", "rollout"), "probes"))
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [(event["phase"], event["done"], event["total"]) for event in events] == [("probes", 1, 3), ("probes", 2, 3), ("probes", 3, 3)]
+
+
+def test_no_episodes_give_no_trajectories(simulator):
+    assert asyncio.run(simulator().run([])) == []
+
+
+def test_figures_by_hand(simulator, tasks):
+    def mixed(prompt, sampling):
+        if "Task 0?" in prompt:
+            return "<answer>yes</answer>" if "Write" in prompt else "hm"
+        return "<say>a</say>"
+
+    figures = rollout_figures(asyncio.run(simulator(mixed, max_turns=2).run(plan_episodes(tasks(2), 1, 0, "x"))))
+    # task 0: malformed, then right; task 1: two tools, then out of turns
+    assert figures["episodes"] == 2 and figures["turns"] == 2 and figures["searches"] == 0
+    assert figures["success_rate"] == figures["mean_reward"] == figures["truncated_share"] == 0.5
+    assert figures["malformed_share"] == 0.25 and figures["mixed_groups_share"] == 0
+    assert figures["action_tokens"] == (2 + len("<answer>yes</answer>") + 2 * len("<say>a</say>")) / 2
+
+
+def test_figures_of_nothing_are_zero():
+    assert set(rollout_figures([]).values()) == {0.0}

@@ -105,7 +105,7 @@ def _summary(chosen: argparse.Namespace) -> int:
 
     load_pipeline(chosen.pipeline)
     layout = Layout(chosen.pipeline)
-    Console().print(summary(layout, [Place("Report", f"python3 -m webbrowser {layout.report.resolve().as_uri()}")]))
+    Console().print(summary(layout, [Place("Report", f"python3 -m webbrowser {layout.report.resolve().as_uri()}")]), crop=False)
     return 0
 
 

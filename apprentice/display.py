@@ -14,7 +14,7 @@ from rich.text import Text
 
 PLAIN_EVERY_S = 10.0
 """Between two lines of the same stage where the output is no terminal."""
-SHOWN_METRICS = ("reward", "em", "loss", "kl_reference", "entropy")
+SHOWN_METRICS = ("reward", "loss", "kl_reference", "entropy")
 BAR_WIDTH = 24
 
 
@@ -146,21 +146,21 @@ class StageDisplay:
         if self._live:
             self._live.stop()
         took = clock(time.time() - self.progress.began)
-        if kind is None:
-            self.console.print(Text.assemble(("✓ ", "green"), (f"{self.progress.stage:<9}", "bold"), f" {took}"))
+        mark = ("✓ ", "green") if kind is None else ("✗ ", "red")
+        self.console.print(Text.assemble(mark, (f"{self.progress.stage:<9}", "bold"), f" {took}"))
 
     def update(self, events: Iterable[Mapping]) -> None:
         """Takes new events and shows where the stage stands."""
         for event in events:
             self.progress.take(event)
         for note in self.progress.notes:
-            self.console.print(f"  {self.progress.stage}: {note}", style="dim", markup=False, highlight=False)
+            self.console.print(f"  {self.progress.stage}: {note}", style="dim", markup=False, highlight=False, soft_wrap=True)
         self.progress.notes.clear()
         if self._live:
             self._live.update(self._bar(), refresh=True)
         elif time.monotonic() - self._printed >= PLAIN_EVERY_S:
             self._printed = time.monotonic()
-            self.console.print(f"{self.progress.stage}: {self.progress.words(time.time())}", markup=False, highlight=False)
+            self.console.print(f"{self.progress.stage}: {self.progress.words(time.time())}", markup=False, highlight=False, soft_wrap=True)
 
     def _bar(self) -> Table:
         line = Table.grid(padding=(0, 1))

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -41,16 +42,16 @@ def summary(layout: Layout, places: Sequence[Place] = ()) -> RenderableType:
     """
     evaluation = read_json(layout.metrics("evaluation"))
     events = _events(layout.events)
-    parts = [scores(evaluation, layout.pipeline), Text(), differences(evaluation), Text(), cost(events)]
+    parts = [scores(evaluation, layout.pipeline), differences(evaluation), cost(events)]
     return Group(*parts, *([Text(), where(places)] if places else []))
 
 
 def scores(evaluation: Mapping, pipeline: str) -> Table:
     """Held-out scores, a row a condition."""
-    table = Table(title=f"{pipeline}: held-out tasks, greedy", title_justify="left", title_style="bold")
+    table = Table(title=f"{pipeline}: held-out tasks, greedy", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for column in ("EM [95% interval]", "cover-EM", "F1", "n"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for key, words in CONDITIONS.items():
         row = evaluation[key]
         style = "bold" if key == "trained" else None
@@ -60,7 +61,7 @@ def scores(evaluation: Mapping, pipeline: str) -> Table:
 
 def differences(evaluation: Mapping) -> Table:
     """Paired differences in EM."""
-    table = Table(title="Paired difference in EM", title_justify="left", title_style="bold")
+    table = Table(title="Paired difference in EM", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     table.add_column("EM [95% interval]", justify="right")
     table.add_column("p", justify="right")

@@ -44,18 +44,19 @@ def customize(pipeline: str, overrides: Sequence[str] = ()) -> None:
     """
     console = Console()
     for change in set_overrides(pipeline, overrides):
-        console.print(change, markup=False, highlight=False)
+        console.print(change, markup=False, highlight=False, soft_wrap=True)
     config, layout = load_pipeline(pipeline), Layout(pipeline)
     changed = changed_stages(pipeline)
-    console.print(_opening(pipeline, changed), markup=False, highlight=False)
-    with _policy_server(config, layout, changed):
+    console.print(_opening(pipeline, changed), markup=False, highlight=False, soft_wrap=True)
+    with _serving(config, layout, changed):
         for stage in changed:
             STAGES[stage](pipeline)
     run_id = flow_run.get_id()
     tracked = register(pipeline, run_id)
     create_link_artifact(link=layout.report.resolve().as_uri(), key=f"{pipeline}-report", description="Evaluation report")
     report = Place("Report", f"python3 -m webbrowser {layout.report.resolve().as_uri()}")
-    console.print(summary(layout, [report, *tracked, Place("Prefect run", "make prefect", f"{PREFECT_UI}/runs/flow-run/{run_id}")]))
+    prefect = Place("Prefect run", "make prefect", f"{PREFECT_UI}/runs/flow-run/{run_id}")
+    console.print(summary(layout, [report, *tracked, prefect]), crop=False)
 
 
 def _opening(pipeline: str, changed: Sequence[str]) -> str:
@@ -66,14 +67,15 @@ def _opening(pipeline: str, changed: Sequence[str]) -> str:
 
 
 @contextmanager
-def _policy_server(config: PipelineConfig, layout: Layout, changed: Sequence[str]) -> Iterator[None]:
+def _serving(config: PipelineConfig, layout: Layout, changed: Sequence[str]) -> Iterator[None]:
     """The policy server, starting while prepare and validate run; ended with the flow. Stages wait for it themselves."""
     if not needs_policy_server(config, changed):
         yield
         return
-    from apprentice.policy.server import PolicyServer
+    from apprentice.policy.opening import policy_server
 
-    server = PolicyServer(config.policy, fetch_model(config.model.name), layout.runtime / "logs" / "policy-server.log")
+    fetch_model(config.model.name)
+    server = policy_server(config, layout)
     server.start()
     try:
         yield

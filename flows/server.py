@@ -40,6 +40,7 @@ def set_defaults(runtime: Path) -> None:
 @contextmanager
 def prefect_server(log: Path) -> Iterator["Starting | None"]:
     """Starts a Prefect server on a free port of the loopback interface and points Prefect to it; None where one is configured."""
+    from prefect.context import refresh_global_settings_context
     from prefect.settings import get_current_settings
 
     if get_current_settings().api.url:
@@ -47,6 +48,8 @@ def prefect_server(log: Path) -> Iterator["Starting | None"]:
         return
     port = _free_port()
     os.environ["PREFECT_API_URL"] = f"http://{HOST}:{port}/api"
+    # Prefect read its settings when it was imported; without this it would start a server of its own, which nobody ends.
+    refresh_global_settings_context()
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", HOST, "--port", str(port)]
     environment = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     log.unlink(missing_ok=True)

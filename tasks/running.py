@@ -43,6 +43,10 @@ def run_stage(stage: str, pipeline: str) -> None:
                 display.update(tail.read())
                 bar.show(display.progress.share)
                 time.sleep(POLL_S)
+        except StageFailed as failure:
+            if failure.code == EXIT_FAULT:
+                display.console.print(str(failure), markup=False, highlight=False, soft_wrap=True)
+            raise
         finally:
             run.stop()
             display.update(tail.read())

@@ -67,6 +67,11 @@ class Layout:
         return self.data / "rollouts.parquet"
 
     @property
+    def rollout_quarantine(self) -> Path:
+        """rollout: trajectories that break their contract, with reasons, one JSON object a line."""
+        return self.data / "rollout_quarantine.jsonl"
+
+    @property
     def evaluations(self) -> Path:
         """evaluate: the trajectories behind the report, one Parquet file a condition."""
         return self.data / "evaluations"

@@ -26,8 +26,6 @@ SHARES = ("searched_before_answering", "repeated_queries", "malformed", "thinkin
 """Figures of behaviour that are shares; the others are means an episode."""
 CURVES = {
     "reward": "Reward",
-    "mean_reward": "Reward",
-    "em": "Exact match, sampled",
     "success_rate": "Success rate",
     "kl_reference": "KL to the reference (nats a token)",
     "entropy": "Entropy (nats a token)",
@@ -39,7 +37,7 @@ CURVES = {
     "truncated_share": "Truncated episodes",
     "turns": "Turns an episode",
     "searches": "Searches an episode",
-    "action_tokens": "Sampled tokens an episode",
+    "action_tokens_per_episode": "Sampled tokens an episode",
     "seconds_step": "Seconds a step",
 }
 """Columns of the training curves that are drawn, in this order, where they exist; of two with one title, the first."""

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import math
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ class Engine:
         deepspeed = _deepspeed()
         optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=BETAS, weight_decay=0.0, fused=True)
         config = _config(max(1, zero_stage), max_gradient_norm, dtype)
-        with _quiet():
+        with _quiet(), _local_rank():
             self._engine, *_ = deepspeed.initialize(model=model.to(dtype), optimizer=optimizer, config=config, dist_init_required=False)
         self._distributed = deepspeed.comm
 
@@ -122,10 +121,10 @@ def _deepspeed() -> Any:
 
     deepspeed.utils.logger.setLevel(logging.ERROR)
     if not deepspeed.comm.is_initialized():
-        if "RANK" not in os.environ:
-            os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+        if "RANK" not in os.environ and not torch.distributed.is_initialized():
+            torch.distributed.init_process_group(_backend(), store=torch.distributed.HashStore(), rank=0, world_size=1)
         with _quiet():
-            deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False)
+            deepspeed.init_distributed(dist_backend=_backend(), auto_mpi_discovery=False, verbose=False)
     return deepspeed
 
 
@@ -144,10 +143,21 @@ def _config(zero_stage: int, max_gradient_norm: float, dtype: torch.dtype) -> di
     }
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def _backend() -> str:
+    return "nccl" if torch.cuda.is_available() else "gloo"
+
+
+@contextlib.contextmanager
+def _local_rank():
+    """DeepSpeed wants LOCAL_RANK set; left behind, it would make a launched rank of every child process."""
+    alone = "LOCAL_RANK" not in os.environ
+    if alone:
+        os.environ["LOCAL_RANK"] = "0"
+    try:
+        yield
+    finally:
+        if alone:
+            del os.environ["LOCAL_RANK"]
 
 
 @contextlib.contextmanager

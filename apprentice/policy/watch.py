@@ -1,7 +1,8 @@
 """Runs one command and takes its whole tree down with it: when asked to, when the command ends, and when the starter is gone.
 
 A parent-death signal reaches a direct child only, and vLLM's server has grandchildren. This small process adopts every orphan of the
-tree (Linux), looks at its own parent, and kills what is left. Run by path with the standard library alone, so that it starts at once.
+tree (Linux), looks at its own parent, kills what is left, and removes the shared memory that the tree used. Run by path with the
+standard library alone, so that it starts at once.
 """
 
 import ctypes
@@ -12,6 +13,8 @@ import sys
 import time
 
 POLL_S = 0.2
+LOOK_S = 5.0
+"""Between two looks at the shared memory that the tree uses."""
 GRACE_S = 5.0
 """Time between SIGTERM to the command and SIGKILL to its tree."""
 ORPHAN_GRACE_S = 0.5
@@ -27,13 +30,31 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, _: asked.append(received))
     child = subprocess.Popen(command, preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)).pid
-    code = None
+    code, looked, shared = None, time.monotonic(), set()
     while code is None and not asked and os.getppid() == parent:
         time.sleep(POLL_S)
         code = _reap(child)
+        if time.monotonic() - looked > LOOK_S:
+            looked, shared = time.monotonic(), shared | _shared_memory()
+    shared |= _shared_memory()
     if code is None:
         os.kill(child, signal.SIGTERM)
-    return _end_tree(child, code)
+    code = _end_tree(child, code)
+    for segment in filter(os.path.exists, shared):
+        os.unlink(segment)
+    return code
+
+
+def _shared_memory() -> set[str]:
+    """The POSIX shared memory that the tree has mapped; vLLM leaves its own behind, hundreds of MB a start."""
+    segments = set()
+    for process in _descendants(os.getpid()):
+        try:
+            with open(f"/proc/{process}/maps", encoding="utf-8", errors="replace") as file:
+                segments |= {line.split()[-1] for line in file if " /dev/shm/psm_" in line and not line.endswith("(deleted)\n")}
+        except OSError:
+            continue
+    return segments
 
 
 def _prctl(option: int, value: int) -> None:

@@ -20,12 +20,12 @@ def rollout_figures(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     return {
         "episodes": float(len(trajectories)),
         "success_rate": per_episode(sum(trajectory.outcome == "success" for trajectory in trajectories)),
-        "mean_reward": per_episode(sum(trajectory.reward for trajectory in trajectories)),
+        "reward": per_episode(sum(trajectory.reward for trajectory in trajectories)),
         "truncated_share": per_episode(sum(trajectory.outcome == "truncated" for trajectory in trajectories)),
         "malformed_share": sum(turn.kind == MALFORMED for turn in turns) / max(1, len(turns)),
         "mixed_groups_share": sum(len(rewards) > 1 for rewards in groups.values()) / max(1, len(groups)),
         "turns": per_episode(len(turns)),
         "searches": per_episode(sum(turn.kind == "search" for turn in turns)),
-        "action_tokens": per_episode(sum(trajectory.action_tokens for trajectory in trajectories)),
-        "tokens": per_episode(sum(len(trajectory.token_ids) for trajectory in trajectories)),
+        "action_tokens_per_episode": per_episode(sum(trajectory.action_tokens for trajectory in trajectories)),
+        "tokens_per_episode": per_episode(sum(len(trajectory.token_ids) for trajectory in trajectories)),
     }

@@ -31,7 +31,7 @@ def _exit_code(run: Stage, name: str, pipeline: str) -> int:
         config, layout = load_pipeline(pipeline), Layout(pipeline)
         progress = Progress(layout.events, name)
         progress.begin()
-        _quiet()
+        _prepare_process()
         run(config, layout, progress)
         progress.end()
     except ApprenticeError as error:
@@ -50,8 +50,10 @@ def _interrupt(*_) -> None:
     raise KeyboardInterrupt
 
 
-def _quiet() -> None:
-    """Libraries of a stage neither phone home nor draw bars of their own."""
+def _prepare_process() -> None:
+    """Settings that libraries read when they are imported: no telemetry, no bars of their own, no spinning on shared cores."""
+    # OpenMP's threads spin at barriers by default: beside a policy server on the same cores that costs several times the work itself.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -61,7 +61,7 @@ def difficulty_figures(trajectories: Sequence[Trajectory], rates: Mapping[str, f
         "pass_rate": sum(rates.values()) / len(rates),
         "pass_rate_kept": sum(kept) / len(kept),
         "signal_kept": sum(signal(smoothed(rate, probes), probes) for rate in kept) / len(kept),
-        **{key: figures[key] for key in ("malformed_share", "truncated_share", "turns", "tokens")},
+        **{key: figures[key] for key in ("malformed_share", "truncated_share", "turns", "tokens_per_episode")},
     }
 
 

@@ -27,7 +27,7 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     figures = rollout_figures(good) | {"tasks": len(tasks), "faults": len(faults), "quarantined": len(refused)}
     progress.metrics(0, figures)
     rows = refused + [{"id": fault.id, "task_id": fault.task_id, "problems": [fault.error]} for fault in faults]
-    write_text(layout.data / "rollout_quarantine.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(layout.rollout_quarantine, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     write_trajectories(layout.rollouts, good)
     write_json(layout.metrics("rollout"), figures)
 

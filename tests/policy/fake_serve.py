@@ -1,8 +1,8 @@
 """Stands in for the interpreter of vLLM's environment: takes vLLM's flags and speaks the endpoints that a policy needs.
 
-The "completion" of a prompt is [version, seed]. Environment variables steer it:
-FAKE_FAMILY (has a child and a grandchild that end neither by themselves nor by SIGTERM), FAKE_DIES (ends at once with a last word in
-the log).
+The "completion" of a prompt is [version, seed]; the prompt [13] kills the server. Environment variables steer it: FAKE_FAMILY (it has a
+child and a grandchild that end neither by themselves nor by SIGTERM), FAKE_SHARED_MEMORY (a segment it leaves behind), FAKE_DIES (it
+ends at once with a last word in the log).
 """
 
 import argparse
@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import resource_tracker
+from multiprocessing.shared_memory import SharedMemory
 
 WEIGHTS = {"version": -1, "checkpoint": ""}
 
@@ -66,6 +68,9 @@ if __name__ == "__main__":
     FLAGS, _ = parser.parse_known_args()
     if "FAKE_DIES" in os.environ:
         sys.exit("fake: no memory for the weights")
+    if "FAKE_SHARED_MEMORY" in os.environ:
+        SEGMENT = SharedMemory(os.environ["FAKE_SHARED_MEMORY"], create=True, size=4096)
+        resource_tracker.unregister(SEGMENT._name, "shared_memory")
     if "FAKE_FAMILY" in os.environ:
         family()
     Server(("127.0.0.1", FLAGS.port), Handler).serve_forever()

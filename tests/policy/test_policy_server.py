@@ -73,6 +73,15 @@ def test_starting_returns_before_the_server_answers_and_stopping_takes_the_whole
     assert not (tmp_path / "state.json").exists()
 
 
+def test_shared_memory_of_a_killed_tree_is_removed(tiny, tmp_path, monkeypatch):
+    name = f"psm_apprentice_{os.getpid()}"
+    monkeypatch.setenv("FAKE_SHARED_MEMORY", name)
+    with server(tiny, tmp_path) as running:
+        running.wait(20)
+        assert (Path("/dev/shm") / name).exists()
+    assert not (Path("/dev/shm") / name).exists()
+
+
 def test_a_second_process_attaches_and_leaves_the_server_running(tiny, tmp_path):
     with server(tiny, tmp_path) as first:
         with server(tiny, tmp_path) as second:

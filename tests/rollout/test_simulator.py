@@ -229,9 +229,9 @@ def test_figures_by_hand(simulator, tasks):
     figures = rollout_figures(asyncio.run(simulator(mixed, max_turns=2).run(plan_episodes(tasks(2), 1, 0, "x"))))
     # task 0: malformed, then right; task 1: two tools, then out of turns
     assert figures["episodes"] == 2 and figures["turns"] == 2 and figures["searches"] == 0
-    assert figures["success_rate"] == figures["mean_reward"] == figures["truncated_share"] == 0.5
+    assert figures["success_rate"] == figures["reward"] == figures["truncated_share"] == 0.5
     assert figures["malformed_share"] == 0.25 and figures["mixed_groups_share"] == 0
-    assert figures["action_tokens"] == (2 + len("<answer>yes</answer>") + 2 * len("<say>a</say>")) / 2
+    assert figures["action_tokens_per_episode"] == (2 + len("<answer>yes</answer>") + 2 * len("<say>a</say>")) / 2
 
 
 def test_figures_of_nothing_are_zero():

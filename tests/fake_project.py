@@ -1,0 +1,105 @@
+"""A project of its own in a folder: the real params.yaml, dvc.yaml, flow and configuration; stages that only write small files."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
+ROOMS = ("data", "environments", "policy", "rollout", "learning", "online", "evaluation")
+KEPT = ("config", "records", "versioning")
+STAGE = '''"""A toy stage: writes what DVC expects of it."""
+import json, os, sys, time
+from pathlib import Path
+from apprentice.config import Layout, load_pipeline
+from apprentice.records.events import Progress
+
+name, pipeline = Path(sys.argv[0]).stem, sys.argv[1]
+config, at = load_pipeline(pipeline), Layout(pipeline)
+progress = Progress(at.events, name)
+progress.begin()
+fault = os.environ.get("FAKE_" + name.upper(), "")
+if fault == "user":
+    print("error: data.source: is not set\\n  What to do: set data.source=<folder>", file=sys.stderr)
+    sys.exit(2)
+if fault == "once" and not Path("met").exists():
+    Path("met").touch()
+    print("fault: the policy server is gone", file=sys.stderr)
+    sys.exit(3)
+if fault == "crash":
+    raise ValueError("boom")
+for _ in progress.track("toys", range(2), 2):
+    time.sleep(float(os.environ.get("FAKE_SECONDS", "0.01")))
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+row = {"em": 0.4, "cover_em": 0.5, "f1": 0.45, "n": 120, "em_ci95": [0.3, 0.5]}
+conditions = ("base_closed_book", "base_rag", "before", "warm_start", "trained")
+differences = ("trained_minus_before", "trained_minus_warm_start")
+evaluation = {**{key: row for key in conditions}, **{key: {"em": 0.1, "em_ci95": [0.05, 0.15], "p": 0.01} for key in differences}}
+files = {
+    "prepare": {at.raw / "raw_tasks.jsonl": ""},
+    "validate": {at.tasks: "", at.corpus: "", at.quarantine: "", at.data_docs / "index.html": "", at.metrics("validation"): "{}"},
+    "distill": {at.warm_start / "weights": "", at.metrics("distill"): "{}"},
+    "filter": {at.curriculum: "", at.metrics("difficulty"): "{}", at.curves("difficulty"): "x,y\\n1,2\\n"},
+    "rollout": {at.rollouts: "", at.metrics("rollout"): "{}"},
+    "train": {at.policy / "weights": str(config.train.seed), at.metrics("training"): "{}", at.curves("training"): "step,reward\\n0,1\\n"},
+    "evaluate": {at.evaluations / "x": "", at.report: "", at.metrics("evaluation"): json.dumps(evaluation), at.curves("evaluation"): "x,y\\n1,2\\n"},
+}
+for path, text in files[name].items():
+    write(path, text or name)
+progress.end()
+'''
+TRACKING = {
+    "runs.py": "from types import SimpleNamespace\n\ndef log_run(*_):\n    return SimpleNamespace(run_id='r', command='open', address='http://h/#/runs/r')\n",
+    "registry.py": "from types import SimpleNamespace\n\ndef register(*_):\n    return SimpleNamespace(name='m', version='1', alias='champion', reason='better')\n",
+}
+
+
+def make_project(folder: Path) -> Path:
+    """Makes the project in `folder`, under git and DVC."""
+    for name in ("params.yaml", "dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("flows", "tasks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    library = folder / "apprentice"
+    for room in (*ROOMS, "stages", "tracking"):
+        _write(library / room / "__init__.py", "")
+    for room in KEPT:
+        shutil.copytree(ROOT / "apprentice" / room, library / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (ROOT / "apprentice").glob("*.py"):
+        shutil.copy(path, library / path.name)
+    for stage in STAGES:
+        _write(library / "stages" / f"{stage}.py", STAGE)
+    for name, text in TRACKING.items():
+        _write(library / "tracking" / name, text)
+    _without_server(folder / "params.yaml")
+    _write(folder / ".dvc" / "config", "[core]\n    analytics = false\n")
+    subprocess.run(["git", "init", "--quiet", "."], cwd=folder, check=True)
+    return folder
+
+
+def run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
+    """Runs this interpreter with `command` in the project."""
+    done = subprocess.run([sys.executable, *command], cwd=folder, env=environment(folder, **variables), capture_output=True, text=True, timeout=200)
+    return done
+
+
+def environment(folder: Path, **variables: str) -> dict[str, str]:
+    """A user's environment without Prefect's and MLflow's own settings; this interpreter first on PATH."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    return {**kept, "PYTHONPATH": str(folder), "PATH": path, "DVC_NO_ANALYTICS": "1", **variables}
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _without_server(params: Path) -> None:
+    params.write_text(params.read_text(encoding="utf-8").replace("engine: vllm", "engine: transformers"), encoding="utf-8")

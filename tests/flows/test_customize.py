@@ -1,0 +1,107 @@
+"""The flow: what it runs, what it says when something fails, and that nothing is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from apprentice.config import load_pipeline
+from apprentice.processes import descendants
+from tests.fake_project import environment, run
+
+ROOT = Path(__file__).resolve().parents[2]
+START_TIMEOUT_S = 150.0
+
+
+def started(project: Path, log: Path) -> subprocess.Popen:
+    """The flow, running, in the middle of a stage that takes long."""
+    with log.open("w") as file:
+        command = [sys.executable, "-m", "flows", "quick"]
+        flow = subprocess.Popen(command, cwd=project, env=environment(project, FAKE_SECONDS="100"), stdout=file, stderr=file, start_new_session=True)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    events = project / ".apprentice" / "quick" / "events.jsonl"
+    while not events.exists():
+        assert time.monotonic() < deadline and flow.poll() is None, log.read_text()
+        time.sleep(0.1)
+    return flow
+
+
+def left(tree: list[int]) -> list[int]:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in tree):
+        time.sleep(0.1)
+    return [pid for pid in tree if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_the_summary_and_the_next_has_nothing_to_do(project: Path):
+    first = run(project, "-m", "flows", "quick", "train.seed=5")
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "pipelines.quick.train.seed: 0 -> 5" in first.stdout
+    assert "(e) after PPO" in first.stdout and "(e) - (d)" in first.stdout and "Prefect run" in first.stdout
+    second = run(project, "-m", "flows", "quick")
+    assert second.returncode == 0 and "everything is up to date" in second.stdout
+
+
+@pytest.mark.slow
+def test_a_passing_fault_is_retried(project: Path):
+    done = run(project, "-m", "flows", "quick", FAKE_ROLLOUT="once")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fault: the policy server is gone" in done.stdout
+
+
+@pytest.mark.slow
+def test_an_error_of_the_user_is_the_last_thing_said(project: Path):
+    done = run(project, "-m", "flows", "quick", FAKE_PREPARE="user")
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("error: data.source: is not set\n  What to do: set data.source=<folder>")
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_everything_and_says_how_to_go_on(project: Path, tmp_path: Path):
+    flow = started(project, tmp_path / "flow.log")
+    tree = descendants(flow.pid)
+    os.killpg(flow.pid, signal.SIGINT)
+    assert flow.wait(30) == 130
+    assert (tmp_path / "flow.log").read_text().strip().endswith("Stopped. `make run PIPELINE=quick` continues from here.")
+    assert not left(tree)
+
+
+@pytest.mark.slow
+def test_sigkill_leaves_nothing_behind(project: Path, tmp_path: Path):
+    flow = started(project, tmp_path / "flow.log")
+    tree = descendants(flow.pid)
+    assert len(tree) >= 5
+    flow.kill()
+    flow.wait()
+    assert not left(tree)
+
+
+@pytest.mark.parametrize("arguments", [["quik"], ["quick", "train.sed=3"]])
+def test_bad_arguments_are_refused_before_anything_is_started(project: Path, arguments: list[str]):
+    done = run(project, "-m", "flows", *arguments)
+    assert done.returncode == 2 and "did you mean" in done.stderr
+    assert not (project / ".apprentice").exists()
+
+
+@pytest.mark.parametrize(
+    ("distill", "changed", "needed"),
+    [
+        ("expert", ("evaluate",), True),
+        ("expert", ("prepare", "validate", "distill"), False),
+        ("rejection", ("distill",), True),
+        ("expert", (), False),
+    ],
+)
+def test_the_policy_server_is_started_only_for_stages_that_ask_it(distill: str, changed: tuple[str, ...], needed: bool):
+    from flows.customize import needs_policy_server
+
+    config = load_pipeline("quick", ROOT / "params.yaml")
+    policy = config.policy.model_copy(update={"engine": "vllm"})
+    config = config.model_copy(update={"distill": config.distill.model_copy(update={"source": distill}), "policy": policy})
+    assert needs_policy_server(config, changed) is needed

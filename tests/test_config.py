@@ -1,0 +1,132 @@
+"""params.yaml: unknown and missing keys, overrides, and every YAML file that is shipped."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from apprentice.config import load_pipeline, pipeline_names, set_overrides
+from apprentice.errors import ApprenticeError
+
+ROOT = Path(__file__).resolve().parent.parent
+PARAMS = ROOT / "params.yaml"
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Path:
+    return Path(shutil.copy(PARAMS, tmp_path / "params.yaml"))
+
+
+def edited(path: Path, before: str, after: str) -> Path:
+    text = path.read_text(encoding="utf-8")
+    assert before in text
+    path.write_text(text.replace(before, after, 1), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", pipeline_names(PARAMS))
+def test_every_shipped_pipeline_is_valid(name: str):
+    assert load_pipeline(name, PARAMS).description
+
+
+@pytest.mark.parametrize("file", ["params.yaml", "dvc.yaml", "pipelines.yaml", "docker/compose.yaml"])
+def test_every_shipped_yaml_file_loads(file: str):
+    assert isinstance(YAML(typ="safe").load((ROOT / file).read_text(encoding="utf-8")), dict)
+
+
+def test_parameters_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        load_pipeline("quick", PARAMS).train.seed = 1
+
+
+def test_unknown_key_is_refused_with_a_suggestion(params: Path):
+    edited(params, "tasks_per_step: 8}", "task_per_step: 8}")
+    with pytest.raises(ApprenticeError, match=r"unknown parameter 'train.task_per_step' \(did you mean 'tasks_per_step'\?\)"):
+        load_pipeline("quick", params)
+
+
+def test_missing_key_is_named(params: Path):
+    edited(params, "    description: Natural Questions (open domain) over their Wikipedia passages.\n", "")
+    with pytest.raises(ApprenticeError, match="'description' is missing"):
+        load_pipeline("nq", params)
+
+
+def test_wrong_value_is_named_with_what_was_given(params: Path):
+    edited(params, "tasks_per_step: 8}", "tasks_per_step: many}")
+    with pytest.raises(ApprenticeError, match=r"train.tasks_per_step: .*not 'many'"):
+        load_pipeline("quick", params)
+
+
+def test_unknown_pipeline_is_refused_with_a_suggestion(params: Path):
+    with pytest.raises(ApprenticeError, match=r"no pipeline 'quik' \(did you mean 'quick'\?\)"):
+        load_pipeline("quik", params)
+
+
+def test_broken_yaml_is_reported_with_its_line(params: Path):
+    edited(params, "pipelines:\n", "pipelines: [\n")
+    with pytest.raises(ApprenticeError, match=r"params.yaml:\d+: is not YAML"):
+        load_pipeline("quick", params)
+
+
+def test_latin_1_is_reported(params: Path):
+    params.write_bytes(params.read_text(encoding="utf-8").replace("fictional", "fict\u00edonal").encode("latin-1"))
+    with pytest.raises(ApprenticeError, match="not UTF-8"):
+        load_pipeline("quick", params)
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "value"),
+    [
+        ("train.learning_rate=3e-6", "train", "learning_rate", 3e-6),
+        ("train.seed=17", "train", "seed", 17),
+        ("train.normalize_advantages=false", "train", "normalize_advantages", False),
+        ("data.source=/some/folder", "data", "source", "/some/folder"),
+        ("data.source=null", "data", "source", None),
+        ("train.critic=separate", "train", "critic", "separate"),
+    ],
+)
+def test_overrides_take_the_type_of_the_parameter(params: Path, override: str, section: str, key: str, value: object):
+    set_overrides("quick", [override], params)
+    found = getattr(getattr(load_pipeline("quick", params), section), key)
+    assert found == value and type(found) is type(value)
+
+
+def test_override_changes_one_pipeline_only(params: Path):
+    set_overrides("quick", ["train.seed=17"], params)
+    assert load_pipeline("nq", params).train.seed == load_pipeline("nq", PARAMS).train.seed
+
+
+def test_override_keeps_comments_anchors_and_merge_keys(params: Path):
+    set_overrides("quick", ["train.seed=17"], params)
+    text = params.read_text(encoding="utf-8")
+    assert text.startswith("# Every parameter of every pipeline.")
+    assert "train: &train" in text and text.count("<<: *train") == PARAMS.read_text(encoding="utf-8").count("<<: *train")
+
+
+def test_override_says_what_it_changed(params: Path):
+    (line,) = set_overrides("quick", ["train.seed=17"], params)
+    assert line.endswith("pipelines.quick.train.seed: 0 -> 17")
+
+
+def test_override_with_the_same_value_leaves_the_file_as_it_is(params: Path):
+    before = params.read_bytes()
+    assert set_overrides("quick", ["train.seed=0"], params) == []
+    assert params.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.seed", "is not an override"),
+        ("train.sed=1", "did you mean 'seed'"),
+        ("trian.seed=1", "did you mean 'train'"),
+        ("train.seed=often", "train.seed"),
+        ("train.clip=2", "train.clip"),
+    ],
+)
+def test_a_refused_override_leaves_the_file_as_it_is(params: Path, override: str, message: str):
+    before = params.read_bytes()
+    with pytest.raises(ApprenticeError, match=message):
+        set_overrides("quick", ["train.steps=3", override], params)
+    assert params.read_bytes() == before

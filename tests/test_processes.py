@@ -1,0 +1,78 @@
+"""No child outlives its parent, however the parent ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from apprentice.processes import descendants, spawn
+
+DEADLINE_S = 15.0
+TREE = "setsid sleep 600 & (trap '' TERM; echo $BASHPID >> {file}; sleep 600) & echo $$ >> {file}; echo $! >> {file}; wait"
+
+
+def gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state == "Z"
+
+
+def wait_for(condition) -> bool:
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def started_tree(file: Path) -> bool:
+    return file.exists() and len(file.read_text().split()) >= 3
+
+
+def test_the_exit_code_is_the_commands():
+    assert spawn(["bash", "-c", "exit 3"]).wait() == 3
+
+
+def test_a_signal_is_told_from_an_exit_code():
+    assert spawn(["bash", "-c", "kill -9 $$"]).wait() == 128 + signal.SIGKILL
+
+
+def test_a_command_that_does_not_exist_is_reported(tmp_path: Path):
+    assert spawn(["no-such-command"], log=tmp_path / "log").wait() == 127
+    assert "could not be started" in (tmp_path / "log").read_text()
+
+
+def test_output_and_variables_reach_where_they_should(tmp_path: Path):
+    spawn(["bash", "-c", "echo $WORD; pwd"], log=tmp_path / "log", env={"WORD": "hello"}, cwd=tmp_path).wait()
+    assert (tmp_path / "log").read_text().split() == ["hello", str(tmp_path)]
+
+
+def test_what_a_command_leaves_behind_ends_with_it(tmp_path: Path):
+    spawn(["bash", "-c", f"setsid sleep 600 & echo $! > {tmp_path}/pid"]).wait()
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_stop_ends_the_whole_tree_also_what_ignores_sigterm(tmp_path: Path):
+    file = tmp_path / "pids"
+    child = spawn(["bash", "-c", TREE.format(file=file)])
+    assert wait_for(lambda: started_tree(file))
+    tree = descendants(child.pid)
+    assert child.stop() == 128 + signal.SIGTERM
+    assert all(gone(pid) for pid in tree)
+
+
+def test_sigkill_of_the_parent_ends_the_whole_tree(tmp_path: Path):
+    file = tmp_path / "pids"
+    program = f"import time; from apprentice.processes import spawn; spawn(['bash', '-c', {TREE.format(file=file)!r}]); time.sleep(600)"
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parent.parent)
+    assert wait_for(lambda: started_tree(file))
+    tree = descendants(parent.pid)
+    assert len(tree) >= 4
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    assert wait_for(lambda: all(gone(pid) for pid in tree))

@@ -1,0 +1,77 @@
+"""The last screen, from files."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from apprentice.config import Layout
+from apprentice.errors import ApprenticeError
+from apprentice.records.files import write_json
+from apprentice.summary import CONDITIONS, Place, spent, summary
+
+
+def evaluated(root: Path) -> Layout:
+    layout = Layout("quick", root)
+    rows = {key: {"em": 0.1 * i, "cover_em": 0.2, "f1": 0.3, "n": 120, "em_ci95": [0.1 * i - 0.05, 0.1 * i + 0.05]} for i, key in enumerate(CONDITIONS)}
+    pairs = {"trained_minus_before": {"em": 0.2, "em_ci95": [0.1, 0.3], "p": 0.0001}}
+    pairs["trained_minus_warm_start"] = {"em": -0.01, "em_ci95": [-0.05, 0.03], "p": 0.6}
+    write_json(layout.metrics("evaluation"), {**rows, **pairs})
+    return layout
+
+
+def shown(layout: Layout, places: tuple[Place, ...] = (), width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(summary(layout, places), crop=False)
+    return console.file.getvalue()
+
+
+def test_every_condition_has_a_row_with_its_interval(tmp_path: Path):
+    text = shown(evaluated(tmp_path))
+    assert all(words in text for words in CONDITIONS.values())
+    assert "0.400 [0.350, 0.450]" in text
+
+
+def test_differences_show_their_sign_interval_and_p(tmp_path: Path):
+    text = shown(evaluated(tmp_path))
+    assert "+0.200 [+0.100, +0.300]" in text and "< 0.001" in text
+    assert "-0.010 [-0.050, +0.030]" in text and "0.600" in text
+
+
+def test_commands_are_never_folded(tmp_path: Path):
+    command = "open " + "x" * 100
+    text = shown(evaluated(tmp_path), (Place("Report", command, "http://127.0.0.1:5000/" + "y" * 90, "why"),))
+    assert command in text and "y" * 90 in text and "why" in text
+
+
+def test_without_an_evaluation_it_says_what_is_missing(tmp_path: Path):
+    with pytest.raises(ApprenticeError, match="is missing"):
+        summary(Layout("quick", tmp_path))
+
+
+def events(*rows: tuple[str, float, str]) -> list[dict]:
+    return [{"stage": stage, "time": at, "kind": kind} for stage, at, kind in rows]
+
+
+def test_minutes_are_those_of_the_last_complete_run():
+    runs = events(("train", 0, "begin"), ("train", 600, "end"), ("train", 1000, "begin"), ("train", 1060, "end"))
+    assert spent(runs)[0] == {"train": 1.0}
+
+
+def test_interrupted_work_counts_and_the_pause_does_not():
+    runs = events(("train", 0, "begin"), ("train", 60, "note"), ("train", 5000, "begin"), ("train", 5060, "end"))
+    assert spent(runs)[0] == {"train": 2.0}
+
+
+def test_tokens_of_a_step_that_was_repeated_count_once():
+    steps = [{"stage": "train", "time": t, "kind": "metrics", "step": step, "values": {"tokens": 100}} for t, step in enumerate((0, 1, 1))]
+    assert spent(steps)[1] == 200
+
+
+def test_the_figures_survive_a_line_cut_short(tmp_path: Path):
+    layout = evaluated(tmp_path)
+    layout.events.parent.mkdir(parents=True)
+    layout.events.write_text(json.dumps({"stage": "train", "time": 0, "kind": "begin"}) + '\n{"stage": "tra')
+    assert "Spent" in shown(layout)

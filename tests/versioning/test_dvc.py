@@ -1,0 +1,92 @@
+"""DVC tells what has changed, reproduces one stage, and its hashes are found again."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from apprentice.config import set_overrides
+from apprentice.errors import ApprenticeError
+from apprentice.versioning import STAGES, StageFailed, StageRun, changed_stages, output_hash, output_hashes
+from apprentice.versioning.dvc import failure_message
+from tests.fake_project import environment
+
+LOG = Path("train.log")
+
+
+def reproduce(stage: str, project: Path) -> None:
+    run = StageRun(stage, "quick", project / "log", root=project).start()
+    try:
+        while run.running():
+            time.sleep(0.05)
+    finally:
+        run.stop()
+
+
+@pytest.fixture
+def in_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, value in environment(project).items():
+        monkeypatch.setenv(name, value)
+    return project
+
+
+@pytest.mark.slow
+def test_only_what_changed_is_out_of_date(in_project: Path):
+    assert changed_stages("quick", in_project) == STAGES
+    for stage in STAGES:
+        reproduce(stage, in_project)
+    assert changed_stages("quick", in_project) == ()
+    set_overrides("quick", ["policy.port=9000", "policy.kv_cache_gib=3"], in_project / "params.yaml")
+    assert changed_stages("quick", in_project) == ()
+    set_overrides("quick", ["train.seed=3"], in_project / "params.yaml")
+    assert changed_stages("quick", in_project) == ("train", "evaluate")
+    assert changed_stages("nq", in_project) == STAGES
+
+
+@pytest.mark.slow
+def test_hashes_are_those_of_the_lock_file(in_project: Path):
+    reproduce("prepare", in_project)
+    assert output_hash(Path("data/quick/raw"), "quick", in_project) == output_hashes("quick", in_project)["data/quick/raw"]
+    assert output_hashes("nq", in_project) == {}
+
+
+def test_a_missing_hash_says_how_to_get_it(tmp_path: Path):
+    with pytest.raises(ApprenticeError, match="make run PIPELINE=quick"):
+        output_hash(Path("models/quick/policy"), "quick", tmp_path)
+
+
+@pytest.mark.parametrize(("fault", "code", "message"), [("user", 2, "error: data.source: is not set"), ("crash", 1, "boom")])
+def test_a_failing_stage_tells_its_exit_code_and_its_own_message(in_project: Path, monkeypatch: pytest.MonkeyPatch, fault: str, code: int, message: str):
+    monkeypatch.setenv("FAKE_PREPARE", fault)
+    with pytest.raises(StageFailed, match=message) as failure:
+        reproduce("prepare", in_project)
+    assert failure.value.code == code
+
+
+def test_another_dvc_in_the_folder_is_named(tmp_path: Path):
+    run = StageRun("train", "quick", tmp_path / "log", root=tmp_path)
+    (tmp_path / "log").write_text("ERROR: Unable to acquire lock. Most likely another DVC process is running")
+    assert isinstance(run._failure(255), ApprenticeError)
+
+
+def test_a_stages_own_message_is_shown_without_dvcs():
+    text = "Running stage\nloading\nerror: corpus: is empty\n  What to do: add passages\nERROR: failed to reproduce 'train@quick'\n"
+    assert failure_message(text, "train", LOG) == "error: corpus: is empty\n  What to do: add passages"
+
+
+def test_of_a_crash_the_last_line_is_shown():
+    text = "Running stage\nTraceback (most recent call last):\nValueError: boom\nERROR: failed to reproduce 'train@quick'\n"
+    assert failure_message(text, "train", LOG) == f"error: stage train broke: ValueError: boom\n  What to do: read {LOG}"
+
+
+def test_a_silent_failure_points_to_the_log():
+    assert "it printed nothing" in failure_message("", "train", LOG)
+
+
+def test_dvcs_own_complaint_is_shown_where_no_stage_ran():
+    assert "output 'x' already exists" in failure_message("ERROR: output 'x' already exists\n", "train", LOG)
+
+
+def test_hashes_are_read_by_pipeline(tmp_path: Path):
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages:\n  prepare@quick:\n    outs:\n    - path: data/quick/raw\n      md5: abc.dir\n")
+    assert output_hashes("quick", tmp_path) == {"data/quick/raw": "abc.dir"}

@@ -2,8 +2,10 @@
 
 `spawn` starts `python apprentice/processes.py …`, the supervisor. It adopts whatever its descendants orphan
 (PR_SET_CHILD_SUBREAPER), starts the command in a session of its own, and ends every descendant when the command ends, on
-SIGTERM, or when it sees its own parent gone: also after SIGKILL. Standard library only: it starts in milliseconds and
-holds a few megabytes.
+SIGTERM, or when it sees its own parent gone: also after SIGKILL. It looks for its parent itself, because the kernel's
+parent-death signal reaches a direct child only, and is also sent when the thread that called `spawn` ends.
+
+Linux. Standard library only and run by path: it starts in milliseconds and holds about ten megabytes.
 """
 
 import ctypes
@@ -16,8 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SHUTDOWN_TIMEOUT_S = 10.0
-"""How long a tree may take to end after SIGTERM before it is killed."""
+"""How long a tree may take to end after SIGTERM before it is killed, unless `spawn` is told otherwise."""
 POLL_S = 0.1
+LOOK_S = 5.0
+"""Between two looks at the shared memory that a tree uses."""
+SHARED_MEMORY = "/dev/shm"
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 SIGNALLED = 128
@@ -48,35 +53,48 @@ class Child:
         return self._process.wait(timeout)
 
     def stop(self) -> int:
-        """Ends the command and everything it started: SIGTERM, then SIGKILL after SHUTDOWN_TIMEOUT_S. Safe to call twice."""
+        """Ends the command and everything it started: SIGTERM, then SIGKILL to what is left of it. Safe to call twice."""
         if self._process.poll() is None:
             self._process.terminate()
         return self._process.wait()
 
 
-def spawn(command: Sequence[str], *, log: Path | None = None, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Child:
-    """Starts `command` so that its whole tree ends with the calling process, even after SIGKILL.
+def spawn(
+    command: Sequence[str],
+    *,
+    log: Path | None = None,
+    env: Mapping[str, str | None] | None = None,
+    cwd: Path | None = None,
+    grace_s: float = SHUTDOWN_TIMEOUT_S,
+    shared_memory: str = "",
+) -> Child:
+    """Starts `command` so that its whole tree ends with the calling process, even after SIGKILL. Any thread may call it.
 
     Args:
         log: file to which standard output and error are appended; None inherits the terminal.
-        env: variables added to this process's environment.
+        env: variables that differ from this process's environment; None takes one away.
         cwd: working folder; None is this process's.
+        grace_s: how long the tree may take to end after SIGTERM before it is killed.
+        shared_memory: POSIX shared memory whose name begins so, and which the tree has mapped, is removed once the tree has
+            ended; empty removes none.
     """
-    supervisor = [sys.executable, "-I", str(Path(__file__).resolve()), str(os.getpid()), *command]
+    # Without `site` (-S) and the caller's variables (-I), so that it starts at once, whatever the environment.
+    supervisor = [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(os.getpid()), str(grace_s), shared_memory, *command]
+    environment = {name: value for name, value in {**os.environ, **(env or {})}.items() if value is not None}
     if log is None:
-        return Child(_start(supervisor, None, env, cwd), command)
+        return Child(_start(supervisor, None, environment, cwd), command)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
-        return Child(_start(supervisor, file, env, cwd), command)
+        return Child(_start(supervisor, file, environment, cwd), command)
 
 
-def _start(supervisor: list[str], output, env: Mapping[str, str] | None, cwd: Path | None) -> subprocess.Popen:
+def _start(supervisor: list[str], output, environment: dict[str, str], cwd: Path | None) -> subprocess.Popen:
     return subprocess.Popen(
         supervisor,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output else None,
-        env={**os.environ, **(env or {})},
+        env=environment,
         cwd=cwd,
         start_new_session=True,
     )
@@ -85,9 +103,11 @@ def _start(supervisor: list[str], output, env: Mapping[str, str] | None, cwd: Pa
 class _Supervisor:
     """Runs one command and ends its whole tree; the body of the supervising process."""
 
-    def __init__(self, parent: int):
-        self._parent = parent
+    def __init__(self, parent: int, grace_s: float, shared_memory: str):
+        self._parent, self._grace_s, self._shared_memory = parent, grace_s, shared_memory
         self._told_to_stop = False
+        self._segments: set[str] = set()
+        self._looked = time.monotonic()
 
     def run(self, command: Sequence[str]) -> int:
         """Runs `command`; returns its exit code."""
@@ -103,8 +123,19 @@ class _Supervisor:
         code = None
         while code is None and not self._told_to_stop and os.getppid() == self._parent:
             code = _reap(child.pid)
-        _end_descendants()
+            if time.monotonic() - self._looked > LOOK_S:
+                self._look()
+        self._look()
+        _end_descendants(self._grace_s)
+        for segment in self._segments:
+            Path(segment).unlink(missing_ok=True)
         return SIGNALLED + signal.SIGTERM if code is None else code
+
+    def _look(self) -> None:
+        """Takes note of the shared memory in use: what has ended can no longer be asked."""
+        self._looked = time.monotonic()
+        if self._shared_memory:
+            self._segments |= mapped(os.getpid(), f"{SHARED_MEMORY}/{self._shared_memory}")
 
     def _on_signal(self, _number: int, _frame) -> None:
         self._told_to_stop = True
@@ -133,9 +164,9 @@ def _reap(command_pid: int) -> int | None:
             return None
 
 
-def _end_descendants() -> None:
-    """SIGTERM to every descendant, SIGKILL to those left after SHUTDOWN_TIMEOUT_S."""
-    deadline = time.monotonic() + SHUTDOWN_TIMEOUT_S
+def _end_descendants(grace_s: float) -> None:
+    """SIGTERM to every descendant, SIGKILL to those left after `grace_s`."""
+    deadline = time.monotonic() + grace_s
     _signal_all(signal.SIGTERM)
     while _collect() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -145,7 +176,7 @@ def _end_descendants() -> None:
 
 
 def _collect() -> bool:
-    """Reaps what has ended; says whether any child is left."""
+    """Reaps what has ended; says whether any child is left. What its parent has not reaped (a zombie) is met once that parent ended."""
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -175,6 +206,18 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def mapped(root: int, prefix: str) -> set[str]:
+    """Files whose path begins with `prefix` that processes below `root` have in memory and that still exist."""
+    files = set()
+    for pid in descendants(root):
+        try:
+            lines = Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+        files |= {line[line.index(prefix) :] for line in lines if f" {prefix}" in line and not line.endswith("(deleted)")}
+    return files
+
+
 def _parent_of(entry: Path) -> int:
     try:
         # The second field is the command's name in parentheses and may hold spaces.
@@ -184,4 +227,4 @@ def _parent_of(entry: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_Supervisor(int(sys.argv[1])).run(sys.argv[2:]))
+    sys.exit(_Supervisor(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]).run(sys.argv[4:]))

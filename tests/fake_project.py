@@ -55,8 +55,8 @@ for path, text in files[name].items():
 progress.end()
 '''
 TRACKING = {
-    "runs.py": "from types import SimpleNamespace\n\ndef log_run(*_):\n    return SimpleNamespace(run_id='r', command='open', address='http://h/#/runs/r')\n",
-    "registry.py": "from types import SimpleNamespace\n\ndef register(*_):\n    return SimpleNamespace(name='m', version='1', alias='champion', reason='better')\n",
+    "runs.py": "from types import SimpleNamespace\n\ndef log_run(*_):\n    return SimpleNamespace(run_id='r', command='open', address='http://h/#/r')\n",
+    "registry.py": "from types import SimpleNamespace as Any\n\ndef register(*_):\n    return Any(name='m', version='1', alias='champion', reason='better')\n",
 }
 
 

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 from apprentice.processes import descendants, spawn
 
 DEADLINE_S = 15.0
+GRACE_S = 1.0
 TREE = "setsid sleep 600 & (trap '' TERM; echo $BASHPID >> {file}; sleep 600) & echo $$ >> {file}; echo $! >> {file}; wait"
 
 
@@ -52,6 +54,12 @@ def test_output_and_variables_reach_where_they_should(tmp_path: Path):
     assert (tmp_path / "log").read_text().split() == ["hello", str(tmp_path)]
 
 
+def test_a_variable_can_be_taken_away(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("WORD", "hello")
+    spawn(["bash", "-c", "echo ${WORD-absent}"], log=tmp_path / "log", env={"WORD": None}).wait()
+    assert (tmp_path / "log").read_text() == "absent\n"
+
+
 def test_what_a_command_leaves_behind_ends_with_it(tmp_path: Path):
     spawn(["bash", "-c", f"setsid sleep 600 & echo $! > {tmp_path}/pid"]).wait()
     assert gone(int((tmp_path / "pid").read_text()))
@@ -59,7 +67,7 @@ def test_what_a_command_leaves_behind_ends_with_it(tmp_path: Path):
 
 def test_stop_ends_the_whole_tree_also_what_ignores_sigterm(tmp_path: Path):
     file = tmp_path / "pids"
-    child = spawn(["bash", "-c", TREE.format(file=file)])
+    child = spawn(["bash", "-c", TREE.format(file=file)], grace_s=GRACE_S)
     assert wait_for(lambda: started_tree(file))
     tree = descendants(child.pid)
     assert child.stop() == 128 + signal.SIGTERM
@@ -68,7 +76,8 @@ def test_stop_ends_the_whole_tree_also_what_ignores_sigterm(tmp_path: Path):
 
 def test_sigkill_of_the_parent_ends_the_whole_tree(tmp_path: Path):
     file = tmp_path / "pids"
-    program = f"import time; from apprentice.processes import spawn; spawn(['bash', '-c', {TREE.format(file=file)!r}]); time.sleep(600)"
+    spawning = f"spawn(['bash', '-c', {TREE.format(file=file)!r}], grace_s={GRACE_S})"
+    program = f"import time; from apprentice.processes import spawn; {spawning}; time.sleep(600)"
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parent.parent)
     assert wait_for(lambda: started_tree(file))
     tree = descendants(parent.pid)
@@ -76,3 +85,44 @@ def test_sigkill_of_the_parent_ends_the_whole_tree(tmp_path: Path):
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     assert wait_for(lambda: all(gone(pid) for pid in tree))
+
+
+def test_a_tree_has_its_grace_to_end_by_itself(tmp_path: Path):
+    file = tmp_path / "file"
+    child = spawn(["bash", "-c", f"trap 'sleep 0.5; echo ended > {file}; exit' TERM; echo ready > {file}; sleep 600 & wait"])
+    assert wait_for(lambda: file.exists() and file.read_text() == "ready\n")
+    child.stop()
+    assert file.read_text() == "ended\n"
+
+
+def test_the_end_of_the_thread_that_started_a_command_does_not_end_it():
+    children = []
+    thread = threading.Thread(target=lambda: children.append(spawn(["sleep", "600"])))
+    thread.start()
+    thread.join()
+    time.sleep(0.5)
+    assert children[0].poll() is None and descendants(children[0].pid)
+    children[0].stop()
+
+
+def test_shared_memory_that_the_tree_used_is_removed_and_no_other(tmp_path: Path):
+    name, ready = f"psm_apprentice_{os.getpid()}", tmp_path / "ready"
+    program = f"""
+import mmap, pathlib, time
+kept = []
+for name in ({name!r}, "other_{name}"):
+    with open("/dev/shm/" + name, "w+b") as file:
+        file.truncate(4096)
+        kept.append(mmap.mmap(file.fileno(), 4096))
+pathlib.Path({str(ready)!r}).touch()
+time.sleep(600)
+"""
+    used, other, unused = (Path("/dev/shm") / file for file in (name, f"other_{name}", f"{name}_unused"))
+    unused.touch()
+    child = spawn([sys.executable, "-c", program], shared_memory="psm_")
+    assert wait_for(ready.exists)
+    child.stop()
+    left = [path.exists() for path in (used, other, unused)]
+    for path in (used, other, unused):
+        path.unlink(missing_ok=True)
+    assert left == [False, True, True]

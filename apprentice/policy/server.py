@@ -4,10 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +16,7 @@ import httpx
 from apprentice.config.layout import RUNTIME
 from apprentice.config.schema import PolicyConfig
 from apprentice.errors import ApprenticeError
+from apprentice.processes import Child, spawn
 from apprentice.records.files import read_json, write_json
 
 STATE = RUNTIME / "policy-server.json"
@@ -29,6 +27,10 @@ HOST = "127.0.0.1"
 START_TIMEOUT_S = 300.0
 POLL_S = 0.25
 STOP_TIMEOUT_S = 15.0
+GRACE_S = 5.0
+"""Time the server has to end by itself; less than its starter has, so that the starter sees the end of it."""
+LEAKED = "psm_"
+"""Begins the names of the shared memory that vLLM leaves behind, hundreds of MB a start."""
 LOG_LINES = 15
 BATCHED_TOKENS = 2048
 """Tokens the engine computes in one step, at least; a whole prompt must fit."""
@@ -36,7 +38,6 @@ GIB = 2**30
 INTERPRETER = Path(".venv-serve/bin/python")
 INTERPRETER_VARIABLE = "APPRENTICE_SERVE_PYTHON"
 ENTRY = Path(__file__).parent / "serving" / "vllm_entry.py"
-WATCH = Path(__file__).parent / "watch.py"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class ServerState:
     """One running server, as written to STATE."""
 
     pid: int
-    """Of the process that watches over the server's tree."""
+    """Of the supervisor of the server's tree."""
     born: str
     """When that process began, in the kernel's words: process ids are used again."""
     url: str
@@ -75,7 +76,7 @@ class PolicyServer:
     def __init__(self, config: PolicyConfig, model: Path, log: Path, *, state: Path = STATE):
         self._config, self._model, self._log, self._state_file = config, model.resolve(), log, state
         self._state: ServerState | None = None
-        self._process: subprocess.Popen | None = None
+        self._child: Child | None = None
 
     def __enter__(self) -> "PolicyServer":
         self.start()
@@ -92,12 +93,12 @@ class PolicyServer:
     @property
     def attached(self) -> bool:
         """The server belongs to somebody else, who will stop it."""
-        return self._state is not None and self._process is None
+        return self._state is not None and self._child is None
 
     @property
     def alive(self) -> bool:
         """The server's processes are there; says nothing of its health."""
-        return self._state is not None and self._state.alive and (self._process is None or self._process.poll() is None)
+        return self._state is not None and self._state.alive and (self._child is None or self._child.poll() is None)
 
     @property
     def _started(self) -> ServerState:
@@ -149,15 +150,10 @@ class PolicyServer:
 
     def stop(self) -> None:
         """Ends the server's whole tree where this object started it; otherwise only lets go of it."""
-        process, self._process, state, self._state = self._process, None, self._state, None
-        if process is None:
+        child, self._child, state, self._state = self._child, None, self._state, None
+        if child is None:
             return
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        child.stop()
         with _locked(self._state_file):
             if _read_state(self._state_file) == state:
                 self._state_file.unlink()
@@ -179,15 +175,12 @@ class PolicyServer:
             raise ApprenticeError(
                 f"port {port} is taken by another program", where="policy.port", todo=f"free it, or take another: policy.port={port + 1} (0 finds a free one)"
             )
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-I", "-S", str(WATCH), str(os.getpid()), str(python), str(ENTRY), *self._flags(port)]
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=self._environment(), start_new_session=True
-            )
+        self._log.unlink(missing_ok=True)
+        command = [str(python), str(ENTRY), *self._flags(port)]
+        self._child = spawn(command, log=self._log, env=self._environment(), grace_s=GRACE_S, shared_memory=LEAKED)
         self._state = ServerState(
-            pid=self._process.pid,
-            born=_born(self._process.pid),
+            pid=self._child.pid,
+            born=_born(self._child.pid),
             url=f"http://{HOST}:{port}",
             port=port,
             model=str(self._model),
@@ -208,12 +201,11 @@ class PolicyServer:
             *("--worker-extension-cls", "vllm_extension.PolicyWeights", "--disable-uvicorn-access-log", "--disable-fastapi-docs"),
         ]
 
-    def _environment(self) -> dict[str, str]:
-        """The caller's environment without what would reach into vLLM's own, and with what it needs."""
-        foreign = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_PRELOAD")
-        kept = {name: value for name, value in os.environ.items() if name not in foreign and not name.startswith("OMP_")}
+    def _environment(self) -> dict[str, str | None]:
+        """What differs from the caller's environment: without what would reach into vLLM's own, and with what it needs."""
+        foreign = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_PRELOAD", *(name for name in os.environ if name.startswith("OMP_")))
         threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        return kept | {
+        return dict.fromkeys(foreign) | {
             "VLLM_SERVER_DEV_MODE": "1",
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",

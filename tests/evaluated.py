@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
-from apprentice.evaluation.comparison import AGENTS, CONDITIONS, compare
+from apprentice.evaluation.comparison import CONDITIONS, SAMPLED, compare
 from apprentice.records import Task, Trajectory, Turn
 from apprentice.records.files import write_json, write_text
 from apprentice.records.tables import write_tasks, write_trajectories
@@ -59,7 +59,7 @@ def evaluated_project(root: Path, *, answers: str = "Oslo", number: int = 24) ->
 
 def _condition(name: str, tasks: list[Task]) -> list[Trajectory]:
     episodes = []
-    for temperature in (0.0, 1.0) if name in AGENTS else (0.0,):
+    for temperature in (0.0, 1.0) if name in SAMPLED else (0.0,):
         for index, of_task in enumerate(tasks):
             right = index % 5 != 0 if name == "trained" else index % RATES[name] == 1
             answer = of_task.answers[0] if right else NASTY

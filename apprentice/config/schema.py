@@ -166,7 +166,7 @@ class EvaluateConfig(Section):
     tasks: int = Field(gt=0)
     """Held-out tasks, at most."""
     samples: int = Field(ge=0)
-    """Sampled episodes a task besides the greedy one, for the agents."""
+    """Sampled episodes a task besides the greedy one, for the starting and the trained policy."""
     temperature: float = Field(gt=0)
     bootstrap: int = Field(gt=0)
     """Resamples of a confidence interval."""

@@ -16,7 +16,9 @@ CONDITIONS = {
 }
 """The conditions in the order of the report, in words."""
 AGENTS = ("before", "warm_start", "trained")
-"""The conditions that search for themselves; only they have sampled episodes."""
+"""The conditions that search for themselves."""
+SAMPLED = ("warm_start", "trained")
+"""The conditions that have sampled episodes too: what training started from and what came of it. The base model's greedy ones say enough."""
 DIFFERENCES = {"trained_minus_before": ("trained", "before"), "trained_minus_warm_start": ("trained", "warm_start")}
 
 Episodes = Mapping[str, Sequence[Trajectory]]
@@ -41,7 +43,7 @@ def compare(tasks: Sequence[Task], episodes: Episodes, config: EvaluateConfig, s
         seconds: wall time of each condition.
     """
     by_greedy = {name: score_condition(tasks, greedy(episodes[name]), len(tasks)) for name in CONDITIONS}
-    by_sampling = {name: score_condition(tasks, sampled(episodes[name]), len(tasks) * config.samples) for name in AGENTS}
+    by_sampling = {name: score_condition(tasks, sampled(episodes[name]), len(tasks) * config.samples) for name in SAMPLED}
     pass_rates = {score.task_id: score.em for score in by_sampling["warm_start"].scores}
     return {
         **_figures(by_greedy, config),
@@ -67,7 +69,9 @@ def curve_rows(figures: Mapping) -> str:
 def _figures(conditions: Mapping[str, Condition], config: EvaluateConfig) -> dict:
     scores = {name: summary(condition.scores, config.bootstrap, config.seed) for name, condition in conditions.items()}
     differences = {
-        name: difference(conditions[after].scores, conditions[before].scores, config.bootstrap, config.seed) for name, (after, before) in DIFFERENCES.items()
+        name: difference(conditions[after].scores, conditions[before].scores, config.bootstrap, config.seed)
+        for name, (after, before) in DIFFERENCES.items()
+        if {after, before} <= conditions.keys()
     }
     return {**scores, **differences}
 

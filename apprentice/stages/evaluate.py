@@ -66,7 +66,7 @@ def _plans(config: PipelineConfig, layout: Layout, progress: Progress) -> list[P
     plans = [
         Plan("base_closed_book", base, 0, ClosedBook, 0),
         Plan("base_rag", base, 0, PlainRag, 0),
-        Plan("before", base, 0, DeepSearch, samples),
+        Plan("before", base, 0, DeepSearch, samples if config.distill.source == "none" else 0),
         Plan("trained", layout.policy, 2, DeepSearch, samples),
     ]
     return plans if config.distill.source == "none" else [*plans, Plan("warm_start", start, 1, DeepSearch, samples)]

@@ -6,7 +6,7 @@ import json
 import pytest
 from evaluated import evaluated_project
 
-from apprentice.evaluation.comparison import AGENTS, CONDITIONS, DIFFERENCES, compare, curve_rows
+from apprentice.evaluation.comparison import CONDITIONS, DIFFERENCES, SAMPLED, compare, curve_rows
 
 SCORE_KEYS, DIFFERENCE_KEYS = {"em", "cover_em", "f1", "n", "em_ci95"}, {"em", "em_ci95", "p"}
 
@@ -20,7 +20,7 @@ def test_stable_keys(evaluated):
     figures = evaluated[-1]
     assert all(figures[name].keys() == SCORE_KEYS for name in CONDITIONS)
     assert all(figures[name].keys() == DIFFERENCE_KEYS for name in DIFFERENCES)
-    assert figures["sampled"].keys() == {*AGENTS, *DIFFERENCES}
+    assert figures["sampled"].keys() == {*SAMPLED, "trained_minus_warm_start"}
 
 
 def test_differences_are_those_of_the_means(evaluated):

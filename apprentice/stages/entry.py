@@ -1,7 +1,6 @@
 """The command line of a stage: `python -m apprentice.stages.<name> <pipeline>`."""
 
 import argparse
-import ctypes
 import os
 import signal
 import sys
@@ -12,8 +11,6 @@ from apprentice.config import Layout, PipelineConfig, load_pipeline
 from apprentice.errors import ApprenticeError, InfrastructureFault
 from apprentice.records.events import Progress
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Parameters of glibc's mallopt."""
 EXIT_USER_ERROR, EXIT_FAULT, EXIT_INTERRUPTED = 2, 3, 130
 
 Stage = Callable[[PipelineConfig, Layout, Progress], None]
@@ -53,21 +50,10 @@ def _interrupt(*_) -> None:
     raise KeyboardInterrupt
 
 
-def _keep_memory() -> None:
-    """Lets glibc reuse what activations leave free: by default every large tensor is mapped and its pages are cleared anew, a third of a step."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            libc.mallopt(M_MMAP_MAX, 0)
-            libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
 def _prepare_process() -> None:
     """Settings that libraries read when they are imported: no telemetry, no bars of their own, no spinning on shared cores."""
     # OpenMP's threads spin at barriers by default: beside a policy server on the same cores that costs several times the work itself.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    _keep_memory()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -25,6 +25,18 @@ def _fork_on_cpu() -> bool:
     return True
 
 
+def _do_not_spin() -> None:
+    """vLLM's engine polls for its worker's answers for a second before it sleeps: on few cores the worker needs that core itself."""
+    from vllm.distributed.device_communicators import shm_broadcast
+
+    original = shm_broadcast.SpinCondition.__init__
+
+    def without_spinning(self, *arguments, **keywords) -> None:
+        original(self, *arguments, **keywords | {"busy_loop_s": 0.0})
+
+    shm_broadcast.SpinCondition.__init__ = without_spinning
+
+
 def main() -> None:
     """Serves with the command line's flags; on a CPU without compilation, and with the memory given for keys and values.
 
@@ -34,6 +46,7 @@ def main() -> None:
     cpu = _fork_on_cpu()
     kv_cache_bytes = os.environ.pop("APPRENTICE_KV_CACHE_BYTES", "")
     if cpu:
+        _do_not_spin()
         sys.argv += ["--enforce-eager", "--no-enable-chunked-prefill", "--kv-cache-memory-bytes", kv_cache_bytes]
     from vllm.entrypoints.launchers.api_server.entry import main as serve
 

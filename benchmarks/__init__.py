@@ -1,0 +1,1 @@
+"""How fast Apprentice is on this machine: `make bench`."""

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
 OVERRIDES = (
     "policy.engine=transformers policy.max_context=2048 policy.max_sequences=64 "
-    "environment.max_tokens=1600 environment.max_turn_tokens=8 environment.max_turns=2 "
+    "environment.max_tokens=1600 environment.max_turn_tokens=64 environment.max_turns=2 "
     "data.train=24 data.dev=6 distill.traces=4 distill.batch=2 filter.candidates=4 filter.probes=2 filter.keep=4 rollout.tasks=2 rollout.attempts=2 "
     "train.steps=3 train.tasks_per_step=2 train.attempts=2 train.checkpoint_every=1 evaluate.tasks=4 evaluate.bootstrap=100"
 ).split()

@@ -48,7 +48,7 @@ def customize(pipeline: str, overrides: Sequence[str] = ()) -> None:
     config, layout = load_pipeline(pipeline), Layout(pipeline)
     changed = changed_stages(pipeline)
     console.print(_opening(pipeline, changed), markup=False, highlight=False, soft_wrap=True)
-    with _serving(config, layout, changed):
+    with _serving(config, layout, changed, console):
         for stage in changed:
             STAGES[stage](pipeline)
     run_id = flow_run.get_id()
@@ -67,13 +67,14 @@ def _opening(pipeline: str, changed: Sequence[str]) -> str:
 
 
 @contextmanager
-def _serving(config: PipelineConfig, layout: Layout, changed: Sequence[str]) -> Iterator[None]:
+def _serving(config: PipelineConfig, layout: Layout, changed: Sequence[str], console: Console) -> Iterator[None]:
     """The policy server, starting while prepare and validate run; ended with the flow. Stages wait for it themselves."""
     if not needs_policy_server(config, changed):
         yield
         return
     from apprentice.policy.opening import policy_server
 
+    console.print(f"model: {config.model.name} (fetching and converting it takes about 30 s, once)", markup=False, highlight=False)
     fetch_model(config.model.name)
     server = policy_server(config, layout)
     server.start()

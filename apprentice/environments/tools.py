@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -90,7 +91,7 @@ def tool(method: Callable) -> Callable:
     return method
 
 
-class ToolEnvironment:
+class ToolEnvironment(ABC):
     """An environment made of tools: each `@tool` method is a tag, `<answer>` ends the episode, `check` judges the answer."""
 
     instruction: ClassVar[str] = ""
@@ -110,9 +111,9 @@ class ToolEnvironment:
             lines = [f"<{name}>{word}</{name}>: {(members[name].__doc__ or name).strip().splitlines()[0]}" for name, word in tools.items()]
             cls.instruction = "\n".join([*lines, f"<{ANSWER}>phrase</{ANSWER}>: Ends the task."])
 
+    @abstractmethod
     def check(self, task: Task, answer: str) -> float:
         """Judges the agent's answer: 1.0 is success."""
-        raise NotImplementedError(f"{type(self).__name__} needs check(task, answer)")
 
     def opening(self, task: Task) -> str:
         """The first user message."""

@@ -67,7 +67,7 @@ def test_ctrl_c_stops_everything_and_says_how_to_go_on(project: Path, tmp_path: 
     flow = started(project, tmp_path / "flow.log")
     tree = descendants(flow.pid)
     os.killpg(flow.pid, signal.SIGINT)
-    assert flow.wait(30) == 130
+    assert flow.wait(60) == 130
     assert (tmp_path / "flow.log").read_text().strip().endswith("Stopped. `make run PIPELINE=quick` continues from here.")
     assert not left(tree)
 

@@ -140,5 +140,5 @@ class ToolEnvironment(ABC):
         score = float(self.check(self._task, self._answer)) if self._answer else 0.0
         return Verdict(success=score >= 1.0, score=score, answer=self._answer)
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 (to be overridden where there is something to let go of)
         """Nothing to let go of."""

@@ -60,13 +60,14 @@ def scores(evaluation: Mapping, pipeline: str) -> Table:
 
 
 def differences(evaluation: Mapping) -> Table:
-    """Paired differences in EM."""
+    """Paired differences in EM, of the greedy episodes and of those sampled at `evaluate.temperature`."""
     table = Table(title="Paired difference in EM", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     table.add_column("EM [95% interval]", justify="right")
     table.add_column("p", justify="right")
-    for key, words in DIFFERENCES.items():
-        row = evaluation[key]
+    rows = [(words, evaluation[key]) for key, words in DIFFERENCES.items()]
+    rows += [(f"{words}, sampled", evaluation["sampled"][key]) for key, words in DIFFERENCES.items() if key in evaluation.get("sampled", {})]
+    for words, row in rows:
         table.add_row(words, f"{row['em']:+.3f} {interval(row['em_ci95'], sign=True)}", _p_value(row["p"]))
     return table
 

@@ -21,13 +21,20 @@ def started(project: Path, log: Path) -> subprocess.Popen:
     """The flow, running, in the middle of a stage that takes long."""
     with log.open("w") as file:
         command = [sys.executable, "-m", "flows", "quick"]
-        flow = subprocess.Popen(command, cwd=project, env=environment(project, FAKE_SECONDS="100"), stdout=file, stderr=file, start_new_session=True)
+        flow = subprocess.Popen(
+            command, cwd=project, env=environment(project, FAKE_SECONDS="100"), stdout=file, stderr=file, start_new_session=True, preexec_fn=hear_interrupts
+        )
     deadline = time.monotonic() + START_TIMEOUT_S
     events = project / ".apprentice" / "quick" / "events.jsonl"
     while not events.exists():
         assert time.monotonic() < deadline and flow.poll() is None, log.read_text()
         time.sleep(0.1)
     return flow
+
+
+def hear_interrupts() -> None:
+    """A shell without job control has its background processes ignore SIGINT, and so would the flow, where the tests run in one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def left(tree: list[int]) -> list[int]:

@@ -12,9 +12,9 @@ from benchmarks import rollout
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--pipeline", default="quick")
-    parser.add_argument("--tasks", type=int, default=16, help="tasks of the rollout")
+    parser.add_argument("--tasks", type=int, default=8, help="tasks of the rollout")
     parser.add_argument("--attempts", type=int, default=4, help="episodes a task")
-    parser.add_argument("--sequences", type=int, default=32, help="trajectories of the update")
+    parser.add_argument("--sequences", type=int, default=16, help="trajectories of the update")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -22,6 +22,7 @@ def main() -> None:
     from apprentice.policy.models import base_model
     from benchmarks import training
 
+    print("Starting a policy server, then the rollout, then the trainer: about 2 minutes", flush=True)
     speed = rollout.measure(arguments.pipeline, arguments.tasks, arguments.attempts)
     update = training.measure(base_model(load_pipeline(arguments.pipeline).model.name), arguments.sequences)
     sampling = update.forward_flop(speed.tokens, speed.sampled_tokens) / speed.seconds

@@ -14,7 +14,7 @@ from apprentice.records import Trajectory
 
 GEMM = 2048
 GEMM_SECONDS = 1.0
-REPEATS = 3
+REPEATS = 2
 MICRO_BATCH_TOKENS = 2048
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apprentice.config.schema import TrainConfig
-from apprentice.errors import PolicyUnavailable
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.ppo import PpoLearner
 from apprentice.online.sampler import tasks_of_step
@@ -88,10 +87,7 @@ class OnlineTraining:
     async def _simulate(self, step: int) -> list[Trajectory]:
         tasks = tasks_of_step(self._curriculum, step, self._config.tasks_per_step, self._config.seed)
         episodes = plan_episodes(tasks, self._config.attempts, self._config.seed, tag=f"step{step}")
-        trajectories = await self._simulator.run(episodes)
-        if not trajectories:
-            raise PolicyUnavailable(f"step {step}: every episode was lost to a fault; the last one: {self._simulator.faults[-1].error}")
-        return trajectories
+        return await self._simulator.run(episodes)
 
     async def _sync(self, version: int) -> None:
         self._learner.save_policy(self._exchange)

@@ -68,7 +68,7 @@ def _summary(rows: list[dict[str, float]]) -> dict[str, float]:
         **{key: mean(key, rows) for key in ("kl_reference", "entropy", "clip_fraction", "explained_variance", "gradient_norm", "sampler_gap_mean")},
         "tokens": sum(row.get("tokens", 0) for row in rows),
         "sampled_tokens": sum(row.get("action_tokens", 0) for row in rows),
-        "faults": rows[-1]["faults"] if rows else 0,
+        "faults": sum(row["faults"] for row in rows),
         "seconds": sum(row["seconds_step"] for row in rows),
     }
 

@@ -1,12 +1,14 @@
 """Causal attention over a row of packed sequences, for Transformers' attention interface: no padding, no T x T mask.
 
-Each sequence attends to itself alone. On a CPU, short sequences go through plain matrix products with a backward pass written
-out here: for some 200 tokens that takes a third of the time of PyTorch's flash kernel, whose backward pass is slow there.
+Each sequence attends to itself alone. A GPU takes them all in one flash kernel. On a CPU, short sequences go through plain matrix
+products with a backward pass written out here: for some 200 tokens that takes a third of the time of PyTorch's flash kernel, whose
+backward pass is slow there.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 NAME = "packed"
@@ -49,7 +51,7 @@ def packed_attention(
     """
     lengths = lengths or (query.shape[2],)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if query.is_cuda and _flash_varlen() is not None and query.dtype != torch.float32:
+    if query.is_cuda and query.dtype != torch.float32:
         return _flash(query, key, value, lengths, scaling), None
     attended = [_attend(q, k, v, scaling) for q, k, v in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)]
     return torch.cat(attended, 2).transpose(1, 2), None
@@ -88,16 +90,9 @@ class _ShortAttention(torch.autograd.Function):
         return to_query, to_key[None], to_value[None], None
 
 
-def _flash_varlen():
-    try:
-        from flash_attn import flash_attn_varlen_func
-    except ImportError:
-        return None
-    return flash_attn_varlen_func
-
-
 def _flash(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scaling: float) -> Tensor:
-    bounds = torch.tensor((0, *lengths), device=query.device).cumsum(0).to(torch.int32)
-    rows = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    longest = max(lengths)
-    return _flash_varlen()(*rows, bounds, bounds, longest, longest, softmax_scale=scaling, causal=True)[None]
+    """All sequences in one call of PyTorch's flash kernel for ragged rows; its window (any past, no future) is causal attention."""
+    bounds = torch.tensor((0, *lengths), dtype=torch.int32, device=query.device).cumsum(0, dtype=torch.int32)
+    rows = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))
+    longest, grouped = max(lengths), query.shape[1] != key.shape[1]
+    return varlen_attn(*rows, bounds, bounds, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=grouped)[None]

@@ -121,7 +121,7 @@ class TransformersPolicy:
         while True:
             out = self._model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache = out.past_key_values
-            self._extend(sequences, out.logits[:, -1].float().cpu())
+            self._extend(sequences, out.logits[:, -1])
             if all(sequence.finish_reason for sequence in sequences):
                 return [Completion(tuple(s.token_ids), tuple(s.logprobs), s.finish_reason, self.version) for s in sequences]
             ids = torch.tensor([[sequence.token_ids[-1]] for sequence in sequences], device=self._device)
@@ -136,16 +136,23 @@ class TransformersPolicy:
         return torch.tensor(ids, device=self._device), torch.tensor(mask, device=self._device)
 
     def _extend(self, sequences: list[_Sequence], logits: torch.Tensor) -> None:
-        """Draws one token for each unfinished sequence; `logits` is (sequences, vocabulary)."""
-        for sequence, row in zip(sequences, logits, strict=True):
-            if sequence.finish_reason:
-                continue
-            sampling = sequence.sampling
-            logprobs = (row / sampling.temperature if sampling.temperature else row).log_softmax(-1)
-            drawn = torch.multinomial(logprobs.exp(), 1, generator=sequence.generator) if sampling.temperature else logprobs.argmax(-1, keepdim=True)
-            sequence.token_ids.append(int(drawn))
-            sequence.logprobs.append(float(logprobs[drawn]))
-            sequence.finish_reason = self._finished(sequence)
+        """Draws one token for each unfinished sequence; `logits` is (sequences, vocabulary).
+
+        A draw inverts the cumulative distribution at a number that the sequence's own generator gives, so it hangs on no other sequence.
+        """
+        greedy = torch.tensor([[sequence.sampling.temperature == 0.0] for sequence in sequences], device=self._device)
+        temperatures = torch.tensor([[sequence.sampling.temperature or 1.0] for sequence in sequences], device=self._device)
+        uniform = torch.stack([torch.rand(1, dtype=torch.float64, generator=sequence.generator) for sequence in sequences]).to(self._device)
+        logprobs = (logits.float() / temperatures).log_softmax(-1)
+        cumulative = logprobs.double().exp().cumsum(-1)
+        sampled = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).clamp(max=logits.shape[-1] - 1)
+        drawn = torch.where(greedy, logprobs.argmax(-1, keepdim=True), sampled)
+        chosen = logprobs.gather(1, drawn)
+        for sequence, token_id, logprob in zip(sequences, drawn[:, 0].tolist(), chosen[:, 0].tolist(), strict=True):
+            if not sequence.finish_reason:
+                sequence.token_ids.append(token_id)
+                sequence.logprobs.append(logprob)
+                sequence.finish_reason = self._finished(sequence)
 
     def _finished(self, sequence: _Sequence) -> Literal["stop", "length"] | None:
         if sequence.token_ids[-1] in self._ends:

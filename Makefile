@@ -25,7 +25,8 @@ setup:
 run: setup
 	@$(BIN)/python -m flows $(PIPELINE) $(ARGS)
 
-test: setup
+test:
+	@$(PYTHON) requirements/install.py core serve appworld
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
 lint: setup

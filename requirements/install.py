@@ -1,8 +1,9 @@
 """Builds the environments of the project from the pinned files beside this one; standard library only.
 
-    python3.11 requirements/install.py [core] [serve]
+    python3.11 requirements/install.py [core] [serve] [appworld]
 
-`core` is .venv (library, trainer, orchestration, tests), `serve` is .venv-serve (vLLM). Both are built at the same time.
+`core` is .venv (library, trainer, orchestration, tests), `serve` is .venv-serve (vLLM), `appworld` is .venv-appworld (the personal
+assistant's engine; only where asked for). They are built at the same time.
 An environment is done when its marker is there, which is written last and names the pins: a changed pin installs again,
 an interrupted set-up starts afresh, and otherwise this takes milliseconds.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -38,6 +40,8 @@ class Step:
     options: tuple[str, ...] = ()
     minutes: float = 1.0
     """About how long it takes."""
+    then: tuple[str, ...] = ()
+    """Arguments of one call of the environment's python after it."""
 
     @property
     def pins(self) -> int:
@@ -53,7 +57,11 @@ ROLES = {
     "core": (".venv", (TORCH, Step("core", "core.txt", PINNED, 1.2), Step("test tools", "dev.txt", PINNED, 0.1))),
     "serve": (".venv-serve", (TORCH, Step("vLLM (CPU)", "serve.txt", PINNED, 0.8))),
     "serve-cuda": (".venv-serve", (Step("vLLM (CUDA)", "serve-cuda.txt", minutes=10.0),)),
+    # The wheel holds its apps packed; unpacking also writes its tests, beside the environment and not into the home folder.
+    "appworld": (".venv-appworld", (Step("AppWorld", "appworld.txt", PINNED, 0.5, ("-m", "appworld.cli", "install")),)),
 }
+ASKED = ("core", "serve", "appworld")
+DEFAULT = ("core", "serve")
 
 
 @dataclass
@@ -87,6 +95,11 @@ class Environment:
         return marker.is_file() and marker.read_text().strip() == self.wanted
 
     @property
+    def variables(self) -> dict[str, str]:
+        """Of the commands that build it."""
+        return {**os.environ, "APPWORLD_CACHE": str(self.folder / "share" / "appworld")}
+
+    @property
     def minutes(self) -> float:
         """About how long building it takes."""
         return sum(step.minutes for step in self.steps)
@@ -116,13 +129,15 @@ class Environment:
         self.doing = step.name
         command = [str(self.folder / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-compile"]
         self._run(command + list(step.options) + ["-r", str(HERE / step.file)], step)
+        if step.then:
+            self._run([str(self.folder / "bin" / "python"), *step.then], step)
 
     def _run(self, command: list[str], step: Step | None) -> None:
         with self.log.open("a") as log:
             log.write("\n$ " + " ".join(command) + "\n")
             log.flush()
             start = log.tell()
-            self.pip = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=str(ROOT))
+            self.pip = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=str(ROOT), env=self.variables)
             while self.pip.poll() is None:
                 time.sleep(0.5)
                 if step:
@@ -145,10 +160,10 @@ class Environment:
 def main() -> int:
     """Builds what is missing; returns the exit code."""
     parser = argparse.ArgumentParser(description="Builds the environments of the project from pinned requirements files.")
-    parser.add_argument("roles", nargs="*", metavar="role", help="core, serve (default: both)")
-    roles = parser.parse_args().roles or ["core", "serve"]
-    if not set(roles) <= {"core", "serve"}:
-        parser.error("roles are core and serve")
+    parser.add_argument("roles", nargs="*", metavar="role", help="core, serve, appworld (default: core and serve)")
+    roles = parser.parse_args().roles or list(DEFAULT)
+    if not set(roles) <= set(ASKED):
+        parser.error("roles are core, serve and appworld")
     if sys.version_info[:2] not in PYTHONS:
         found = f"{sys.version_info[0]}.{sys.version_info[1]}"
         print(f"set-up: Python {found} is not among the pinned ones\n  What to do: make PYTHON=/path/to/python3.11", file=sys.stderr)

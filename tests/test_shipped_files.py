@@ -11,7 +11,7 @@ from apprentice.versioning import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 PIN = re.compile(r"^[A-Za-z0-9._-]+==[A-Za-z0-9.]+$")
-COMPLETE = ("core.txt", "dev.txt", "serve.txt")
+COMPLETE = ("appworld.txt", "core.txt", "dev.txt", "serve.txt")
 """Installed with --no-deps, so every line is an exact pin."""
 
 

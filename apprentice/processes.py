@@ -67,6 +67,7 @@ def spawn(
     cwd: Path | None = None,
     grace_s: float = SHUTDOWN_TIMEOUT_S,
     shared_memory: str = "",
+    stdin: int | None = None,
 ) -> Child:
     """Starts `command` so that its whole tree ends with the calling process, even after SIGKILL. Any thread may call it.
 
@@ -77,21 +78,22 @@ def spawn(
         grace_s: how long the tree may take to end after SIGTERM before it is killed.
         shared_memory: POSIX shared memory whose name begins so, and which the tree has mapped, is removed once the tree has
             ended; empty removes none.
+        stdin: descriptor of an open file for its standard input; None is an empty one.
     """
     # Without `site` (-S) and the caller's variables (-I), so that it starts at once, whatever the environment.
     supervisor = [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(os.getpid()), str(grace_s), shared_memory, *command]
     environment = {name: value for name, value in {**os.environ, **(env or {})}.items() if value is not None}
     if log is None:
-        return Child(_start(supervisor, None, environment, cwd), command)
+        return Child(_start(supervisor, None, environment, cwd, stdin), command)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
-        return Child(_start(supervisor, file, environment, cwd), command)
+        return Child(_start(supervisor, file, environment, cwd, stdin), command)
 
 
-def _start(supervisor: list[str], output, environment: dict[str, str], cwd: Path | None) -> subprocess.Popen:
+def _start(supervisor: list[str], output, environment: dict[str, str], cwd: Path | None, stdin: int | None) -> subprocess.Popen:
     return subprocess.Popen(
         supervisor,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL if stdin is None else stdin,
         stdout=output,
         stderr=subprocess.STDOUT if output else None,
         env=environment,

@@ -1,0 +1,192 @@
+"""Takes an agent's request to the apps, and to nothing else: neither to the admin app nor to the server's own routes (databases, clock, seed).
+
+The apps' FastAPI application is called directly, in this thread, without an event loop: no thread is alive when a world is forked, and the
+hops between threads, most of what AppWorld's own test client costs, fall away.
+"""
+
+import functools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+import anyio.to_thread
+import fastapi_login.fastapi_login
+from appworld.apps import build_main_app, get_all_apps
+from appworld.common.utils import get_name_to_apis, import_apis_module
+
+ADMIN = "admin"
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+HEADERS = frozenset({"authorization", "content-type"})
+TARGET_LIMIT, BODY_LIMIT = 1 << 16, 8 << 20
+"""Bytes."""
+UNCHANGING = {"host": "testserver", "accept": "*/*", "accept-encoding": "gzip, deflate", "connection": "keep-alive", "user-agent": "testclient"}
+"""What AppWorld's own client sends with every request."""
+HOST_HEADERS = tuple((name.encode(), value.encode()) for name, value in UNCHANGING.items())
+
+
+class Refused(Exception):
+    """No request that AppWorld's client can make."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an interpreter may ask."""
+
+    method: str
+    target: str
+    """Path and query, encoded."""
+    headers: dict[str, str]
+    body: str
+    """One character a byte."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """What it is told. `error` is (class, text) of an exception inside the app."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+    error: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response, and the API that gave it; empty names where the path is none's."""
+
+    response: Response
+    app: str
+    api: str
+
+
+def read_request(message: object) -> Request:
+    """A request from what came over the socket.
+
+    Raises:
+        Refused
+    """
+    if not isinstance(message, list) or len(message) != 4:
+        raise Refused("not four fields")
+    method, target, headers, body = message
+    if not (isinstance(method, str) and isinstance(target, str) and isinstance(headers, dict) and isinstance(body, str)):
+        raise Refused("fields of the wrong kind")
+    if method not in METHODS or not target.startswith("/") or len(target) > TARGET_LIMIT or len(body) > BODY_LIMIT:
+        raise Refused("method, path or size")
+    if not set(headers) <= HEADERS or not all(isinstance(value, str) and len(value) <= TARGET_LIMIT for value in headers.values()):
+        raise Refused("headers")
+    if not target.isascii() or any(ord(letter) > 255 for letter in body):
+        raise Refused("characters")
+    return Request(method, target, headers, body)
+
+
+def run_inline() -> None:
+    """Makes synchronous endpoints and dependencies run where they are called, instead of in a pool of threads."""
+
+    async def run_sync(function: Callable, *arguments, **_options):
+        return function(*arguments)
+
+    anyio.to_thread.run_sync = run_sync
+    fastapi_login.fastapi_login.run_sync = run_sync
+
+
+def public_apis() -> dict[str, dict[str, dict[str, str]]]:
+    """App -> name of an API that agents may call -> its path and method."""
+    from appworld.api_docs import prepare_api_docs
+
+    docs = {app: prepare_api_docs(app, include_private_apis=False) for app in sorted(get_all_apps(skip_admin=True))}
+    return {app: {doc["api_name"]: {"path": doc["path"], "method": doc["method"]} for doc in entries} for app, entries in docs.items()}
+
+
+class Gateway:
+    """The apps, behind the list of what an agent may call."""
+
+    def __init__(self):
+        self._apps = set(get_all_apps(skip_admin=True))
+        self._application = build_main_app(sorted([*self._apps, ADMIN]))
+        self._public = {app: set(get_name_to_apis(app).values()) for app in self._apps}
+
+    def answer(self, request: Request) -> Answer:
+        """Calls the API that the request names."""
+        path, _, query = request.target.partition("?")
+        path = unquote(path)
+        app, api = self._owner(request.method, path)
+        if app not in self._apps:
+            return Answer(_not_found(f"No app named '{app}' found."), "", "")
+        if api is None:
+            return Answer(_not_found(f"No API named '{path.split('/', 2)[-1]}' found in the {app} app."), "", "")
+        return Answer(self._call(request, path, query), app if api else "", api)
+
+    @functools.lru_cache(maxsize=4096)  # noqa: B019 (a gateway lives as long as its process)
+    def _owner(self, method: str, path: str) -> tuple[str, str | None]:
+        """App and API of a path: "" where no route takes it, which the app itself answers; None where it is not for agents."""
+        _, app, *rest = path.split("/", 2)
+        if app not in self._apps:
+            return app, None
+        for route in import_apis_module(app).app.routes:
+            if method in (route.methods or ()) and route.path_regex.match("/" + "".join(rest)):
+                endpoint = route.endpoint
+                return app, endpoint.__name__ if endpoint in self._public[app] else None
+        return app, ""
+
+    def _call(self, request: Request, path: str, query: str) -> Response:
+        sent: list[dict] = []
+        body = request.body.encode("latin-1")
+
+        async def receive() -> dict:
+            return {"type": "http.request", "body": body}
+
+        async def send(message: dict) -> None:
+            sent.append(message)
+
+        headers = [*HOST_HEADERS, *((name.encode(), value.encode("latin-1")) for name, value in request.headers.items())]
+        if body:
+            headers.append((b"content-length", str(len(body)).encode()))
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": request.method,
+            "path": path,
+            "raw_path": request.target.encode(),
+            "root_path": "",
+            "scheme": "http",
+            "query_string": query.encode(),
+            "headers": headers,
+            "client": ["testclient", 50000],
+            "server": ["testserver", 80],
+            "extensions": {},
+            "state": {},
+        }
+        try:
+            _finish(self._application(scope, receive, send))
+        except Exception as error:  # what AppWorld's test client raises in the agent's code
+            kind = type(error)
+            return Response(500, {}, "", (f"{kind.__module__}.{kind.__qualname__}", str(error)))
+        return _response(sent)
+
+
+def _finish(coroutine) -> None:
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    coroutine.close()
+    raise RuntimeError("an endpoint waited for something outside its own thread")
+
+
+def _response(sent: list[dict]) -> Response:
+    start = next(message for message in sent if message["type"] == "http.response.start")
+    body = b"".join(message.get("body", b"") for message in sent if message["type"] == "http.response.body")
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in start.get("headers", [])}
+    return Response(start["status"], headers, body.decode("latin-1"))
+
+
+def _not_found(text: str) -> Response:
+    import json
+
+    return Response(404, {"content-type": "application/json"}, json.dumps({"message": text}))
+
+
+def seed(number: int) -> None:
+    """Seeds what the APIs draw from, as AppWorld does when it opens a task."""
+    random.seed(number)

@@ -1,0 +1,191 @@
+"""Runs the agent's code: AppWorld's own `execute`, with apps that are reached over one socket. Holds no database and no ground truth."""
+
+import functools
+import importlib
+import io
+import os
+import random
+import socket
+import sys
+from datetime import datetime
+from types import ModuleType
+
+import appworld.requester
+import httpx
+from appworld.apps.api_lib import set_local_date_and_time
+from appworld.collections.apis import ApiCollection, _wrap_api_request
+from appworld.common.safety_guard import ALLOWED_MODULE_NAMES, SafetyGuard
+from appworld.common.utils import CustomErrorMessageMunch, GCThreshold
+from appworld.environment import AppWorld
+from appworld.requester import Requester, RequestTracker
+
+from .jail import WORKPLACE
+from .wire import Lines
+
+MAX_CALLS_A_BLOCK, MAX_BLOCKS, RANDOM_SEED = 1000, 1000, 100
+"""AppWorld's own."""
+BASE_URL = "http://testserver"
+ALSO_NEEDED = ("encodings.idna", "encodings.latin_1", "encodings.utf_8_sig", "encodings.utf_16", "encodings.unicode_escape", "unicodedata",
+               "stringprep", "_strptime", "zoneinfo", "decimal", "statistics", "traceback", "linecache", "xml.etree.ElementTree", "html",
+               "base64", "hashlib", "email.utils", "unittest.mock", "importlib.metadata", "pendulum.parser", "pendulum.locales.en.locale",
+               "IPython.core.async_helpers", "asyncio")  # fmt: skip
+"""What allowed modules import late: nothing can be imported behind the walls."""
+
+
+class AppsTransport(httpx.BaseTransport):
+    """Carries a request to the world and its response back."""
+
+    def __init__(self):
+        self.lines: Lines | None = None
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """One exchange; an exception inside the app is raised here, as AppWorld's own client does."""
+        headers = {name: request.headers[name] for name in ("authorization", "content-type") if name in request.headers}
+        body = request.read().decode("latin-1")
+        self.lines.send({"api": [request.method, request.url.raw_path.decode("ascii"), headers, body]})
+        answer = self.lines.receive()
+        if answer["error"]:
+            kind, text = answer["error"]
+            raise _exception(kind)(text)
+        headers = {name: value for name, value in answer["headers"].items() if name in ("content-type", "location", "www-authenticate")}
+        return httpx.Response(answer["status"], headers=headers, content=answer["body"].encode("latin-1"), request=request)
+
+
+class AppsClient(httpx.Client):
+    """What AppWorld's requester takes for its test client."""
+
+    def __init__(self, transport: AppsTransport):
+        super().__init__(transport=transport, base_url=BASE_URL, headers={"user-agent": "testclient"}, follow_redirects=True, trust_env=False)
+
+
+@functools.cache
+def _exception(kind: str) -> type[Exception]:
+    module, _, name = kind.rpartition(".")
+    return type(name, (Exception,), {"__module__": module})
+
+
+class RemoteRequester(Requester):
+    """AppWorld's requester without the databases that its constructor opens."""
+
+    def __init__(self, client: AppsClient, apps: tuple[str, ...]):
+        self.client, self.apps, self.remote_apis_url = client, apps, None
+        self.date_and_time = self.time_freezer_or_id = None
+        self.request_tracker = RequestTracker(max_num_requests=MAX_CALLS_A_BLOCK)
+        self.raise_on_failure = True
+        self.raise_on_extra_parameters = self.parse_datetimes = self.munchify_response = False
+
+
+class Interpreter(AppWorld):
+    """AppWorld's environment, its `execute` untouched: only the data behind it is elsewhere."""
+
+    def __init__(self, apis: dict[str, dict[str, dict[str, str]]]):
+        """`apis`: app -> API -> path and method, of what agents may call."""
+        appworld.requester._get_api_name_to_doc = lambda app, include_private_apis=False: apis.get(app, {})
+        self._transport = AppsTransport()
+        self.requester = RemoteRequester(AppsClient(self._transport), tuple(apis))
+        self.apis = _collection(apis, self.requester)
+        self.remote_environment_url = self.remote_apis_url = None
+        self.raise_on_unsafe_syntax = self.null_patch_unsafe_execution = True
+        self.max_interactions = MAX_BLOCKS
+        self.output_db_home_path_on_disk = ""
+        self.environment_io = []
+        self.num_interactions = 0
+        self.shell = _make_shell()
+        self._execute_preamble()
+        self.safety_guard = SafetyGuard()
+        GCThreshold.set(500000)
+
+    def _execute_preamble(self) -> None:
+        """AppWorld's preamble; its collection of APIs is replaced by ours."""
+        load = ApiCollection.load
+        ApiCollection.load = lambda **_arguments: (self.apis, self.requester)
+        self.import_utils, self.models_to_db_home_path, self.models_from_db_home_path, self.task = False, "", "", _NoTask()
+        self.random_seed = self.show_api_response_schemas = self.parse_datetimes = self.munchify_response = None
+        self.raise_on_failure = self.raise_on_extra_parameters = self.allow_datetime_change = self.add_login_shortcut = None
+        self.max_api_calls_per_interaction = MAX_CALLS_A_BLOCK
+        try:
+            super()._execute_preamble()
+        finally:
+            ApiCollection.load = load
+
+    def _save_state(self, directory: str) -> None:
+        """Nothing to save here."""
+
+    def save_logs(self) -> None:
+        """Nothing to log here."""
+
+    def serve(self, connection: socket.socket, timeout_s: int, output_chars: int) -> None:
+        """Runs what the world sends, until it hangs up; the first message says what time it is."""
+        self._transport.lines = lines = Lines(connection)
+        self.timeout_seconds = timeout_s
+        set_local_date_and_time(datetime.fromisoformat(lines.receive()["now"]))
+        random.seed(RANDOM_SEED)
+        lines.send({"ready": True})
+        while True:
+            code = lines.receive()["code"]
+            text = self.execute(code)
+            self.environment_io.clear()
+            lines.send({"done": cut(text, output_chars)})
+
+
+class _NoTask:
+    datetime, allowed_apps = None, ()
+
+
+def cut(text: str, limit: int) -> str:
+    """The text, its middle left out where it is longer than `limit` characters."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n[{len(text) - 2 * half} characters left out]\n{text[-half:]}"
+
+
+def _collection(apis: dict[str, dict], requester: RemoteRequester) -> ApiCollection:
+    collection = ApiCollection(error_message="No app named '{key}' found.")
+    for app, names in apis.items():
+        collection[app] = CustomErrorMessageMunch.build("No API named '{key}' found in the " + app + " app.")
+        for name in sorted(names):
+            collection[app][name] = _wrap_api_request(app_name=app, api_name=name, requester=requester)
+    collection._requester = requester
+    return collection
+
+
+def _make_shell():
+    from IPython.terminal.embed import InteractiveShellEmbed
+    from traitlets.config.loader import Config
+
+    hook, config = sys.excepthook, Config()
+    config.HistoryManager.enabled = False
+    shell = InteractiveShellEmbed(config=config)
+    sys.excepthook = hook
+    shell.ast_node_interactivity = "none"
+    # IPython's coloured traceback is neither shown nor used; AppWorld renders its own.
+    shell._showtraceback = lambda *_arguments: None
+    shell.showtraceback = shell.showsyntaxerror = lambda *_arguments, **_options: None
+    return shell
+
+
+def preload() -> list[ModuleType]:
+    """Imports everything that the agent's code may import, and wakes what is made at the first use."""
+    names = [*sorted(ALLOWED_MODULE_NAMES - {"appworld"}), *ALSO_NEEDED]
+    modules = [importlib.import_module(name) for name in names]
+    import pendulum
+
+    pendulum.now()
+    datetime.strptime("2024-01-01", "%Y-%m-%d")
+    pendulum.parse("2024-01-01T00:00:00")
+    io.StringIO("x").read()
+    return modules
+
+
+def warm(interpreter: Interpreter) -> None:
+    """Runs blocks of each outcome once, so that nothing is left to be loaded."""
+    interpreter.timeout_seconds = None
+    for block in ("x = 1\nprint({'a': x})", "print(1/0)", "print(", "import os; os.listdir('/')", "del x", "raise Exception('x')",
+                  "apis.no_app.no_api()", "apis.spotify.no_api()", "await_ = 1\nprint(DateTime.now())", "del await_", "%time 1"):  # fmt: skip
+        interpreter.execute(block)
+    interpreter.environment_io.clear()
+    interpreter.num_interactions = 0
+    set_local_date_and_time(datetime(2023, 5, 18))  # the first freeze searches every module; another on top of it costs nothing
+    os.environ.clear()
+    os.environ.update(HOME=WORKPLACE, TZ="UTC")

@@ -1,0 +1,41 @@
+"""`python -m generator --root DIR --seed N`: makes a data root; progress as JSON lines; exit 2 and one line on stderr where it cannot."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+HASH_SEED = "0"
+
+
+def main() -> int:
+    """Parses the command line and builds."""
+    parser = argparse.ArgumentParser(prog="generator", description="Generate an AppWorld data root.")
+    parser.add_argument("--root", type=Path, required=True, help="folder to make; must not exist or be empty")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--scenarios", type=int, help="keep only so many scenarios, each split in proportion")
+    parser.add_argument("--progress", action="store_true", help='print {"done", "total", "task"} after every task')
+    arguments = parser.parse_args()
+    if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
+        # AppWorld writes some sets in the order in which they iterate: the same bytes again need the same hashes.
+        os.execve(sys.executable, [*sys.orig_argv[:1], "-m", "generator", *sys.argv[1:]], {**os.environ, "PYTHONHASHSEED": HASH_SEED})
+    os.environ["APPWORLD_ROOT"] = str(arguments.root)  # AppWorld reads it when it is imported
+
+    from .build import build
+    from .draft import GenerationError
+
+    def report(done: int, total: int, task: str) -> None:
+        if arguments.progress:
+            print(json.dumps({"done": done, "total": total, "task": task}), flush=True)
+
+    try:
+        build(arguments.root.absolute(), arguments.seed, arguments.scenarios, report)
+    except GenerationError as error:
+        print(str(error), file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

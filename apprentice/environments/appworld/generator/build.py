@@ -1,0 +1,254 @@
+"""Builds a whole data root: documentation, base databases, tasks (each proved before it counts), datasets, and the marker last."""
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import appworld
+import appworld.ground_truth as ground_truth_module
+from appworld.apps import get_all_apps
+from appworld.apps.admin.models import MainUserMunch
+from appworld.apps.api_lib import set_local_date_and_time, unset_local_date_and_time
+from appworld.collections.api_docs import ApiDocCollection
+from appworld.collections.models import ModelCollection
+from appworld.common.constants import CANARY_STRING, DB_VERSION
+from appworld.common.datetime import DateTime
+from appworld.common.random import set_random_seed
+from appworld.common.utils import write_json
+from appworld.evaluator import TestTracker
+from appworld.ground_truth import GroundTruth
+from appworld.task import Task
+
+from . import content, people
+from .draft import Draft, GenerationError, all_steps, solution_code
+from .evaluation import evaluation_code, private_data
+from .gate import Proof
+from .scenarios import SCENARIOS
+from .scene import VARIANTS, Scenario, Scene
+from .world import World, close, forget
+
+NOW = DateTime(2024, 5, 18, 12, 0, 0)
+"""The moment at which every task is given: a Saturday."""
+APPS = get_all_apps(skip_admin=True)
+DATASETS = ("train", "dev", "test_normal")
+MARKER = "generated.json"
+API_DOC_FIELDS = ("api_name", "path", "method", "description", "parameters", "response_schemas")
+
+# A formatter that only AppWorld's developers have installed; how the files look does not matter here.
+ground_truth_module.run_ruff = lambda *args, **kwargs: None
+
+
+@dataclass(frozen=True)
+class Built:
+    """One finished task."""
+
+    task_id: str
+    scenario: Scenario
+    draft: Draft
+    cases: Sequence[str]
+
+
+def build(root: Path, seed: int, scenarios: int | None = None, progress: Callable[[int, int, str], None] = lambda *_: None) -> dict[str, Any]:
+    """Generates the data root in `root`, which must not exist yet or be empty; returns what the marker says.
+
+    Args:
+        scenarios: how many scenarios to keep, each split in proportion; None keeps all.
+        progress: called with (tasks done, tasks in all, task id).
+
+    Raises:
+        GenerationError: the folder is not empty, or a task did not come out as it must.
+    """
+    if root.exists() and any(root.iterdir()):
+        raise GenerationError(f"{root} is not empty")
+    chosen = choose(scenarios)
+    appworld.update_root(str(root))
+    data = root / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "version.txt").write_text(DB_VERSION + "\n")
+    _write_api_docs(data)
+    _write_base(data, seed)
+    total, cases, answers = len(chosen) * VARIANTS, Counter(), {}
+    ids: dict[str, list[str]] = {split: [] for split in DATASETS}
+    for scenario in chosen:
+        for variant, supervisor in enumerate(_supervisors(seed, scenario)):
+            built = _build_task(data, seed, scenario, variant, supervisor)
+            _check_answer(built, answers.setdefault(scenario.name, []))
+            ids[scenario.split].append(built.task_id)
+            cases.update(case.split(" in ")[0] for case in built.cases)
+            progress(sum(map(len, ids.values())), total, built.task_id)
+    (data / "datasets").mkdir()
+    for split, names in ids.items():
+        (data / "datasets" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    shutil.rmtree(root / "experiments", ignore_errors=True)
+    marker = {"seed": seed, "appworld": appworld.__version__, "scenarios": len(chosen), "tasks": total, "cases": dict(sorted(cases.items())), "complete": True}
+    (root / MARKER).write_text(json.dumps(marker, indent=1) + "\n")
+    return marker
+
+
+def choose(count: int | None) -> list[Scenario]:
+    """The first `count` scenarios, an eighth of them (at least one) for each of dev and test_normal; None chooses all.
+
+    Raises:
+        GenerationError: fewer than one a split, or more than there are.
+    """
+    if count is None:
+        return list(SCENARIOS)
+    if not len(DATASETS) <= count <= len(SCENARIOS):
+        raise GenerationError(f"--scenarios {count}: from {len(DATASETS)} to {len(SCENARIOS)} are possible")
+    held_out = max(1, count // 8)
+    wanted = {"train": count - 2 * held_out, "dev": held_out, "test_normal": held_out}
+    return [scenario for split in DATASETS for scenario in [one for one in SCENARIOS if one.split == split][: wanted[split]]]
+
+
+def _random(*parts) -> random.Random:
+    """A generator of its own for every purpose; seeds AppWorld's factories (Faker) alike."""
+    number = int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:6], "big")
+    set_random_seed(number, python=True, faker_=True, model_factory=True)
+    return random.Random(number)
+
+
+def _write_api_docs(data: Path) -> None:
+    folder = data / "api_docs" / "standard"
+    folder.mkdir(parents=True)
+    for app, docs in ApiDocCollection.build(load_apps=tuple(APPS)).copy().items():
+        for doc in docs.values():
+            doc["canary_string"] = CANARY_STRING
+        write_json(docs, str(folder / f"{app}.json"), silent=True)
+
+
+def _write_base(data: Path, seed: int) -> None:
+    """The databases that all tasks start from: everyone, with all that they own, and the documentation that agents look up."""
+    with _frozen():
+        home = ":memory:base"
+        rng = _random(seed, "base")
+        models = ModelCollection.load(to_db_home_path=home, from_db_home_path=home, load_apps=get_all_apps(), create_db=True)
+        everyone = people.populate(models, NOW, rng)
+        content.populate(models, NOW, rng, everyone, everyone[: people.SUPERVISORS])
+        for app, docs in ApiDocCollection.build(load_apps=tuple(APPS)).copy().items():
+            for doc in docs.values():
+                models.api_docs.ApiDoc.create_save(app_name_=app, **{name: doc[name] for name in API_DOC_FIELDS})
+        models.save(str(data / "base_dbs"), format="full", app_names=get_all_apps(), delete_if_exists=True)
+        models.close()
+
+
+@contextlib.contextmanager
+def _frozen():
+    """AppWorld's clock at NOW, and no databases left over from before or for later."""
+    forget()
+    freezer = set_local_date_and_time(NOW)
+    try:
+        yield
+    finally:
+        forget()
+        unset_local_date_and_time(freezer)
+
+
+def _supervisors(seed: int, scenario: Scenario) -> list[int]:
+    """Ids of the people who give the variants: different ones for each."""
+    return _random(seed, scenario.name, "supervisors").sample(range(1, people.SUPERVISORS + 1), VARIANTS)
+
+
+def _build_task(data: Path, seed: int, scenario: Scenario, variant: int, supervisor: int) -> Built:
+    task_id = f"{hashlib.sha256(f'{seed}:{scenario.name}'.encode()).hexdigest()[:7]}_{variant + 1}"
+    try:
+        with _frozen():
+            draft = _save_task(data, seed, task_id, scenario, variant, supervisor)
+        cases = _prove(task_id, scenario, draft)
+    except GenerationError as error:
+        raise GenerationError(f"scenario {scenario.name}: {error}") from error
+    (data / "tasks" / task_id / "ground_truth" / "steps.json").write_text(json.dumps(all_steps(draft), indent=1) + "\n")
+    return Built(task_id, scenario, draft, cases)
+
+
+def _save_task(data: Path, seed: int, task_id: str, scenario: Scenario, variant: int, supervisor: int) -> Draft:
+    home = f":memory:task_input-{task_id}"
+    models = ModelCollection.load(to_db_home_path=home, from_db_home_path=str(data / "base_dbs"), load_apps=get_all_apps())
+    user = models.admin.MainUser.by_id(supervisor)
+    rng = _random(seed, scenario.name, variant)
+    account = _install_supervisor(models, user)
+    draft = scenario.build(Scene(models, user, NOW, rng, variant))
+    models.supervisor.Task.create_save(supervisor_id=account.id, instruction=draft.instruction)
+    task = Task(
+        id=task_id,
+        instruction=draft.instruction,
+        supervisor=MainUserMunch.from_main_user(user),
+        datetime=NOW.to_datetime(),
+        allowed_apps=APPS,
+        db_version=DB_VERSION,
+        model_collection=models,
+    )
+    task.ground_truth = _ground_truth(task_id, scenario, draft)
+    task.save(delete_if_exists=True, ground_truth_mode="full", model_collection_format="changes")
+    task.close()
+    return draft
+
+
+def _install_supervisor(models, user):
+    """Copies into the supervisor app what the agent may know of the person it works for."""
+    admin, app = models.admin, models.supervisor
+    names = ("first_name", "last_name", "email", "phone_number", "birthday", "sex")
+    account = app.Supervisor.create_save(**{name: getattr(user, name) for name in names})
+    for entry in admin.AccountPassword.find_all(main_user_id=user.id):
+        app.AccountPassword.create_save(supervisor_id=account.id, account_name=entry.account_name, password=entry.password)
+    names = ("street_address", "city", "state", "country", "zip_code")
+    for entry in admin.UserAddress.find_all(main_user_id=user.id):
+        address = admin.GlobalAddress.by_id(entry.global_address_id)
+        app.Address.create_save(supervisor_id=account.id, name=entry.name, **{name: getattr(address, name) for name in names})
+    names = ("owner_name", "card_name", "card_number", "expiry_year", "expiry_month", "cvv_number")
+    for card in admin.PaymentCard.find_all(main_user_id=user.id):
+        app.PaymentCard.create_save(supervisor_id=account.id, **{name: getattr(card, name) for name in names})
+    return account
+
+
+def _ground_truth(task_id: str, scenario: Scenario, draft: Draft, test_data: list | None = None, api_calls: list | None = None) -> GroundTruth:
+    code = solution_code(draft)
+    return GroundTruth(
+        task_id=task_id,
+        required_apps=draft.required_apps,
+        public_data=dict(draft.public),
+        private_data=private_data(draft),
+        answer=draft.answer,
+        evaluation_code=evaluation_code(draft),
+        solution_code=code,
+        compiled_solution_code=code,
+        generator_code="",
+        test_data=test_data,
+        api_calls=api_calls,
+        metadata={"mode": "full", "difficulty": scenario.difficulty, "scenario": scenario.name, "num_solution_code_lines": code.count("\n") - 1},
+    )
+
+
+def _prove(task_id: str, scenario: Scenario, draft: Draft) -> list[str]:
+    """Proves the task and writes down what the proof found out: which checks tell something, and which calls the solution makes."""
+    world = World(task_id)
+    try:
+        proof = Proof(task_id, draft, world)
+        found = proof.run()
+        truth = _ground_truth(task_id, scenario, draft, TestTracker.prepare_test_data(found["solved"], found["nothing"]), found["calls"])
+        truth.verify_required_apps()
+        truth.save(mode="full", delete_if_exists=True)
+        return proof.cases
+    finally:
+        close(world)
+        shutil.rmtree(os.path.dirname(world.base_output_directory), ignore_errors=True)
+
+
+def _check_answer(built: Built, others: list) -> None:
+    """An answer that the instruction gives away, or that all variants share, asks nothing."""
+    answer = built.draft.answer
+    if answer is None:
+        return
+    where = f"scenario {built.scenario.name}: task {built.task_id}"
+    if str(answer).casefold() in built.draft.instruction.casefold():
+        raise GenerationError(f"{where}: the instruction gives the answer away: {answer}")
+    if answer in others:
+        raise GenerationError(f"{where}: another variant has the same answer: {answer}")
+    others.append(answer)

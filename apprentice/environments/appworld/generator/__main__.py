@@ -22,8 +22,8 @@ def main() -> int:
         os.execve(sys.executable, [*sys.orig_argv[:1], "-m", "generator", *sys.argv[1:]], {**os.environ, "PYTHONHASHSEED": HASH_SEED})
     os.environ["APPWORLD_ROOT"] = str(arguments.root)  # AppWorld reads it when it is imported
 
-    from .build import build
-    from .draft import GenerationError
+    from generator.build import build
+    from generator.draft import GenerationError
 
     def report(done: int, total: int, task: str) -> None:
         if arguments.progress:

@@ -26,14 +26,13 @@ from appworld.common.utils import write_json
 from appworld.evaluator import TestTracker
 from appworld.ground_truth import GroundTruth
 from appworld.task import Task
-
-from . import content, people
-from .draft import Draft, GenerationError, all_steps, solution_code
-from .evaluation import evaluation_code, private_data
-from .gate import Proof
-from .scenarios import SCENARIOS
-from .scene import VARIANTS, Scenario, Scene
-from .world import World, close, forget
+from generator import content, people
+from generator.draft import Draft, GenerationError, all_steps, login, solution_code
+from generator.evaluation import evaluation_code, private_data
+from generator.gate import COLLATERAL, Proof
+from generator.scenarios import SCENARIOS
+from generator.scene import VARIANTS, Scenario, Scene
+from generator.world import World, close, forget, is_warm, warm_up
 
 NOW = DateTime(2024, 5, 18, 12, 0, 0)
 """The moment at which every task is given: a Saturday."""
@@ -56,8 +55,8 @@ class Built:
     cases: Sequence[str]
 
 
-def build(root: Path, seed: int, scenarios: int | None = None, progress: Callable[[int, int, str], None] = lambda *_: None) -> dict[str, Any]:
-    """Generates the data root in `root`, which must not exist yet or be empty; returns what the marker says.
+def build(root: Path, seed: int, scenarios: int | None = None, progress: Callable[[int, int, str], None] = lambda *_: None) -> None:
+    """Generates the data root in `root`, which must not exist yet or be empty.
 
     Args:
         scenarios: how many scenarios to keep, each split in proportion; None keeps all.
@@ -72,25 +71,30 @@ def build(root: Path, seed: int, scenarios: int | None = None, progress: Callabl
     appworld.update_root(str(root))
     data = root / "data"
     data.mkdir(parents=True, exist_ok=True)
+    marker = {"seed": seed, "appworld": appworld.__version__, "scenarios": len(chosen), "tasks": len(chosen) * VARIANTS, "complete": False}
+    _write_marker(root, marker)
     (data / "version.txt").write_text(DB_VERSION + "\n")
     _write_api_docs(data)
     _write_base(data, seed)
-    total, cases, answers = len(chosen) * VARIANTS, Counter(), {}
+    cases: Counter[str] = Counter()
     ids: dict[str, list[str]] = {split: [] for split in DATASETS}
     for scenario in chosen:
+        variants = []
         for variant, supervisor in enumerate(_supervisors(seed, scenario)):
-            built = _build_task(data, seed, scenario, variant, supervisor)
-            _check_answer(built, answers.setdefault(scenario.name, []))
+            variants.append(built := _build_task(data, seed, scenario, variant, supervisor))
             ids[scenario.split].append(built.task_id)
             cases.update(case.split(" in ")[0] for case in built.cases)
-            progress(sum(map(len, ids.values())), total, built.task_id)
+            progress(sum(map(len, ids.values())), marker["tasks"], built.task_id)
+        _check_variants(variants)
     (data / "datasets").mkdir()
     for split, names in ids.items():
         (data / "datasets" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
     shutil.rmtree(root / "experiments", ignore_errors=True)
-    marker = {"seed": seed, "appworld": appworld.__version__, "scenarios": len(chosen), "tasks": total, "cases": dict(sorted(cases.items())), "complete": True}
+    _write_marker(root, marker | {"cases": dict(sorted(cases.items())), "complete": True})
+
+
+def _write_marker(root: Path, marker: dict[str, Any]) -> None:
     (root / MARKER).write_text(json.dumps(marker, indent=1) + "\n")
-    return marker
 
 
 def choose(count: int | None) -> list[Scenario]:
@@ -161,11 +165,15 @@ def _build_task(data: Path, seed: int, scenario: Scenario, variant: int, supervi
     try:
         with _frozen():
             draft = _save_task(data, seed, task_id, scenario, variant, supervisor)
+        if not is_warm():
+            warm_up(task_id, [login(*sorted(COLLATERAL)), *COLLATERAL.values()])
         cases = _prove(task_id, scenario, draft)
     except GenerationError as error:
         raise GenerationError(f"scenario {scenario.name}: {error}") from error
     (data / "tasks" / task_id / "ground_truth" / "steps.json").write_text(json.dumps(all_steps(draft), indent=1) + "\n")
-    return Built(task_id, scenario, draft, cases)
+    built = Built(task_id, scenario, draft, cases)
+    _check_answer(built)
+    return built
 
 
 def _save_task(data: Path, seed: int, task_id: str, scenario: Scenario, variant: int, supervisor: int) -> Draft:
@@ -241,14 +249,15 @@ def _prove(task_id: str, scenario: Scenario, draft: Draft) -> list[str]:
         shutil.rmtree(os.path.dirname(world.base_output_directory), ignore_errors=True)
 
 
-def _check_answer(built: Built, others: list) -> None:
-    """An answer that the instruction gives away, or that all variants share, asks nothing."""
+def _check_answer(built: Built) -> None:
+    """An answer that the instruction gives away asks nothing."""
     answer = built.draft.answer
-    if answer is None:
-        return
-    where = f"scenario {built.scenario.name}: task {built.task_id}"
-    if str(answer).casefold() in built.draft.instruction.casefold():
-        raise GenerationError(f"{where}: the instruction gives the answer away: {answer}")
-    if answer in others:
-        raise GenerationError(f"{where}: another variant has the same answer: {answer}")
-    others.append(answer)
+    if answer is not None and str(answer).casefold() in built.draft.instruction.casefold():
+        raise GenerationError(f"scenario {built.scenario.name}: task {built.task_id}: the instruction gives the answer away: {answer}")
+
+
+def _check_variants(variants: Sequence[Built]) -> None:
+    """An answer that all variants share could be learned by heart."""
+    answers = {built.draft.answer for built in variants}
+    if len(answers) == 1 and answers != {None}:
+        raise GenerationError(f"scenario {variants[0].scenario.name}: all variants have the same answer: {answers.pop()}")

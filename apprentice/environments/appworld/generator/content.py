@@ -3,8 +3,8 @@
 import random
 from collections.abc import Sequence
 
-from .people import Person
-from .words import (
+from generator.people import Person
+from generator.words import (
     ALARM_LABELS,
     ARTISTS,
     CHATTER,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .draft import Change, Draft
+from generator.draft import Change, Draft
 
 HEADER = """\
 import json

@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .draft import Draft, GenerationError, all_steps, complete, login, solution_code
-from .world import World, verdict
+from generator.draft import Draft, GenerationError, all_steps, complete, login, solution_code
+from generator.world import World, verdict
 
 COLLATERAL = {
     "amazon": """apis.amazon.add_address(name="Office", street_address="1 Stray Street", city="Salem", state="Oregon", country="United States",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .draft import Draft
+from generator.draft import Draft
 
 VARIANTS = 3
 

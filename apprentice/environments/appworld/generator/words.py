@@ -44,6 +44,6 @@ TODO_TITLES = [
     "Pick a date", "Email the printer", "Check the wiring", "Sort old boxes", "Plan the route", "Renew the permit", "Return the ladder", "Choose a font",
 ]  # fmt: skip
 MAIL_SUBJECTS = [
-    "Weekend plans", "Photos from last week", "Quick question", "Dentist appointment", "New address", "Recipe you asked for", "Team lunch", "Parking at the office",
+    "Weekend plans", "Photos from last week", "Quick question", "Dentist appointment", "New address", "Recipe you asked for", "Team lunch", "Office parking",
     "Book recommendation", "Spare keys", "Holiday dates", "Feedback wanted",
 ]  # fmt: skip

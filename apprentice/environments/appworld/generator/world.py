@@ -2,6 +2,8 @@
 
 import ctypes
 import functools
+import gc
+import importlib
 import json
 import os
 import signal
@@ -14,8 +16,7 @@ from appworld.apps.model_lib import CachedDBHandler, get_direct_cached_sqlite3_c
 from appworld.evaluator import TestTracker, evaluate_task
 from appworld.requester import Requester
 from fastapi.testclient import TestClient
-
-from .draft import GenerationError
+from generator.draft import GenerationError
 
 EXPERIMENT = "generation"
 PR_SET_PDEATHSIG = 1
@@ -101,6 +102,23 @@ class World(AppWorld):
     def _attach(self) -> None:
         client = TestClient(requester_module.build_main_app(self.requester.apps)).__enter__()
         Requester.clients[self.requester.apps] = self.requester.client = client
+
+
+def warm_up(task_id: str, blocks: Sequence[str]) -> None:
+    """Runs and judges a throw-away world, so that what AppWorld imports and builds on first use is there before any fork."""
+    importlib.import_module("pytest")  # the evaluator compares with it
+    world = World(task_id)
+    try:
+        verdict(world, blocks)
+    finally:
+        close(world)
+    gc.collect()
+    gc.freeze()  # a collection would touch, and so copy, every page that forks share
+
+
+def is_warm() -> bool:
+    """Whether this process has warmed up."""
+    return gc.get_freeze_count() > 0
 
 
 def close(world: World) -> None:

@@ -2,8 +2,8 @@
 
 from textwrap import dedent
 
-from ..draft import Change, Draft, Upkeep, complete, login, pages
-from ..scene import Scene, scenario
+from generator.draft import Change, Draft, Upkeep, complete, login, pages
+from generator.scene import Scene, scenario
 
 
 @scenario("train", 1)

@@ -3,8 +3,8 @@
 from collections import Counter
 from textwrap import dedent
 
-from ..draft import Change, Draft, complete, login, pages
-from ..scene import Scene, scenario
+from generator.draft import Change, Draft, complete, login, pages
+from generator.scene import Scene, scenario
 
 
 @scenario("train", 1)
@@ -118,7 +118,7 @@ def remind_old_requests(scene: Scene) -> Draft:
         if age > days and not request.approved_at:
             reminded.append(request)
     return Draft(
-        instruction=f"Some people are slow to pay me back. Send a Venmo reminder for each of my payment requests that is still pending after more than {days} days.",
+        instruction=f"People are slow to pay me back. Send a Venmo reminder for each of my payment requests that is still pending after more than {days} days.",
         public={"days": days},
         changes=[
             Change(

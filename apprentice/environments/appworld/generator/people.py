@@ -5,7 +5,7 @@ the other supervisors, work in one of four companies and have friends outside it
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,8 +70,8 @@ def _person(models, now, rng: random.Random, first: str, last: str, sex: str) ->
         last_name=last,
         sex=sex,
         birthday=f"{now.year - age}-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}",
-        email=email_from_name(first, last),
-        phone_number=fake_phone_number(),
+        email=_unused(models, "email", lambda: email_from_name(first, last)),
+        phone_number=_unused(models, "phone_number", fake_phone_number),
     )
     for card in rng.sample(CARDS, 2):
         models.admin.PaymentCard.create_save(
@@ -88,6 +88,11 @@ def _person(models, now, rng: random.Random, first: str, last: str, sex: str) ->
     for app in LOGIN_APPS:
         person.accounts[app] = _account(models, now, rng, user, app)
     return person
+
+
+def _unused(models, name: str, draw: Callable[[], str]) -> str:
+    """A value that nobody has yet: AppWorld's factories do not look."""
+    return next(value for value in iter(draw, None) if not models.admin.MainUser.exists(**{name: value}))
 
 
 def _account(models, now, rng: random.Random, user, app: str):

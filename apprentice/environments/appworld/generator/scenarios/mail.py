@@ -14,7 +14,7 @@ def booking_reference(scene: Scene) -> Draft:
     wanted = scene.choose(["Oslo", "Kyoto", "Lisbon"])
     agent, references = scene.account("gmail", scene.choose(scene.contacts("coworker"))), {}
     for city in cities:
-        references[city] = "".join(scene.rng.choices("ABCDEFGHJKLMNPQRSTUVWXYZ23456789", k=6))
+        references[city] = "".join(scene.rng.choices("ABCDFGHJKLMNPQRSTVWXZ", k=6))
         body = f"Your room is booked.\nHotel in: {city}\nBooking reference: {references[city]}\nNights: {scene.rng.randint(1, 6)}"
         send_mail(scene.models, agent, [scene.account("gmail")], f"Your stay in {city}", body, scene.past(5, 80))
     return Draft(

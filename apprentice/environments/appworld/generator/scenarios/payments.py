@@ -104,7 +104,7 @@ def remind_old_requests(scene: Scene) -> Draft:
     app, user = scene.models.venmo, scene.account("venmo")
     reminded = []
     for contact in scene.contacts():
-        age = scene.rng.choice([*range(2, days - 1), *range(days + 2, 2 * days)])
+        age = scene.rng.choice([*(range(2, days - 1) if reminded else ()), *range(days + 2, 2 * days)])
         when = scene.now.subtract(days=age)
         request = app.PaymentRequest.create_save(
             sender_id=user.id,
@@ -113,7 +113,7 @@ def remind_old_requests(scene: Scene) -> Draft:
             description=scene.rng.choice(["Pizza", "Gas", "Tickets"]),
             created_at=when,
             updated_at=when,
-            approved_at=when.add(days=1) if scene.rng.random() < 0.3 else None,
+            approved_at=when.add(days=1) if scene.rng.random() < 0.3 and reminded else None,
         )
         if age > days and not request.approved_at:
             reminded.append(request)

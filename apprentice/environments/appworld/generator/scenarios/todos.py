@@ -30,8 +30,8 @@ def close_overdue_tasks(scene: Scene) -> Draft:
     name = scene.choose(["Balcony", "Tax return", "Flea market"])
     project, late = _project(scene, name), []
     for index, title in enumerate(scene.rng.sample(CHORES, 8)):
-        offset = scene.rng.choice([*range(-40, -2), *range(3, 30)])
-        done = scene.rng.random() < 0.25
+        offset = scene.rng.choice([*range(-40, -2), *(range(3, 30) if late else ())])
+        done = scene.rng.random() < 0.25 and bool(late)
         task = _task(scene, project, title, index, due_date=scene.now.add(days=offset).start_of("day"), is_completed=done, priority="medium")
         if offset < 0 and not done:
             late.append(task.id)

@@ -129,6 +129,14 @@ class World:
                 return Execution(answer["output"], answer["failed"], answer["completed"], self._killed, calls)
         return Execution("", True, False, self._killed)
 
+    async def pid(self) -> int:
+        """Process id of the world, for those who measure it.
+
+        Raises:
+            WorldDied
+        """
+        return (await self._link.ask({"op": "who"}, ANSWER_TIMEOUT_S))["pid"]
+
     async def judge(self) -> Judgement:
         """Ends the episode and judges it, in a process that never met the agent's code. An episode that was killed has failed."""
         if self._killed is None:
@@ -208,8 +216,14 @@ class AppWorldWorkers:
         self._child: Child | None = None
         self._control: socket.socket | None = None
         self._starting = asyncio.Lock()
+        self._pid: int | None = None
         self.missing_walls: tuple[str, ...] = ()
         """Walls around the agent's code that this machine does not allow; empty with full isolation."""
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the zygote; None before the start."""
+        return self._pid
 
     async def start(self) -> None:
         """Warms a zygote, in some ten seconds.
@@ -314,7 +328,7 @@ class AppWorldWorkers:
         if "ready" not in answer:
             await self.close()
             self._refuse(answer)
-        self.missing_walls = tuple(answer["missing"])
+        self._pid, self.missing_walls = answer["pid"], tuple(answer["missing"])
         if self.missing_walls:
             print(f"WARNING: the agent's code runs with degraded isolation: {'; '.join(self.missing_walls)}", file=sys.stderr, flush=True)
 
@@ -336,7 +350,7 @@ class AppWorldWorkers:
             "output-chars": limits.output_chars,
             "templates": limits.templates,
         }
-        return [str(self._python), "-m", "engine.zygote", *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
+        return [str(self._python), "-W", "ignore", "-m", "engine.zygote", *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
 
     async def _hello(self, control: socket.socket, log: Path) -> dict:
         control.setblocking(False)

@@ -117,6 +117,7 @@ class _Keeper:
 
     def _interpret(self, stream: socket.socket) -> None:
         os.setsid()
+        self._interpreter.renew_loop()
         jail.lock(self._walls, jail.Limits(self._options.memory_mb, self._options.cpu_s), self._number)
         # From here on nothing of what goes wrong reaches the log: the agent's code must hold no file of ours.
         os.closerange(0, FIRST_FREE)

@@ -4,7 +4,9 @@ import functools
 import importlib
 import io
 import os
+import pkgutil
 import random
+import re
 import socket
 import sys
 from datetime import datetime
@@ -12,12 +14,14 @@ from types import ModuleType
 
 import appworld.requester
 import httpx
+import pendulum
 from appworld.apps.api_lib import set_local_date_and_time
 from appworld.collections.apis import ApiCollection, _wrap_api_request
 from appworld.common.safety_guard import ALLOWED_MODULE_NAMES, SafetyGuard
 from appworld.common.utils import CustomErrorMessageMunch, GCThreshold
 from appworld.environment import AppWorld
 from appworld.requester import Requester, RequestTracker
+from IPython.core import async_helpers
 
 from .jail import WORKPLACE
 from .wire import Lines
@@ -28,8 +32,28 @@ BASE_URL = "http://testserver"
 ALSO_NEEDED = ("encodings.idna", "encodings.latin_1", "encodings.utf_8_sig", "encodings.utf_16", "encodings.unicode_escape", "unicodedata",
                "stringprep", "_strptime", "zoneinfo", "decimal", "statistics", "traceback", "linecache", "xml.etree.ElementTree", "html",
                "base64", "hashlib", "email.utils", "unittest.mock", "importlib.metadata", "pendulum.parser", "pendulum.locales.en.locale",
-               "IPython.core.async_helpers", "asyncio")  # fmt: skip
+               "asyncio")  # fmt: skip
 """What allowed modules import late: nothing can be imported behind the walls."""
+
+
+FOREIGN = re.compile(r"pendulum\.(testing|locales\.(?!en\b))")
+"""What no agent asks for: its tests, and the words of other languages."""
+
+
+WARMING = (
+    "x = 1\nprint({'a': x})",
+    "print(1/0)",
+    "print(",
+    "%time 1",
+    "import os; os.listdir('/')",
+    "raise Exception('x')",
+    "apis.no_app.no_api()",
+    "apis.spotify.no_api()",
+    "print(DateTime.now())",
+    "async def x():\n    pass\nawait x()",
+    "del x",
+)
+"""Blocks of every outcome."""
 
 
 class AppsTransport(httpx.BaseTransport):
@@ -114,6 +138,11 @@ class Interpreter(AppWorld):
     def save_logs(self) -> None:
         """Nothing to log here."""
 
+    def renew_loop(self) -> None:
+        """An event loop for blocks that await; the one of the parent lost its descriptors."""
+        async_helpers._asyncio_event_loop = None
+        async_helpers.get_asyncio_loop()
+
     def serve(self, connection: socket.socket, timeout_s: int, output_chars: int) -> None:
         """Runs what the world sends, until it hangs up; the first message says what time it is."""
         self._transport.lines = lines = Lines(connection)
@@ -168,10 +197,9 @@ def _make_shell():
 def preload() -> list[ModuleType]:
     """Imports everything that the agent's code may import, and wakes what is made at the first use."""
     names = [*sorted(ALLOWED_MODULE_NAMES - {"appworld"}), *ALSO_NEEDED]
+    names += [module.name for module in pkgutil.walk_packages(pendulum.__path__, "pendulum.") if not FOREIGN.match(module.name)]
     modules = [importlib.import_module(name) for name in names]
-    import pendulum
-
-    pendulum.now()
+    pendulum.now().diff_for_humans()
     datetime.strptime("2024-01-01", "%Y-%m-%d")
     pendulum.parse("2024-01-01T00:00:00")
     io.StringIO("x").read()
@@ -179,10 +207,9 @@ def preload() -> list[ModuleType]:
 
 
 def warm(interpreter: Interpreter) -> None:
-    """Runs blocks of each outcome once, so that nothing is left to be loaded."""
+    """Runs each kind of block once, so that nothing is left to be loaded."""
     interpreter.timeout_seconds = None
-    for block in ("x = 1\nprint({'a': x})", "print(1/0)", "print(", "import os; os.listdir('/')", "del x", "raise Exception('x')",
-                  "apis.no_app.no_api()", "apis.spotify.no_api()", "await_ = 1\nprint(DateTime.now())", "del await_", "%time 1"):  # fmt: skip
+    for block in WARMING:
         interpreter.execute(block)
     interpreter.environment_io.clear()
     interpreter.num_interactions = 0

@@ -92,7 +92,7 @@ class World:
         except (Closed, Late, Malformed) as error:
             self._kill(error)
         self._client.send({"info": self._opened.info(), "killed": self._killed})
-        operations = {"execute": self._execute, "flush": self._flush, "memory": self._memory}
+        operations = {"execute": self._execute, "flush": self._flush, "who": self._who}
         while True:
             try:
                 message = self._client.receive()
@@ -159,5 +159,5 @@ class World:
         self._opened.flush(self._folder)
         return {"flushed": True}
 
-    def _memory(self) -> dict:
+    def _who(self) -> dict:
         return {"pid": os.getpid()}

@@ -4,12 +4,15 @@ Messages of the client, each with two open files, a stream and a leash: {"op": "
 """
 
 import argparse
+import functools
 import gc
 import os
 import resource
 import socket
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import cell
@@ -22,6 +25,7 @@ FIRST_DATE = "2023-05-18T12:00:00"
 WORLD_MEMORY, WORLD_FILE = 2 << 30, 256 << 20
 """Bytes: what a world may hold beyond what it begins with, and its largest file."""
 REFUSED = 3
+WARM_EPISODE = "warm"
 
 
 def main() -> int:
@@ -63,20 +67,22 @@ class Zygote:
 
     def __init__(self, control: socket.socket, cells: "cell.Cells", options: argparse.Namespace, scratch: Path):
         from . import gateway, warming
-        from .judge import use_outputs
+        from .judge import Judges
 
         self._control, self._cells, self._options = control, cells, options
         self._outputs = scratch / "episodes"
-        use_outputs(self._outputs)
         gateway.run_inline()
         self._gateway = gateway.Gateway()
         cells.admit(gateway.public_apis())
-        warming.warm(self._gateway, Path(options.root))
+        warm_task = min(path.name for path in (Path(options.root) / "data" / "tasks").iterdir())
+        warming.warm(self._gateway, warm_task, self._outputs / WARM_EPISODE)
         warming.freeze(FIRST_DATE)
-        self._templates: OrderedDict[str, tuple[socket.socket, socket.socket]] = OrderedDict()
         gc.collect()
         gc.freeze()
         self._warden = Warden(control, self._on_message)
+        self._templates: OrderedDict[str, ForkServer] = OrderedDict()
+        self._servers: set[ForkServer] = set()
+        self._judges = self._start(lambda inside: Judges(inside, self._outputs, warm_task, WARM_EPISODE).run())
 
     def run(self) -> None:
         """Until the client hangs up."""
@@ -85,67 +91,61 @@ class Zygote:
     def _on_message(self) -> bool:
         received = receive_message(self._control)
         if received is None:
-            self._templates.clear()
-            return False
+            sys.exit()  # and everything with it
         message, descriptors = received
         stream, leash = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-        {"open": self._open, "judge": self._judge}[message["op"]](message, stream, leash)
-        stream.close()
+        with stream, leash:
+            if message["op"] == "judge":
+                send_message(self._judges.control, message, (stream.fileno(), leash.fileno()))
+            else:
+                self._open(message, stream, leash)
         return True
 
     def _open(self, message: dict, stream: socket.socket, leash: socket.socket) -> None:
         to_cell, to_world = socket.socketpair()
         cell_leash, world_leash = socket.socketpair()
-        with to_cell, to_world, cell_leash, world_leash, leash:
+        with to_cell, to_world, cell_leash, world_leash:
             self._cells.fork(to_cell, cell_leash)
             descriptors = tuple(end.fileno() for end in (stream, leash, to_world, world_leash))
             try:
-                send_message(self._template(message["task"]), message, descriptors)
+                send_message(self._template(message["task"]).control, message, descriptors)
             except OSError:  # it has just ended
-                self._templates.pop(message["task"], None)
-                send_message(self._template(message["task"]), message, descriptors)
+                del self._templates[message["task"]]
+                send_message(self._template(message["task"]).control, message, descriptors)
 
-    def _template(self, task_id: str) -> socket.socket:
-        """The control socket of the process that holds this task open."""
-        if task_id in self._templates:
-            self._templates.move_to_end(task_id)
-        else:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            held, leash = socket.socketpair()
-            self._templates[task_id] = (ours, held)
+    def _template(self, task_id: str) -> "ForkServer":
+        """The process that holds this task open."""
+        if task_id not in self._templates:
+            start = functools.partial(Template, task_id, self._gateway, self._options, self._outputs)
+            self._templates[task_id] = self._start(lambda inside: start(inside).run())
+            if len(self._templates) > self._options.templates:
+                _, oldest = self._templates.popitem(last=False)
+                oldest.control.close()  # it ends with its last world
+        self._templates.move_to_end(task_id)
+        return self._templates[task_id]
 
-            def gone() -> None:
-                if self._templates.get(task_id, (None,))[0] is ours:
-                    del self._templates[task_id]
+    def _start(self, body: Callable[[socket.socket], None]) -> "ForkServer":
+        control, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        held, leash = socket.socketpair()
+        server = ForkServer(control, held)
+        self._servers.add(server)
+        self._warden.fork(lambda: body(inside), leash, (inside.fileno(),), lambda: self._servers.discard(server))
+        inside.close()
+        return server
 
-            self._warden.fork(lambda: Template(task_id, self._gateway, theirs, self._options, self._outputs).run(), leash, (theirs.fileno(),), gone)
-            theirs.close()
-            while len(self._templates) > self._options.templates:
-                self._retire(*self._templates.popitem(last=False)[1])
-        return self._templates[task_id][0]
 
-    def _retire(self, control: socket.socket, held: socket.socket) -> None:
-        """It ends with its last world."""
-        control.close()
-        self._retired = [*getattr(self, "_retired", []), held]
+@dataclass(frozen=True, eq=False)
+class ForkServer:
+    """The zygote's ends of one: what it is told, and the leash by which it lives."""
 
-    def _judge(self, message: dict, stream: socket.socket, leash: socket.socket) -> None:
-        def body() -> None:
-            from .judge import judge
-
-            try:
-                answer = judge(message["task"], message["episode"])
-            except Exception as error:
-                answer = {"error": f"{type(error).__name__}: {error}"}
-            Lines(stream).send(answer)
-
-        self._warden.fork(body, leash, (stream.fileno(),))
+    control: socket.socket
+    leash: socket.socket
 
 
 class Template:
     """A process that holds one task open, in the state in which agents find it, and forks worlds."""
 
-    def __init__(self, task_id: str, gateway, control: socket.socket, options: argparse.Namespace, outputs: Path):
+    def __init__(self, task_id: str, gateway, options: argparse.Namespace, outputs: Path, control: socket.socket):
         from .world import OpenTask
 
         self._control, self._options, self._outputs = control, options, outputs

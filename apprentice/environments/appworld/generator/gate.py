@@ -24,6 +24,11 @@ apis.venmo.create_payment_request(user_email=others[0]["email"], amount=1.5, des
 """One change that nobody asked for, in each app."""
 
 
+def _without_token(call: dict[str, Any]) -> dict[str, Any]:
+    """Access tokens hold the second of their making: they would differ from one generation to the next, and tell nothing."""
+    return call | {"data": {name: "<token>" if name.endswith("access_token") else value for name, value in call["data"].items()}}
+
+
 class Proof:
     """Proves one task in one opened world; counts the cases it has seen come out as they must.
 
@@ -59,7 +64,7 @@ class Proof:
         untouched = sorted(set(COLLATERAL) - set(self._draft.required_apps))
         for app in [*self._draft.required_apps, untouched[len(self._draft.instruction) % len(untouched)]]:
             self._case(world, f"collateral change in {app}", False, [login(app) + "\n" + COLLATERAL[app]])
-        return {"solved": solved, "calls": json.loads(json.dumps(calls, default=str)), "cases": self.cases}
+        return {"solved": solved, "calls": [_without_token(call) for call in json.loads(json.dumps(calls, default=str))], "cases": self.cases}
 
     def _case(self, world: World, case: str, wanted: bool, blocks: Sequence[str]) -> list[dict[str, str]]:
         """Runs the blocks in a fork of `world`; returns the requirements met."""

@@ -128,8 +128,8 @@ def settle_on_venmo(scene: Scene) -> Draft:
     for contact in scene.rng.sample(scene.contacts(), 4):
         _advance(scene, contact, scene.rng.randint(1000, 7000) / 100)
     user, by_id = scene.account("venmo"), scene.models.splitwise.User.by_id
-    debts = {scene.account("venmo", by_id(number)): amount for number, amount in _debts(scene).items() if amount > 0}
-    balances = {user.id: user.venmo_balance - sum(debts.values())} | {other.id: other.venmo_balance + amount for other, amount in debts.items()}
+    debts = [(scene.account("venmo", by_id(number)), amount) for number, amount in _debts(scene).items() if amount > 0]
+    balances = {user.id: user.venmo_balance - sum(amount for _, amount in debts)} | {other.id: other.venmo_balance + amount for other, amount in debts}
     return Draft(
         instruction=(
             "Clear my debts: whatever I owe anybody on Splitwise, send it to them on Venmo from my balance, one payment a person, "
@@ -139,10 +139,10 @@ def settle_on_venmo(scene: Scene) -> Draft:
         changes=[
             Change(
                 "venmo.Transaction",
-                added=[{"sender_id": user.id, "receiver_id": one.id, "amount": amount, "description": what} for one, amount in debts.items()],
+                added=[{"sender_id": user.id, "receiver_id": one.id, "amount": amount, "description": what} for one, amount in debts],
             ),
             Change("venmo.User", updated={number: {"venmo_balance": balance} for number, balance in balances.items()}),
-            Change("venmo.Notification", added=[{"user_id": one.id, "type": "received_money"} for one in debts]),
+            Change("venmo.Notification", added=[{"user_id": one.id, "type": "received_money"} for one, _ in debts]),
         ],
         steps=[
             login("splitwise", "venmo"),

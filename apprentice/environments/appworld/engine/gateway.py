@@ -5,7 +5,6 @@ hops between threads, most of what AppWorld's own test client costs, fall away.
 """
 
 import functools
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -185,8 +184,3 @@ def _not_found(text: str) -> Response:
     import json
 
     return Response(404, {"content-type": "application/json"}, json.dumps({"message": text}))
-
-
-def seed(number: int) -> None:
-    """Seeds what the APIs draw from, as AppWorld does when it opens a task."""
-    random.seed(number)

@@ -42,7 +42,6 @@ class OpenTask:
         self.apps = [*self.task.allowed_apps, ADMIN]
         self.models = ModelCollection.load(to_db_home_path=self._home, from_db_home_path=self.task.models_from_db_home_path, load_apps=self.apps)
         self._freezer = set_local_date_and_time(self.task.datetime)
-        set_local_random_seed(RANDOM_SEED)
         set_local_show_api_response_schemas(True)
         get_direct_cached_sqlite3_connection.cache_clear()  # no open file crosses a fork
 
@@ -85,6 +84,7 @@ class World:
 
     def serve(self) -> None:
         """Until the client hangs up."""
+        set_local_random_seed(RANDOM_SEED)  # Python seeds anew after a fork
         deadline = clock() + self._timeout_s
         try:
             self._interpreter.send({"now": self._opened.task.datetime.isoformat()}, deadline)

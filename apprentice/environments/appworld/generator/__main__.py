@@ -32,7 +32,7 @@ def main() -> int:
     try:
         build(arguments.root.absolute(), arguments.seed, arguments.scenarios, report)
     except GenerationError as error:
-        print(str(error), file=sys.stderr)
+        print(" ".join(str(error).split()), file=sys.stderr)
         return 2
     return 0
 

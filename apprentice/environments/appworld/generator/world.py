@@ -88,9 +88,11 @@ class World(AppWorld):
             reply = {"result": action(self)}
         except Exception as error:  # whatever it is has to reach the parent, which raises it
             reply = {"error": str(error) or repr(error)}
-        with os.fdopen(writer, "w") as pipe:
-            json.dump(reply, pipe)
-        os._exit(0)
+        try:
+            with os.fdopen(writer, "w") as pipe:
+                json.dump(reply, pipe)
+        finally:
+            os._exit(0)  # never up the stack: that is the parent's
 
     def _detach(self) -> None:
         """A fork copies neither the client's thread nor open handles safely: both go before it."""

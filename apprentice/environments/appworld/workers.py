@@ -225,6 +225,11 @@ class AppWorldWorkers:
         """Process id of the zygote; None before the start."""
         return self._pid
 
+    @property
+    def supervisor_pid(self) -> int | None:
+        """Process id above all processes of the engine; None before the start."""
+        return self._child.pid if self._child else None
+
     async def start(self) -> None:
         """Warms a zygote, in some ten seconds.
 

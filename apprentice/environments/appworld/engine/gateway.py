@@ -5,12 +5,9 @@ hops between threads, most of what AppWorld's own test client costs, fall away.
 """
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-import anyio.to_thread
-import fastapi_login.fastapi_login
 from appworld.apps import build_main_app, get_all_apps
 from appworld.common.utils import get_name_to_apis, import_apis_module
 
@@ -77,16 +74,6 @@ def read_request(message: object) -> Request:
     if not target.isascii() or any(ord(letter) > 255 for letter in body):
         raise Refused("characters")
     return Request(method, target, headers, body)
-
-
-def run_inline() -> None:
-    """Makes synchronous endpoints and dependencies run where they are called, instead of in a pool of threads."""
-
-    async def run_sync(function: Callable, *arguments, **_options):
-        return function(*arguments)
-
-    anyio.to_thread.run_sync = run_sync
-    fastapi_login.fastapi_login.run_sync = run_sync
 
 
 def public_apis() -> dict[str, dict[str, dict[str, str]]]:

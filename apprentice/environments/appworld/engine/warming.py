@@ -5,12 +5,16 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlencode
 
+from appworld.api_docs import prepare_api_docs
 from appworld.apps.api_lib import set_local_date_and_time
 
 from .gateway import Gateway, Request, public_apis
 from .judge import forget
 from .world import OpenTask
 
+ORDER = ("GET", "POST", "PUT", "PATCH", "DELETE")
+"""Of the methods: what takes away comes last."""
+SAMPLES = {"integer": 1, "number": 1.0, "boolean": True, "list[integer]": [1], "list[string]": ["x"], "list[str]": ["x"], "list[int]": [1]}
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -20,18 +24,34 @@ def freeze(moment: str) -> None:
 
 
 def warm(gateway: Gateway, task_id: str, flush_to: Path) -> None:
-    """Opens a task, calls every API that reads and needs nothing but a login, flushes the databases for a judge to get warm on, closes it again."""
+    """Opens a task, calls every API, flushes the databases for a judge to get warm on, throws them away."""
     opened = OpenTask(task_id, gateway)
     accounts = json.loads(gateway.answer(Request("GET", "/supervisor/account_passwords", {}, "")).response.body)
     passwords = {account["account_name"]: account["password"] for account in accounts}
-    for app, apis in public_apis().items():
-        headers = _login(gateway, opened.task.supervisor, app, passwords[app]) if app in passwords and "login" in apis else {}
-        for api in apis.values():
-            if api["method"] == "GET" and "{" not in api["path"]:
-                gateway.answer(Request("GET", api["path"], headers, ""))
+    docs = {app: prepare_api_docs(app, include_private_apis=False) for app in public_apis()}
+    headers = {app: _login(gateway, opened.task.supervisor, app, passwords[app]) if app in passwords else {} for app in docs}
+    for method in ORDER:
+        for app, entries in docs.items():
+            for doc in entries:
+                if doc["method"] == method and "password" not in doc["path"]:
+                    gateway.answer(_plausible(doc, headers[app]))
     opened.flush(flush_to)
     opened.unfreeze()
     forget()
+
+
+def _plausible(doc: dict, headers: dict[str, str]) -> Request:
+    """A request with some value for each argument that the API needs: most are understood, many do what the API does."""
+    path, arguments = doc["path"], {}
+    for parameter in doc["parameters"]:
+        value = SAMPLES.get(parameter["type"], "x")
+        if "{" + parameter["name"] + "}" in path:
+            path = path.replace("{" + parameter["name"] + "}", str(value))
+        elif parameter["required"] and parameter["name"] != "access_token":
+            arguments[parameter["name"]] = value
+    if doc["method"] in ("GET", "DELETE"):
+        return Request(doc["method"], f"{path}?{urlencode(arguments)}", headers, "")
+    return Request(doc["method"], path, {**headers, "content-type": "application/json"}, json.dumps(arguments))
 
 
 def _login(gateway: Gateway, person: dict, app: str, password: str) -> dict[str, str]:

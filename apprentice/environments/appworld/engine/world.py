@@ -15,6 +15,7 @@ from appworld.common.path_store import path_store
 from appworld.task import Task
 
 from .gateway import ADMIN, Gateway, Refused, read_request
+from .shortcuts import forget_docs_unless_plain
 from .wire import Closed, Late, Lines, Malformed, clock
 
 CALL_LIMIT = 1100
@@ -40,6 +41,7 @@ class OpenTask:
             raise ValueError(f"the databases of task {task_id} have version {self.task.db_version}, this AppWorld reads {DB_VERSION}")
         self._home = get_db_home_path(storage_type="memory", type="task_output", task_id=task_id)
         self.apps = [*self.task.allowed_apps, ADMIN]
+        forget_docs_unless_plain(Path(self.task.models_from_db_home_path))
         self.models = ModelCollection.load(to_db_home_path=self._home, from_db_home_path=self.task.models_from_db_home_path, load_apps=self.apps)
         self._freezer = set_local_date_and_time(self.task.datetime)
         set_local_show_api_response_schemas(True)

@@ -66,12 +66,12 @@ class Zygote:
     """Everything imported and warm, no task open."""
 
     def __init__(self, control: socket.socket, cells: "cell.Cells", options: argparse.Namespace, scratch: Path):
-        from . import gateway, warming
+        from . import gateway, shortcuts, warming
         from .judge import Judges
 
         self._control, self._cells, self._options = control, cells, options
         self._outputs = scratch / "episodes"
-        gateway.run_inline()
+        shortcuts.take()
         self._gateway = gateway.Gateway()
         cells.admit(gateway.public_apis())
         warm_task = min(path.name for path in (Path(options.root) / "data" / "tasks").iterdir())

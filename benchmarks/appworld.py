@@ -205,7 +205,7 @@ async def live_memory(workers: AppWorldWorkers, task_ids: list[str]) -> float:
     return (after - before) / LIVE
 
 
-async def measure(python: Path, root: Path, groups: int, group: int, rounds: int) -> dict:
+async def measure(python: Path, root: Path, groups: int, group: int, rounds: int, in_flight: int) -> dict:
     """Alternates between both sides; the figures."""
     task_ids = sorted(path.name for path in (root / "data" / "tasks").iterdir())
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as stock:
@@ -213,13 +213,13 @@ async def measure(python: Path, root: Path, groups: int, group: int, rounds: int
         workers = AppWorldWorkers(python, root, Path(scratch), limits=WorkerLimits(timeout_s=120))
         await workers.start()
         try:
-            return await _compare(server, workers, task_ids, groups, group, rounds)
+            return await _compare(server, workers, task_ids, groups, group, rounds, in_flight)
         finally:
             await workers.close()
             await asyncio.to_thread(server.child.stop)
 
 
-async def _compare(server: Server, workers: AppWorldWorkers, task_ids: list[str], groups: int, group: int, rounds: int) -> dict:
+async def _compare(server: Server, workers: AppWorldWorkers, task_ids: list[str], groups: int, group: int, rounds: int, in_flight: int) -> dict:
     reference = server.play(task_ids[0], "warm")
     warm = await play(workers, task_ids[0], "warm-up")
     if reference != warm:
@@ -235,7 +235,7 @@ async def _compare(server: Server, workers: AppWorldWorkers, task_ids: list[str]
             if side == "stock":
                 results[side] = await asyncio.to_thread(lambda jobs=jobs: [server.play(*job) for job in jobs])
             else:
-                results[side] = await ours(workers, jobs, group)
+                results[side] = await ours(workers, jobs, in_flight)
             took = (len(jobs), time.perf_counter() - wall, cpu_seconds(pid) - cpu + time.process_time() - client)
             totals[side] = [total + part for total, part in zip(totals[side], took, strict=True)]
         if results["stock"] != results["ours"]:
@@ -259,11 +259,12 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=2, help="tasks a round")
     parser.add_argument("--group", type=int, default=8, help="episodes of one task")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--in-flight", type=int, default=os.cpu_count(), help="episodes at once on the engine; the server plays one at a time")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = arguments.root or _generate(arguments.python, Path(folder))
-        figures = asyncio.run(measure(arguments.python.absolute(), root.absolute(), arguments.groups, arguments.group, arguments.rounds))
+        figures = asyncio.run(measure(arguments.python.absolute(), root.absolute(), arguments.groups, arguments.group, arguments.rounds, arguments.in_flight))
     for side, name in (("stock", "AppWorld's HTTP server"), ("ours", "engine")):
         speed = figures[side]
         wall, cpu = speed["wall_seconds"] / speed["episodes"], speed["cpu_seconds"] / speed["episodes"]

@@ -1,31 +1,39 @@
-"""Judges episodes with AppWorld's own evaluator, from the databases that their worlds wrote: a process of its own that never meets the agent's code."""
+"""Judges episodes with AppWorld's own evaluator, from the databases that their worlds wrote: processes that never meet the agent's code.
+
+One process is warm and forks one for each task, which holds the task's databases ready, as they are at the start; that one forks a judge for each
+judgement. Worlds are no descendants of them, nor they of worlds.
+"""
 
 import gc
-import shutil
+import json
 import socket
 from pathlib import Path
 
-from appworld.apps.model_lib import CachedDBHandler, ModelHashHandler, get_direct_cached_sqlite3_connection
+from appworld.apps.api_lib import set_local_date_and_time
+from appworld.apps.model_lib import CachedDBHandler, ModelHashHandler, get_db_home_path, get_direct_cached_sqlite3_connection
+from appworld.collections.models import ModelCollection
 from appworld.common.path_store import path_store
+from appworld.common.utils import import_models_module
 from appworld.evaluator import evaluate_task
+from appworld.task import Task
 
-from .warden import Warden
+from .warden import ForkServers, Warden
 from .wire import Lines, receive_message
 
 
 class Judges:
-    """A process that has judged once, so that it is warm, and forks one judge a judgement. Worlds are no descendants of it."""
+    """The warm process."""
 
-    def __init__(self, control: socket.socket, outputs: Path, warm_task: str, warm_episode: str):
-        """`outputs`: where worlds flush; `warm_episode`: a flushed episode of `warm_task`, removed when it was judged."""
+    def __init__(self, control: socket.socket, outputs: Path, warm_task: str, warm_episode: str, tasks: int):
+        """`outputs`: where worlds flush; `warm_episode`: a flushed episode of `warm_task` to get warm on; `tasks`: how many are held ready."""
         type(path_store).experiment_outputs = property(lambda _store: str(outputs))
         judge(warm_task, warm_episode)
-        shutil.rmtree(outputs / warm_episode)
         forget()
         gc.collect()
         gc.freeze()
-        self._control = control
+        self._control, self._outputs = control, outputs
         self._warden = Warden(control, self._on_message)
+        self._benches = ForkServers(self._warden, tasks)
 
     def run(self) -> None:
         """Until the zygote ends."""
@@ -37,10 +45,42 @@ class Judges:
             return False
         message, descriptors = received
         stream, leash = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+        with stream, leash:
+            task_id = message["task"]
+            self._benches.send(task_id, lambda inside: Bench(inside, self._outputs, task_id).run(), message, (stream.fileno(), leash.fileno()))
+        return True
+
+
+class Bench:
+    """The process of one task."""
+
+    def __init__(self, control: socket.socket, outputs: Path, task_id: str):
+        self._control, self._outputs, self._task = control, outputs, Task.load(task_id=task_id, load_ground_truth=False)
+        freezer = set_local_date_and_time(self._task.datetime)
+        self._task.model_collection  # noqa: B018 (opens the databases of the start, which the evaluator finds again)
+        self._end_home = get_db_home_path(storage_type="memory", type="task_output", task_id=task_id)
+        self._apps = [*self._task.allowed_apps, "admin"]
+        ModelCollection.load(to_db_home_path=self._end_home, from_db_home_path=self._task.models_from_db_home_path, load_apps=self._apps)
+        freezer.stop()
+        get_direct_cached_sqlite3_connection.cache_clear()  # no open file crosses a fork
+        gc.freeze()
+        self._warden = Warden(control, self._on_message)
+
+    def run(self) -> None:
+        """Until it is retired and its last judge has answered."""
+        self._warden.run()
+
+    def _on_message(self) -> bool:
+        received = receive_message(self._control)
+        if received is None:
+            return False
+        message, descriptors = received
+        stream, leash = (socket.socket(fileno=descriptor) for descriptor in descriptors)
 
         def body() -> None:
             try:
-                answer = judge(message["task"], message["episode"])
+                self._bring_to_end(self._outputs / message["episode"] / "tasks" / self._task.id / "dbs")
+                answer = judge(self._task.id, message["episode"])
             except Exception as error:  # a broken ground truth, or files that are gone: the client says whose fault it is
                 answer = {"error": f"{type(error).__name__}: {error}"}
             Lines(stream).send(answer)
@@ -48,6 +88,24 @@ class Judges:
         self._warden.fork(body, leash, (stream.fileno(),))
         stream.close()
         return True
+
+    def _bring_to_end(self, flushed: Path) -> None:
+        """Applies what the episode changed; AppWorld's evaluator then finds the databases open and loads none.
+
+        A flushed database is the list of all changes since the base, those that the task itself made first. Where they are not, the open
+        databases are let go of, and the evaluator loads everything itself.
+        """
+        before = Path(self._task.models_from_db_home_path)
+        for app in self._apps:
+            start, end = ((folder / f"{app}.jsonl").read_bytes() for folder in (before, flushed))
+            if not end.startswith(start):
+                CachedDBHandler.reset(self._end_home)
+                return
+            connection = import_models_module(app).SQLModel.db.connection
+            for line in end[len(start) :].splitlines():
+                statement, parameters, many = json.loads(line)
+                (connection.executemany if many else connection.execute)(statement, parameters)
+            connection.commit()
 
 
 def judge(task_id: str, episode: str) -> dict:

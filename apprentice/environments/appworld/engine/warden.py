@@ -9,7 +9,10 @@ import os
 import select
 import signal
 import socket
+from collections import OrderedDict
 from collections.abc import Callable
+
+from .wire import send_message
 
 PR_SET_PDEATHSIG = 1
 FIRST_FREE = 3
@@ -103,3 +106,41 @@ class Warden:
         leash.close()
         if on_end:
             on_end()
+
+
+class ForkServers:
+    """Children that each hold one thing ready, known by a key, and fork from it; at most `limit`, those not used for longest are retired."""
+
+    def __init__(self, warden: Warden, limit: int):
+        self._warden, self._limit = warden, limit
+        self._ready: OrderedDict[str, socket.socket] = OrderedDict()
+        self._leashes: dict[socket.socket, socket.socket] = {}
+
+    def send(self, key: str, body: Callable[[socket.socket], None], message: dict, descriptors: tuple[int, ...]) -> None:
+        """Gives a message to the child of `key`; where there is none, `body` becomes it, with the socket on which it is told."""
+        try:
+            send_message(self._control(key, body), message, descriptors)
+        except OSError:  # it has just ended
+            self._ready.pop(key, None)
+            send_message(self._control(key, body), message, descriptors)
+
+    def _control(self, key: str, body: Callable[[socket.socket], None]) -> socket.socket:
+        if key not in self._ready:
+            self._ready[key] = self._start(key, body)
+            if len(self._ready) > self._limit:
+                self._ready.popitem(last=False)[1].close()  # it ends with the last of its own children
+        self._ready.move_to_end(key)
+        return self._ready[key]
+
+    def _start(self, key: str, body: Callable[[socket.socket], None]) -> socket.socket:
+        control, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._leashes[control], leash = socket.socketpair()
+
+        def gone() -> None:
+            del self._leashes[control]
+            if self._ready.get(key) is control:
+                del self._ready[key]
+
+        self._warden.fork(lambda: body(inside), leash, (inside.fileno(),), gone)
+        inside.close()
+        return control

@@ -10,13 +10,10 @@ import os
 import resource
 import socket
 import sys
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from . import cell
-from .warden import Warden
+from .warden import ForkServers, Warden
 from .wire import Lines, receive_message, send_message
 
 VERSION = "0.1.3.post1"
@@ -80,9 +77,9 @@ class Zygote:
         gc.collect()
         gc.freeze()
         self._warden = Warden(control, self._on_message)
-        self._templates: OrderedDict[str, ForkServer] = OrderedDict()
-        self._servers: set[ForkServer] = set()
-        self._judges = self._start(lambda inside: Judges(inside, self._outputs, warm_task, WARM_EPISODE).run())
+        self._templates = ForkServers(self._warden, options.templates)
+        self._judges = ForkServers(self._warden, 1)
+        self._judge = lambda inside: Judges(inside, self._outputs, warm_task, WARM_EPISODE, options.templates).run()
 
     def run(self) -> None:
         """Until the client hangs up."""
@@ -96,7 +93,7 @@ class Zygote:
         stream, leash = (socket.socket(fileno=descriptor) for descriptor in descriptors)
         with stream, leash:
             if message["op"] == "judge":
-                send_message(self._judges.control, message, (stream.fileno(), leash.fileno()))
+                self._judges.send("judges", self._judge, message, (stream.fileno(), leash.fileno()))
             else:
                 self._open(message, stream, leash)
         return True
@@ -107,39 +104,8 @@ class Zygote:
         with to_cell, to_world, cell_leash, world_leash:
             self._cells.fork(to_cell, cell_leash)
             descriptors = tuple(end.fileno() for end in (stream, leash, to_world, world_leash))
-            try:
-                send_message(self._template(message["task"]).control, message, descriptors)
-            except OSError:  # it has just ended
-                del self._templates[message["task"]]
-                send_message(self._template(message["task"]).control, message, descriptors)
-
-    def _template(self, task_id: str) -> "ForkServer":
-        """The process that holds this task open."""
-        if task_id not in self._templates:
-            start = functools.partial(Template, task_id, self._gateway, self._options, self._outputs)
-            self._templates[task_id] = self._start(lambda inside: start(inside).run())
-            if len(self._templates) > self._options.templates:
-                _, oldest = self._templates.popitem(last=False)
-                oldest.control.close()  # it ends with its last world
-        self._templates.move_to_end(task_id)
-        return self._templates[task_id]
-
-    def _start(self, body: Callable[[socket.socket], None]) -> "ForkServer":
-        control, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        held, leash = socket.socketpair()
-        server = ForkServer(control, held)
-        self._servers.add(server)
-        self._warden.fork(lambda: body(inside), leash, (inside.fileno(),), lambda: self._servers.discard(server))
-        inside.close()
-        return server
-
-
-@dataclass(frozen=True, eq=False)
-class ForkServer:
-    """The zygote's ends of one: what it is told, and the leash by which it lives."""
-
-    control: socket.socket
-    leash: socket.socket
+            start = functools.partial(Template, message["task"], self._gateway, self._options, self._outputs)
+            self._templates.send(message["task"], lambda inside: start(inside).run(), message, descriptors)
 
 
 class Template:

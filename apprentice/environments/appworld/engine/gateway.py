@@ -5,6 +5,7 @@ hops between threads, most of what AppWorld's own test client costs, fall away.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -96,26 +97,40 @@ class Gateway:
         """Calls the API that the request names."""
         path, _, query = request.target.partition("?")
         path = unquote(path)
-        app, api = self._owner(request.method, path)
+        app = path.split("/", 2)[1]
         if app not in self._apps:
             return Answer(_not_found(f"No app named '{app}' found."), "", "")
-        if api is None:
+        route = self._route(app, request.method, path)
+        if route is None:  # the app itself words the refusal
+            return Answer(self._call(self._application, request, path, query), "", "")
+        if route.endpoint not in self._public[app]:
             return Answer(_not_found(f"No API named '{path.split('/', 2)[-1]}' found in the {app} app."), "", "")
-        return Answer(self._call(request, path, query), app if api else "", api)
+        return Answer(self._call(self._direct(app, route), request, path, query), app, route.endpoint.__name__)
 
-    @functools.lru_cache(maxsize=4096)  # noqa: B019 (a gateway lives as long as its process)
-    def _owner(self, method: str, path: str) -> tuple[str, str | None]:
-        """App and API of a path: "" where no route takes it, which the app itself answers; None where it is not for agents."""
-        _, app, *rest = path.split("/", 2)
-        if app not in self._apps:
-            return app, None
-        for route in import_apis_module(app).app.routes:
-            if method in (route.methods or ()) and route.path_regex.match("/" + "".join(rest)):
-                endpoint = route.endpoint
-                return app, endpoint.__name__ if endpoint in self._public[app] else None
-        return app, ""
+    @functools.lru_cache(maxsize=512)  # noqa: B019 (a gateway lives as long as its process)
+    def _route(self, app: str, method: str, path: str):
+        """The route of an app that takes a path."""
+        _, _, *rest = path.split("/", 2)
+        routes = import_apis_module(app).app.routes
+        return next((route for route in routes if method in (route.methods or ()) and route.path_regex.match("/" + "".join(rest))), None)
 
-    def _call(self, request: Request, path: str, query: str) -> Response:
+    @functools.cache  # noqa: B019
+    def _direct(self, app: str, route) -> Callable:
+        """The application of one route: what its app wraps around all of them, without trying every other route first."""
+        owner = import_apis_module(app).app
+        outermost = innermost = owner.build_middleware_stack()
+        while innermost.app is not owner.router:
+            innermost = innermost.app
+        innermost.app = route.handle
+
+        async def application(scope: dict, receive: Callable, send: Callable) -> None:
+            scope |= {"app": owner, "router": owner.router, "root_path": f"/{app}"}
+            scope |= route.matches(scope)[1]
+            await outermost(scope, receive, send)
+
+        return application
+
+    def _call(self, application: Callable, request: Request, path: str, query: str) -> Response:
         sent: list[dict] = []
         body = request.body.encode("latin-1")
 
@@ -144,7 +159,7 @@ class Gateway:
             "state": {},
         }
         try:
-            _finish(self._application(scope, receive, send))
+            _finish(application(scope, receive, send))
         except Exception as error:  # what AppWorld's test client raises in the agent's code
             kind = type(error)
             return Response(500, {}, "", (f"{kind.__module__}.{kind.__qualname__}", str(error)))

@@ -91,6 +91,7 @@ class Gateway:
     def __init__(self):
         self._apps = set(get_all_apps(skip_admin=True))
         self._application = build_main_app(sorted([*self._apps, ADMIN]))
+        self._straight: dict[Callable, Callable] = {}
         self._public = {app: set(get_name_to_apis(app).values()) for app in self._apps}
 
     def answer(self, request: Request) -> Answer:
@@ -105,7 +106,9 @@ class Gateway:
             return Answer(self._call(self._application, request, path, query), "", "")
         if route.endpoint not in self._public[app]:
             return Answer(_not_found(f"No API named '{path.split('/', 2)[-1]}' found in the {app} app."), "", "")
-        return Answer(self._call(self._direct(app, route), request, path, query), app, route.endpoint.__name__)
+        if route.endpoint not in self._straight:
+            self._straight[route.endpoint] = straight(import_apis_module(app).app, f"/{app}", route)
+        return Answer(self._call(self._straight[route.endpoint], request, path, query), app, route.endpoint.__name__)
 
     @functools.lru_cache(maxsize=512)  # noqa: B019 (a gateway lives as long as its process)
     def _route(self, app: str, method: str, path: str):
@@ -113,22 +116,6 @@ class Gateway:
         _, _, *rest = path.split("/", 2)
         routes = import_apis_module(app).app.routes
         return next((route for route in routes if method in (route.methods or ()) and route.path_regex.match("/" + "".join(rest))), None)
-
-    @functools.cache  # noqa: B019
-    def _direct(self, app: str, route) -> Callable:
-        """The application of one route: what its app wraps around all of them, without trying every other route first."""
-        owner = import_apis_module(app).app
-        outermost = innermost = owner.build_middleware_stack()
-        while innermost.app is not owner.router:
-            innermost = innermost.app
-        innermost.app = route.handle
-
-        async def application(scope: dict, receive: Callable, send: Callable) -> None:
-            scope |= {"app": owner, "router": owner.router, "root_path": f"/{app}"}
-            scope |= route.matches(scope)[1]
-            await outermost(scope, receive, send)
-
-        return application
 
     def _call(self, application: Callable, request: Request, path: str, query: str) -> Response:
         sent: list[dict] = []
@@ -164,6 +151,21 @@ class Gateway:
             kind = type(error)
             return Response(500, {}, "", (f"{kind.__module__}.{kind.__qualname__}", str(error)))
         return _response(sent)
+
+
+def straight(owner, mounted: str, route) -> Callable:
+    """The application of one route: what its app wraps around all of them, without trying every other route first."""
+    outermost = innermost = owner.build_middleware_stack()
+    while innermost.app is not owner.router:
+        innermost = innermost.app
+    innermost.app = route.handle
+
+    async def application(scope: dict, receive: Callable, send: Callable) -> None:
+        scope |= {"app": owner, "router": owner.router, "root_path": mounted}
+        scope |= route.matches(scope)[1]
+        await outermost(scope, receive, send)
+
+    return application
 
 
 def _finish(coroutine) -> None:

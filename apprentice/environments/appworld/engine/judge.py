@@ -27,8 +27,10 @@ class Judges:
     def __init__(self, control: socket.socket, outputs: Path, warm_task: str, warm_episode: str, tasks: int):
         """`outputs`: where worlds flush; `warm_episode`: a flushed episode of `warm_task` to get warm on; `tasks`: how many are held ready."""
         type(path_store).experiment_outputs = property(lambda _store: str(outputs))
-        judge(warm_task, warm_episode)
-        forget()
+        if (outputs / warm_episode).is_dir():
+            judge(warm_task, warm_episode)
+            shutil.rmtree(outputs / warm_episode)
+            forget()
         gc.collect()
         gc.freeze()
         self._control, self._outputs = control, outputs

@@ -119,20 +119,21 @@ class ForkServers:
     def send(self, key: str, body: Callable[[socket.socket], None], message: dict, descriptors: tuple[int, ...]) -> None:
         """Gives a message to the child of `key`; where there is none, `body` becomes it, with the socket on which it is told."""
         try:
-            send_message(self._control(key, body), message, descriptors)
+            send_message(self.start(key, body), message, descriptors)
         except OSError:  # it has just ended
             self._ready.pop(key, None)
-            send_message(self._control(key, body), message, descriptors)
+            send_message(self.start(key, body), message, descriptors)
 
-    def _control(self, key: str, body: Callable[[socket.socket], None]) -> socket.socket:
+    def start(self, key: str, body: Callable[[socket.socket], None]) -> socket.socket:
+        """The control socket of the child of `key`, which is started where there is none."""
         if key not in self._ready:
-            self._ready[key] = self._start(key, body)
+            self._ready[key] = self._fork(key, body)
             if len(self._ready) > self._limit:
                 self._ready.popitem(last=False)[1].close()  # it ends with the last of its own children
         self._ready.move_to_end(key)
         return self._ready[key]
 
-    def _start(self, key: str, body: Callable[[socket.socket], None]) -> socket.socket:
+    def _fork(self, key: str, body: Callable[[socket.socket], None]) -> socket.socket:
         control, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._leashes[control], leash = socket.socketpair()
 

@@ -80,6 +80,7 @@ class Zygote:
         self._templates = ForkServers(self._warden, options.templates)
         self._judges = ForkServers(self._warden, 1)
         self._judge = lambda inside: Judges(inside, self._outputs, warm_task, WARM_EPISODE, options.templates).run()
+        self._judges.start("judges", self._judge)  # it gets warm meanwhile
 
     def run(self) -> None:
         """Until the client hangs up."""

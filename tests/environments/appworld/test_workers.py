@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import textwrap
 from itertools import count
 from pathlib import Path
@@ -340,8 +341,6 @@ def test_nothing_outlives_a_killed_client(appworld_python, appworld_root, task_i
         asyncio.run(main())
         """
     )
-    import sys
-
     client = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert client.stdout.readline() == "open\n"
     assert len(engine_processes(tmp_path)) > 1
@@ -409,3 +408,60 @@ def test_a_broken_task_is_one_clear_error(appworld_python, appworld_root, loop, 
             await workers.close()
 
     assert go(loop, play()).output == "1\n"
+
+
+ISOLATION_SCRIPT = """
+import asyncio, sys
+from pathlib import Path
+from apprentice.environments.appworld.workers import AppWorldWorkers
+from apprentice.errors import ApprenticeError
+
+async def main(python, root, scratch, task, isolation):
+    workers = AppWorldWorkers(Path(python), Path(root), Path(scratch), isolation=isolation)
+    try:
+        world = await workers.open(task, "e")
+        print(workers.missing_walls)
+        code = "posix = getattr(builtins, '__imp' + 'ort__')('posix')\\\\nprint(posix.open('@', 0))".replace("@", "/etc/passwd")
+        print((await world.execute(code.replace("\\\\n", chr(10)))).output)
+        print((await world.execute("print(apis.supervisor.show_profile()['email'])")).output)
+    except ApprenticeError as error:
+        print(error)
+    finally:
+        await workers.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+AS_A_USER = ["unshare", "-U", "--map-user=65534", "--map-group=65534"]
+"""An account without any privilege, which may make user namespaces."""
+ALLOWED_NOTHING = [
+    *("unshare", "-Ur", "bash", "-c"),
+    'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set -all --inh-caps -all "$@"',
+    "bash",
+]
+
+
+def isolated(prefix: list[str], isolation: str, python: Path, root: Path, scratch: Path, task_id: str) -> subprocess.CompletedProcess:
+    if subprocess.run(["unshare", "-Ur", "true"], capture_output=True).returncode:
+        pytest.skip("user namespaces, which play the machine without privileges, are not allowed here")
+    command = [*prefix, sys.executable, "-c", ISOLATION_SCRIPT, str(python), str(root), str(scratch), task_id, isolation]
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3], timeout=240)
+
+
+@pytest.mark.slow
+def test_an_unprivileged_account_isolates_fully(appworld_python, appworld_root, task_ids, tmp_path):
+    done = isolated(AS_A_USER, "full", appworld_python, appworld_root, tmp_path, task_ids[0])
+    assert done.stdout.startswith("()\n") and "FileNotFoundError" in done.stdout and "@" in done.stdout.splitlines()[-2], done
+    assert "WARNING" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_machine_that_allows_no_isolation_is_refused(appworld_python, appworld_root, task_ids, tmp_path):
+    done = isolated(ALLOWED_NOTHING, "full", appworld_python, appworld_root, tmp_path, task_ids[0])
+    assert "cannot isolate the agent's code: no namespaces" in done.stdout and "degraded-allowed" in done.stdout, done
+
+
+@pytest.mark.slow
+def test_degraded_isolation_is_loud_and_still_filters(appworld_python, appworld_root, task_ids, tmp_path):
+    done = isolated(ALLOWED_NOTHING, "degraded-allowed", appworld_python, appworld_root, tmp_path, task_ids[0])
+    assert "WARNING: the agent's code runs with degraded isolation: no namespaces" in done.stderr, done
+    assert "FileNotFoundError" in done.stdout and "@" in done.stdout.splitlines()[-2], done

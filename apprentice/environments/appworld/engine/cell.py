@@ -84,12 +84,13 @@ class _Keeper:
         warm(interpreter)
         self._interpreter = interpreter
         jail.note_size()
+        own_account = jail.may_change_account()
         missing = [] if reason is None else [f"no namespaces ({reason})"]
         if reason is None and (reason := jail.empty_root(self._place)) is not None:
             missing.append(f"no empty root ({reason})")
         if unfiltered := jail.filter_reason():
             missing.append(f"no system-call filter ({unfiltered})")
-        self._walls = jail.Walls(reason is None, unfiltered is None, os.geteuid() == 0, tuple(missing))
+        self._walls = jail.Walls(reason is None, unfiltered is None, own_account, tuple(missing))
         gc.collect()
         gc.freeze()
         self._lines.send(asdict(self._walls))

@@ -25,6 +25,8 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NE
 SECCOMP_MODE_FILTER = 2
 CAPABILITY_VERSION_3 = 0x20080522
 LAST_CAPABILITY = 63
+CHANGE_ACCOUNT = 1 << 6 | 1 << 7
+"""CAP_SETGID, CAP_SETUID."""
 WORKPLACE = "/apprentice-agent-workplace"
 """Where the agent's code runs: AppWorld cuts the working folder out of what it prints, so its name must not occur by chance."""
 ZONES = "/zoneinfo"
@@ -75,13 +77,23 @@ def _mount(source: str, target: str, kind: str | None, flags: int, data: str | N
 def separate() -> str | None:
     """New namespaces for this process, and a new process namespace for its next child; the reason where the system does not allow it."""
     try:
-        if os.geteuid() == 0:
-            _call("unshare", NAMESPACES)
-        else:
-            _separate_as_user()
+        _call("unshare", NAMESPACES)
+        return None
+    except OSError:
+        pass  # not allowed to do so directly
+    try:
+        _separate_as_user()
         return None
     except OSError as error:
         return str(error)
+
+
+def may_change_account() -> bool:
+    """Whether this process can give its children accounts of their own: never in a user namespace, which knows one account."""
+    status = Path("/proc/self/status").read_text()
+    capabilities = int(status.partition("CapEff:")[2].split()[0], 16)
+    accounts = sum(int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text().splitlines())
+    return accounts >= FIRST_UID + UIDS and capabilities & CHANGE_ACCOUNT == CHANGE_ACCOUNT
 
 
 def _separate_as_user() -> None:

@@ -6,6 +6,7 @@ judgement. Worlds are no descendants of them, nor they of worlds.
 
 import gc
 import json
+import shutil
 import socket
 from pathlib import Path
 

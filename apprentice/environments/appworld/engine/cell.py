@@ -7,9 +7,9 @@ import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import jail
-from .warden import FIRST_FREE, Warden, die_with_parent, keep_only
-from .wire import Closed, Lines, receive_message, send_message
+from engine import jail
+from engine.warden import FIRST_FREE, Warden, die_with_parent, keep_only
+from engine.wire import Closed, Lines, receive_message, send_message
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class _Keeper:
             self._become_first_process()
         apis = self._lines.receive()
 
-        from .interpreter import Interpreter, preload, warm
+        from engine.interpreter import Interpreter, preload, warm
 
         preload()
         interpreter = Interpreter(apis)

@@ -21,10 +21,9 @@ from appworld.common.safety_guard import ALLOWED_MODULE_NAMES, DISALLOWED_MODULE
 from appworld.common.utils import CustomErrorMessageMunch, GCThreshold
 from appworld.environment import AppWorld
 from appworld.requester import Requester, RequestTracker
+from engine.jail import WORKPLACE
+from engine.wire import Lines
 from IPython.core import async_helpers
-
-from .jail import WORKPLACE
-from .wire import Lines
 
 MAX_CALLS_A_BLOCK, MAX_BLOCKS, RANDOM_SEED = 1000, 1000, 100
 """AppWorld's own."""

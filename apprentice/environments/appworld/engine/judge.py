@@ -17,9 +17,8 @@ from appworld.common.path_store import path_store
 from appworld.common.utils import import_models_module
 from appworld.evaluator import evaluate_task
 from appworld.task import Task
-
-from .warden import ForkServers, Warden
-from .wire import Lines, receive_message
+from engine.warden import ForkServers, Warden
+from engine.wire import Lines, receive_message
 
 
 class Judges:

@@ -12,7 +12,7 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable
 
-from .wire import send_message
+from engine.wire import send_message
 
 PR_SET_PDEATHSIG = 1
 FIRST_FREE = 3

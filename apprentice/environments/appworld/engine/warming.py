@@ -7,10 +7,9 @@ from urllib.parse import urlencode
 
 from appworld.api_docs import prepare_api_docs
 from appworld.apps.api_lib import set_local_date_and_time
-
-from .gateway import Gateway, Request, public_apis
-from .judge import forget
-from .world import OpenTask
+from engine.gateway import Gateway, Request, public_apis
+from engine.judge import forget
+from engine.world import OpenTask
 
 ORDER = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """Of the methods: what takes away comes last."""

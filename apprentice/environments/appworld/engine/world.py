@@ -13,10 +13,9 @@ from appworld.collections.models import ModelCollection
 from appworld.common.constants import DB_VERSION
 from appworld.common.path_store import path_store
 from appworld.task import Task
-
-from .gateway import ADMIN, Gateway, Refused, read_request
-from .shortcuts import forget_docs_unless_plain
-from .wire import Closed, Late, Lines, Malformed, clock
+from engine.gateway import ADMIN, Gateway, Refused, read_request
+from engine.shortcuts import forget_docs_unless_plain
+from engine.wire import Closed, Late, Lines, Malformed, clock
 
 CALL_LIMIT = 1100
 """API calls in one execution before the interpreter is ended: AppWorld's own limit, enforced by the interpreter, is 1,000."""

@@ -12,9 +12,9 @@ import socket
 import sys
 from pathlib import Path
 
-from . import cell
-from .warden import ForkServers, Warden
-from .wire import Lines, receive_message, send_message
+from engine import cell
+from engine.warden import ForkServers, Warden
+from engine.wire import Lines, receive_message, send_message
 
 VERSION = "0.1.3.post1"
 FIRST_DATE = "2023-05-18T12:00:00"
@@ -63,8 +63,8 @@ class Zygote:
     """Everything imported and warm, no task open."""
 
     def __init__(self, control: socket.socket, cells: "cell.Cells", options: argparse.Namespace, scratch: Path):
-        from . import gateway, shortcuts, warming
-        from .judge import Judges
+        from engine import gateway, shortcuts, warming
+        from engine.judge import Judges
 
         self._control, self._cells, self._options = control, cells, options
         self._outputs = scratch / "episodes"
@@ -113,7 +113,7 @@ class Template:
     """A process that holds one task open, in the state in which agents find it, and forks worlds."""
 
     def __init__(self, task_id: str, gateway, options: argparse.Namespace, outputs: Path, control: socket.socket):
-        from .world import OpenTask
+        from engine.world import OpenTask
 
         self._control, self._options, self._outputs = control, options, outputs
         self._opened, self._error = None, ""
@@ -145,7 +145,7 @@ class Template:
         return True
 
     def _world(self, episode: str, client: socket.socket, cell_stream: socket.socket, cell_leash: socket.socket) -> None:
-        from .world import REQUEST_LIMIT, World
+        from engine.world import REQUEST_LIMIT, World
 
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         for kind, value in ((resource.RLIMIT_AS, size + WORLD_MEMORY), (resource.RLIMIT_FSIZE, WORLD_FILE), (resource.RLIMIT_CORE, 0)):

@@ -8,7 +8,7 @@ from prefect.artifacts import create_link_artifact
 from prefect.runtime import flow_run
 from rich.console import Console
 
-from apprentice.config import Layout, PipelineConfig, load_pipeline, set_overrides
+from apprentice.config import Layout, PipelineConfig, activate, load_pipeline, set_overrides
 from apprentice.summary import Place, summary
 from apprentice.versioning import changed_stages
 from tasks.distill import distill
@@ -45,6 +45,7 @@ def customize(pipeline: str, overrides: Sequence[str] = ()) -> None:
     console = Console()
     for change in set_overrides(pipeline, overrides):
         console.print(change, markup=False, highlight=False, soft_wrap=True)
+    activate(pipeline)
     config, layout = load_pipeline(pipeline), Layout(pipeline)
     changed = changed_stages(pipeline)
     console.print(_opening(pipeline, changed), markup=False, highlight=False, soft_wrap=True)

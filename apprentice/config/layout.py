@@ -72,6 +72,11 @@ class Layout:
         return self.data / "rollout_quarantine.jsonl"
 
     @property
+    def train_quarantine(self) -> Path:
+        """train: episodes that broke and trajectories that break their contract, with reasons, one JSON object a line."""
+        return self.data / "train_quarantine.jsonl"
+
+    @property
     def evaluations(self) -> Path:
         """evaluate: the trajectories behind the report, one Parquet file a condition."""
         return self.data / "evaluations"

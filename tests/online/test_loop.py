@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from learning.toys import train_config
 
+from apprentice.errors import ApprenticeError
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.online.loop import OnlineTraining
-from apprentice.errors import ApprenticeError
 from apprentice.records import Task, Trajectory, Turn
 from apprentice.records.events import Progress
 

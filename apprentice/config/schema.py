@@ -131,7 +131,7 @@ class TrainConfig(Section):
     epochs: int = Field(gt=0)
     """Passes over a step's trajectories."""
     minibatches: int = Field(gt=0)
-    """Optimizer steps a pass."""
+    """Optimizer steps a pass; one group of episodes is never split."""
     micro_batch_tokens: int = Field(gt=0)
     learning_rate: float = Field(gt=0)
     warmup_steps: int = Field(ge=0)

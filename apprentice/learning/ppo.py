@@ -211,13 +211,16 @@ class PpoLearner:
         return Figures(behaviour, forward.logprobs, reference, forward.values, advantages, returns, weights)
 
     def _minibatches(self, trajectories: Sequence[Trajectory], step: int) -> list[list[int]]:
-        """The trajectories of each optimizer step, all epochs; the same for the same seed and step."""
+        """The trajectories of each optimizer step, all epochs; the same for the same seed and step. Groups stay together: they share their beginning."""
+        groups: dict[str, list[int]] = {}
+        for index, trajectory in enumerate(trajectories):
+            groups.setdefault(trajectory.group, []).append(index)
         minibatches = []
         for epoch in range(self._config.epochs):
-            order = list(range(len(trajectories)))
+            order = list(groups)
             random.Random(f"{self._config.seed}/{step}/{epoch}").shuffle(order)
             count = min(self._config.minibatches, len(order))
-            minibatches += [order[part::count] for part in range(count)]
+            minibatches += [[index for group in order[part::count] for index in groups[group]] for part in range(count)]
         return minibatches
 
     def _optimizer_step(self, trajectories: Sequence[Trajectory], chosen: list[int], figures: Figures) -> dict[str, float]:

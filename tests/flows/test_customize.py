@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -80,13 +81,22 @@ def test_ctrl_c_stops_everything_and_says_how_to_go_on(project: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_sigkill_leaves_nothing_behind(project: Path, tmp_path: Path):
+def test_sigkill_leaves_nothing_behind_and_the_next_run_tells_prefect(project: Path, tmp_path: Path):
     flow = started(project, tmp_path / "flow.log")
     tree = descendants(flow.pid)
     assert len(tree) >= 5
     flow.kill()
     flow.wait()
     assert not left(tree)
+    assert states(project) == ["RUNNING"]
+    assert run(project, "-m", "flows", "quick").returncode == 0
+    assert states(project) == ["COMPLETED", "CRASHED"]
+
+
+def states(project: Path) -> list[str]:
+    """The states of all flow runs in Prefect's database."""
+    with sqlite3.connect(project / ".apprentice" / "prefect" / "prefect.db") as database:
+        return sorted(state for (state,) in database.execute("select state_type from flow_run"))
 
 
 @pytest.mark.parametrize("arguments", [["quik"], ["quick", "train.sed=3"]])

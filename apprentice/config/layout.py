@@ -102,6 +102,11 @@ class Layout:
         return self.runtime / "events.jsonl"
 
     @property
+    def memory(self) -> Path:
+        """The flow: the most memory seen during each stage, of all processes of the run together, in bytes."""
+        return self.runtime / "memory.json"
+
+    @property
     def checkpoints(self) -> Path:
         """distill, train: what they resume from."""
         return self.runtime / "checkpoints"

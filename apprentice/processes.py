@@ -208,6 +208,18 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def memory(root: int) -> int:
+    """Bytes that a process and everything below it hold; what several of them share counts once (proportional set size)."""
+    kibibytes = 0
+    for pid in (root, *descendants(root)):
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:  # it has ended
+            continue
+        kibibytes += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return kibibytes * 1024
+
+
 def mapped(root: int, prefix: str) -> set[str]:
     """Files whose path begins with `prefix` that processes below `root` have in memory and that still exist."""
     files = set()

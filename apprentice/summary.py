@@ -42,7 +42,7 @@ def summary(layout: Layout, places: Sequence[Place] = ()) -> RenderableType:
     """
     evaluation = read_json(layout.metrics("evaluation"))
     events = _events(layout.events)
-    parts = [scores(evaluation, layout.pipeline), differences(evaluation), cost(events)]
+    parts = [scores(evaluation, layout.pipeline), differences(evaluation), cost(events, memory_peak(layout))]
     return Group(*parts, *([Text(), where(places)] if places else []))
 
 
@@ -72,12 +72,18 @@ def differences(evaluation: Mapping) -> Table:
     return table
 
 
-def cost(events: Iterable[Mapping]) -> Text:
-    """Minutes of each stage's last complete run, and tokens spent."""
+def cost(events: Iterable[Mapping], memory: int = 0) -> Text:
+    """Minutes of each stage's last complete run, tokens spent, and the most memory held in bytes."""
     minutes, tokens = spent(events)
     stages = ", ".join(f"{stage} {value:.1f}" for stage, value in minutes.items())
     line = f"Spent: {sum(minutes.values()):.1f} minutes ({stages})"
-    return Text(line + (f", {tokens:,.0f} tokens in training" if tokens else ""))
+    line += f", {tokens:,.0f} tokens in training" if tokens else ""
+    return Text(line + (f", {memory / 2**30:.1f} GiB of memory at most" if memory else ""))
+
+
+def memory_peak(layout: Layout) -> int:
+    """Bytes; 0 where no flow has run."""
+    return max(read_json(layout.memory).values(), default=0) if layout.memory.exists() else 0
 
 
 def spent(events: Iterable[Mapping]) -> tuple[dict[str, float], float]:

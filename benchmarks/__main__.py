@@ -34,6 +34,7 @@ def main() -> None:
     print(f"bf16 matrix products: {update.peak / 1e9:.0f} GFLOP/s")
     for name, tokens, flops in rows:
         print(f"{name:<40} {tokens:8.0f} tok/s {flops / 1e9:6.0f} GFLOP/s {flops / update.peak:6.0%} of peak")
+    print(f"{'update, attempts that share two thirds':<40} {update.tokens / update.group_seconds:8.0f} tok/s")
     print(f"{'sampled':<40} {speed.sampled_tokens / speed.seconds:8.0f} tok/s")
     print(f"{'optimizer step':<40} {update.step_seconds:8.2f} s")
     if arguments.json:

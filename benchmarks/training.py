@@ -6,8 +6,8 @@ attention is not counted. Each figure is the best of `REPEATS`.
 
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apprentice.records import Trajectory
@@ -16,6 +16,8 @@ GEMM = 2048
 GEMM_SECONDS = 1.0
 REPEATS = 2
 MICRO_BATCH_TOKENS = 2048
+ATTEMPTS = 4
+SHARED = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class TrainingSpeed:
     embeddings: int
     forward_seconds: float
     both_seconds: float
+    group_seconds: float
+    """Forward and backward where the attempts of a task have the first SHARED of their tokens in common."""
     step_seconds: float
     peak: float
     """FLOP/s of square bf16 matrix products, the better of before and after."""
@@ -55,14 +59,14 @@ def measure(checkpoint: Path, sequences: int) -> TrainingSpeed:
     actions = sum(trajectory.action_tokens for trajectory in trajectories)
     engine = Engine(Actor(load_language_model(checkpoint, torch.bfloat16)), learning_rate=1e-6, max_gradient_norm=1.0)
     model = engine.module.language_model
-    batches = pack(trajectories, MICRO_BATCH_TOKENS)
+    batches, groups = pack(trajectories, MICRO_BATCH_TOKENS), pack(_grouped(trajectories), MICRO_BATCH_TOKENS)
 
     def forward() -> None:
         with torch.no_grad():
             for batch in batches:
                 engine(batch, 1.0, True)
 
-    def both() -> None:
+    def both(batches: Sequence) -> None:
         for batch in batches:
             engine.accumulate(-engine(batch).logprobs.sum() / actions)
 
@@ -73,7 +77,8 @@ def measure(checkpoint: Path, sequences: int) -> TrainingSpeed:
         body=sum(parameter.numel() for parameter in model.base_model.parameters()) - model.get_input_embeddings().weight.numel(),
         embeddings=model.get_output_embeddings().weight.numel(),
         forward_seconds=min(_timed(forward) for _ in range(REPEATS)),
-        both_seconds=min(_timed(both) for _ in range(REPEATS)),
+        both_seconds=min(_timed(lambda: both(batches)) for _ in range(REPEATS)),
+        group_seconds=min(_timed(lambda: both(groups)) for _ in range(REPEATS)),
         step_seconds=_timed(lambda: engine.step(1e-6)),
         peak=max(peak, gemm_flops()),
     )
@@ -104,6 +109,16 @@ def _trajectories(count: int) -> list[Trajectory]:
         mask[first : first + actions // 2] = [1] * (actions // 2)
         mask[length - (actions - actions // 2) :] = [1] * (actions - actions // 2)
         made.append(Trajectory(str(number), "t", "g", ids, tuple(mask), tuple(-1.0 * m for m in mask), (), 1.0, "success", "", 0, 1.0))
+    return made
+
+
+def _grouped(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+    """The same trajectories, but ATTEMPTS in a row begin alike."""
+    made = []
+    for index, trajectory in enumerate(trajectories):
+        first = trajectories[index - index % ATTEMPTS].token_ids
+        common = min(int(SHARED * len(trajectory.token_ids)), len(first))
+        made.append(replace(trajectory, token_ids=first[:common] + trajectory.token_ids[common:]))
     return made
 
 

@@ -8,9 +8,10 @@ from prefect.artifacts import create_link_artifact
 from prefect.runtime import flow_run
 from rich.console import Console
 
-from apprentice.config import Layout, PipelineConfig, load_pipeline, set_overrides
+from apprentice.config import Layout, PipelineConfig, activate, load_pipeline, set_overrides
 from apprentice.summary import Place, summary
 from apprentice.versioning import changed_stages
+from flows.killed import settle_last_run
 from tasks.distill import distill
 from tasks.evaluate import evaluate
 from tasks.filter import filter as filter_tasks
@@ -42,16 +43,17 @@ def customize(pipeline: str, overrides: Sequence[str] = ()) -> None:
         pipeline: a pipeline of params.yaml.
         overrides: `section.key=value`, written into params.yaml first.
     """
-    console = Console()
+    console, run_id = Console(), flow_run.get_id()
+    settle_last_run(run_id)
     for change in set_overrides(pipeline, overrides):
         console.print(change, markup=False, highlight=False, soft_wrap=True)
+    activate(pipeline)
     config, layout = load_pipeline(pipeline), Layout(pipeline)
     changed = changed_stages(pipeline)
     console.print(_opening(pipeline, changed), markup=False, highlight=False, soft_wrap=True)
     with _serving(config, layout, changed, console):
         for stage in changed:
             STAGES[stage](pipeline)
-    run_id = flow_run.get_id()
     tracked = register(pipeline, run_id)
     create_link_artifact(link=layout.report.resolve().as_uri(), key=f"{pipeline}-report", description="Evaluation report")
     report = Place("Report", f"python3 -m webbrowser {layout.report.resolve().as_uri()}")

@@ -1,5 +1,6 @@
 """Runs one stage through DVC, shows its progress on the terminal and in Prefect, and decides what is worth a retry."""
 
+import os
 import time
 from pathlib import Path
 
@@ -7,11 +8,13 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 
 from apprentice.config import Layout
 from apprentice.display import EventTail, StageDisplay
-from apprentice.records.files import read_json
+from apprentice.processes import memory
+from apprentice.records.files import read_json, write_json
 from apprentice.versioning import StageFailed, StageRun
 
 POLL_S = 0.3
 ARTIFACT_EVERY_S = 5.0
+MEMORY_EVERY_S = 2.0
 EXIT_FAULT = 3
 """A stage's exit code where something around it broke that may be whole again at the next attempt."""
 RETRIES = {"retries": 2, "retry_delay_seconds": 10}
@@ -35,6 +38,7 @@ def run_stage(stage: str, pipeline: str) -> None:
     """
     layout = Layout(pipeline)
     tail, run = EventTail(layout.events), StageRun(stage, pipeline, log_of(layout, stage))
+    peak = _MemoryPeak()
     with StageDisplay(stage) as display:
         bar = _ProgressArtifact(f"{pipeline}-{stage}", f"Stage {stage} of pipeline {pipeline}")
         run.start()
@@ -42,6 +46,7 @@ def run_stage(stage: str, pipeline: str) -> None:
             while run.running():
                 display.update(tail.read())
                 bar.show(display.progress.share)
+                peak.look()
                 time.sleep(POLL_S)
         except StageFailed as failure:
             if failure.code == EXIT_FAULT:
@@ -51,6 +56,7 @@ def run_stage(stage: str, pipeline: str) -> None:
             run.stop()
             display.update(tail.read())
         bar.show(1.0)
+    write_json(layout.memory, {**(read_json(layout.memory) if layout.memory.exists() else {}), stage: peak.bytes})
     _publish_figures(stage, layout)
 
 
@@ -77,6 +83,18 @@ class _ProgressArtifact:
             return
         self._shown = time.monotonic()
         update_progress_artifact(artifact_id=self._id, progress=round(100 * share, 1))
+
+
+class _MemoryPeak:
+    """The most memory that this process and all it started have held."""
+
+    def __init__(self):
+        self.bytes, self._looked = 0, 0.0
+
+    def look(self) -> None:
+        if time.monotonic() - self._looked >= MEMORY_EVERY_S:
+            self._looked = time.monotonic()
+            self.bytes = max(self.bytes, memory(os.getpid()))
 
 
 def _publish_figures(stage: str, layout: Layout) -> None:

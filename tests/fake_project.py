@@ -46,8 +46,13 @@ files = {
     "validate": {at.tasks: "", at.corpus: "", at.quarantine: "", at.data_docs / "index.html": "", at.metrics("validation"): "{}"},
     "distill": {at.warm_start / "weights": "", at.metrics("distill"): "{}"},
     "filter": {at.curriculum: "", at.metrics("difficulty"): "{}", at.curves("difficulty"): "x,y\\n1,2\\n"},
-    "rollout": {at.rollouts: "", at.metrics("rollout"): "{}"},
-    "train": {at.policy / "weights": str(config.train.seed), at.metrics("training"): "{}", at.curves("training"): "step,reward\\n0,1\\n"},
+    "rollout": {at.rollouts: "", at.rollout_quarantine: "", at.metrics("rollout"): "{}"},
+    "train": {
+        at.policy / "weights": str(config.train.seed),
+        at.train_quarantine: "",
+        at.metrics("training"): "{}",
+        at.curves("training"): "step,reward\\n0,1\\n",
+    },
     "evaluate": {at.evaluations / "x": "", at.report: "", at.metrics("evaluation"): json.dumps(evaluation), at.curves("evaluation"): "x,y\\n1,2\\n"},
 }
 for path, text in files[name].items():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from apprentice.config import load_pipeline, pipeline_names, set_overrides
+from apprentice.config import activate, load_pipeline, pipeline_names, set_overrides
 from apprentice.errors import ApprenticeError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,3 +130,17 @@ def test_a_refused_override_leaves_the_file_as_it_is(params: Path, override: str
     with pytest.raises(ApprenticeError, match=message):
         set_overrides("quick", ["train.steps=3", override], params)
     assert params.read_bytes() == before
+
+
+def test_an_activated_pipeline_is_known_to_dvc_once_and_comments_stay(params: Path):
+    before = params.read_text(encoding="utf-8")
+    activate("quick", params)
+    assert params.read_text(encoding="utf-8") == before
+    activate("nq", params)
+    activate("nq", params)
+    assert params.read_text(encoding="utf-8") == before.replace("active: [quick]", "active: [quick, nq]")
+
+
+def test_an_unknown_pipeline_is_not_activated(params: Path):
+    with pytest.raises(ApprenticeError, match="did you mean 'musique'"):
+        activate("musik", params)

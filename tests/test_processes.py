@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from apprentice.processes import descendants, spawn
+from apprentice.processes import descendants, memory, spawn
 
 DEADLINE_S = 15.0
 GRACE_S = 1.0
@@ -126,3 +126,15 @@ time.sleep(600)
     for path in (used, other, unused):
         path.unlink(missing_ok=True)
     assert left == [False, True, True]
+
+
+def test_memory_is_that_of_the_whole_tree_with_shared_pages_counted_once():
+    held = "import os, time; x = bytearray(b'1') * 200_000_000; os.fork(); print('ready', flush=True); time.sleep(600)"
+    before = memory(os.getpid())
+    process = subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        assert process.stdout.readline() and process.stdout.readline()
+        assert 200e6 < memory(os.getpid()) - before < 300e6
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

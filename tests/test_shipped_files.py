@@ -37,15 +37,16 @@ EXPECTED = {
     "validate": lambda at: [at.tasks, at.corpus, at.quarantine, at.data_docs, at.metrics("validation")],
     "distill": lambda at: [at.warm_start, at.metrics("distill")],
     "filter": lambda at: [at.curriculum, at.metrics("difficulty"), at.curves("difficulty")],
-    "rollout": lambda at: [at.rollouts, at.metrics("rollout")],
-    "train": lambda at: [at.policy, at.metrics("training"), at.curves("training")],
+    "rollout": lambda at: [at.rollouts, at.rollout_quarantine, at.metrics("rollout")],
+    "train": lambda at: [at.policy, at.train_quarantine, at.metrics("training"), at.curves("training")],
     "evaluate": lambda at: [at.evaluations, at.report, at.metrics("evaluation"), at.curves("evaluation")],
 }
 
 
-def test_dvc_runs_every_stage_for_every_pipeline():
+def test_dvc_runs_every_stage_for_every_active_pipeline():
     assert tuple(stages()) == STAGES
-    assert all(stage["matrix"] == {"pipeline": pipeline_names(ROOT / "params.yaml")} for stage in stages().values())
+    assert all(stage["matrix"] == {"pipeline": "${active}"} for stage in stages().values())
+    assert read_yaml("params.yaml")["active"] == ["quick"] and "quick" in pipeline_names(ROOT / "params.yaml")
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -70,6 +70,13 @@ def test_tokens_of_a_step_that_was_repeated_count_once():
     assert spent(steps)[1] == 200
 
 
+def test_the_stage_that_took_most_memory_tells_how_much(tmp_path: Path):
+    layout = evaluated(tmp_path)
+    assert "memory" not in shown(layout)
+    write_json(layout.memory, {"train": 3 * 2**30, "evaluate": 2**30})
+    assert "3.0 GiB of memory at most" in shown(layout, width=200)
+
+
 def test_the_figures_survive_a_line_cut_short(tmp_path: Path):
     layout = evaluated(tmp_path)
     layout.events.parent.mkdir(parents=True)

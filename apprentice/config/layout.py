@@ -72,6 +72,11 @@ class Layout:
         return self.data / "rollout_quarantine.jsonl"
 
     @property
+    def train_quarantine(self) -> Path:
+        """train: episodes that broke and trajectories that break their contract, with reasons, one JSON object a line."""
+        return self.data / "train_quarantine.jsonl"
+
+    @property
     def evaluations(self) -> Path:
         """evaluate: the trajectories behind the report, one Parquet file a condition."""
         return self.data / "evaluations"
@@ -95,6 +100,11 @@ class Layout:
     def events(self) -> Path:
         """Every stage: its progress, one JSON object a line."""
         return self.runtime / "events.jsonl"
+
+    @property
+    def memory(self) -> Path:
+        """The flow: the most memory seen during each stage, of all processes of the run together, in bytes."""
+        return self.runtime / "memory.json"
 
     @property
     def checkpoints(self) -> Path:

@@ -1,7 +1,9 @@
-"""Reads a pipeline from params.yaml, and writes overrides into it."""
+"""Reads a pipeline from params.yaml, and writes into it: overrides, and which pipelines are active."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +47,41 @@ def set_overrides(name: str, overrides: Iterable[str], path: Path = PARAMS) -> l
     load_pipeline(name, path)
     if not overrides:
         return []
+    with _edited(path) as document:
+        changes = [_set(document["pipelines"][name], override) for override in overrides]
+        _validated(document["pipelines"][name], name, path)
+    return [f"{path}: pipelines.{name}.{change}" for change in changes if change]
+
+
+def activate(name: str, path: Path = PARAMS) -> None:
+    """Adds a pipeline to those that DVC knows.
+
+    Raises:
+        ApprenticeError: params.yaml cannot be read, or has no such pipeline.
+    """
+    load_pipeline(name, path)
+    if name not in _read(path).get("active", ()):
+        with _edited(path) as document:
+            document.setdefault("active", []).append(name)
+
+
+@contextmanager
+def _edited(path: Path) -> Iterator[Any]:
+    """The document with its comments; written back where the block changed it and ended well."""
     yaml = YAML()
     yaml.width = 160
     document = yaml.load(path.read_text(encoding="utf-8"))
-    changes = [_set(document["pipelines"][name], override) for override in overrides]
-    _validated(document["pipelines"][name], name, path)
-    with_changes = [change for change in changes if change]
-    if with_changes:
-        from io import StringIO
+    before = _dumped(yaml, document)
+    yield document
+    after = _dumped(yaml, document)
+    if after != before:
+        write_text(path, after)
 
-        text = StringIO()
-        yaml.dump(document, text)
-        write_text(path, text.getvalue())
-    return [f"{path}: pipelines.{name}.{change}" for change in with_changes]
+
+def _dumped(yaml: YAML, document: Any) -> str:
+    text = StringIO()
+    yaml.dump(document, text)
+    return text.getvalue()
 
 
 def _set(node: Any, override: str) -> str | None:

@@ -131,12 +131,15 @@ class TrainConfig(Section):
     epochs: int = Field(gt=0)
     """Passes over a step's trajectories."""
     minibatches: int = Field(gt=0)
-    """Optimizer steps a pass."""
+    """Optimizer steps a pass; one group of episodes is never split."""
     micro_batch_tokens: int = Field(gt=0)
     learning_rate: float = Field(gt=0)
     warmup_steps: int = Field(ge=0)
     """Optimizer steps over which the learning rate rises from 0."""
+    advantage: Literal["gae", "rloo", "grpo", "dr_grpo"]
+    """`gae`: against a critic. The others: against the other attempts at the task, without one (learning/advantages.py)."""
     gamma: float = Field(gt=0, le=1)
+    """Of `gae`, as is `lam`."""
     lam: float = Field(ge=0, le=1)
     normalize_advantages: bool
     clip: float = Field(gt=0, lt=1)

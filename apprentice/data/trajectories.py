@@ -22,6 +22,15 @@ def check_trajectories(trajectories: Sequence[Trajectory]) -> dict[str, list[str
     return problems
 
 
+def checked(trajectories: Sequence[Trajectory], faults: Sequence[Trajectory] = ()) -> tuple[list[Trajectory], list[dict]]:
+    """The trajectories that keep their contract, and a quarantine row with the reasons for each that does not and for each fault."""
+    problems = check_trajectories(trajectories)
+    good = [trajectory for trajectory in trajectories if trajectory.id not in problems]
+    refused = [(trajectory, problems[trajectory.id]) for trajectory in trajectories if trajectory.id in problems]
+    refused += [(fault, [fault.error]) for fault in faults]
+    return good, [{"id": trajectory.id, "task_id": trajectory.task_id, "problems": reasons} for trajectory, reasons in refused]
+
+
 def check_trajectory(trajectory: Trajectory) -> list[str]:
     """What is wrong with a trajectory, as `field: reason`; nothing where it is sound."""
     if problem := _misaligned(trajectory):

@@ -1,4 +1,6 @@
-"""How much better each sampled token was than expected: generalised advantage estimation."""
+"""How much better than expected what was sampled turned out: against a critic (GAE), or against the other attempts of its group."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -54,3 +56,27 @@ def whiten(advantages: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
     mean = (advantages * mask).sum() / count
     variance = ((advantages - mean) ** 2 * mask).sum() / count
     return (advantages - mean) * torch.rsqrt(variance + epsilon) * mask
+
+
+def leave_one_out(rewards: Tensor) -> Tensor:
+    """RLOO: each attempt's reward minus the mean of the others' (Kool et al. 2019; Ahmadian et al. 2024). Unbiased; 0 for a lone attempt.
+
+    Args:
+        rewards: [n] of the attempts of one group.
+    """
+    count = len(rewards)
+    return group_centred(rewards) * count / (count - 1) if count > 1 else torch.zeros_like(rewards)
+
+
+def group_centred(rewards: Tensor) -> Tensor:
+    """Dr. GRPO: each attempt's reward minus the group's mean (Liu et al. 2025)."""
+    return rewards - rewards.mean()
+
+
+def group_normalised(rewards: Tensor, epsilon: float = 1e-4) -> Tensor:
+    """GRPO: the centred reward over the group's standard deviation (Shao et al. 2024), the n - 1 form, plus `epsilon`; 0 for a lone attempt."""
+    return group_centred(rewards) / (rewards.std() + epsilon) if len(rewards) > 1 else torch.zeros_like(rewards)
+
+
+GROUP_BASELINES: dict[str, Callable[[Tensor], Tensor]] = {"rloo": leave_one_out, "grpo": group_normalised, "dr_grpo": group_centred}
+"""What `train.advantage` names besides `gae`: rewards [n] of a group -> advantages [n], the same for every token of an attempt."""

@@ -1,8 +1,8 @@
-"""Causal attention over a row of packed sequences, for Transformers' attention interface: no padding, no T x T mask.
+"""Attention over a row of packed prefix trees, for Transformers' attention interface: no padding, no mask over the whole row.
 
-Each sequence attends to itself alone. A GPU takes them all in one flash kernel. On a CPU, short sequences go through plain matrix
-products with a backward pass written out here: for some 200 tokens that takes a third of the time of PyTorch's flash kernel, whose
-backward pass is slow there.
+Each tree attends to itself alone: causally where it is one sequence, else to ancestors. A GPU takes a row of plain sequences in one
+flash kernel. On a CPU, short trees go through plain matrix products with a backward pass written out here: for some 200 tokens that
+takes a third of the time of PyTorch's flash kernel, whose backward pass is slow there.
 """
 
 import torch
@@ -13,7 +13,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 NAME = "packed"
 SHORT = 512
-"""Tokens up to which a sequence's attention weights are kept for the backward pass."""
+"""Tokens up to which a tree's attention weights are kept for the backward pass."""
 
 
 def register() -> str:
@@ -32,9 +32,10 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     lengths: tuple[int, ...] | None = None,
+    hidden: tuple[Tensor | None, ...] | None = None,
     **kwargs,
 ) -> tuple[Tensor, None]:
-    """Attention within each sequence of a row.
+    """Attention within each tree of a row.
 
     Args:
         module: the layer that asks; unused.
@@ -44,34 +45,39 @@ def packed_attention(
         attention_mask: None.
         scaling: factor of the scores; None is width ** -0.5.
         dropout: 0.
-        lengths: tokens of each sequence; None is one sequence.
+        lengths: tokens of each tree; None is one sequence.
+        hidden: of each tree, [t, t] bool, true where the row must not attend to the column; None is plain causal attention.
 
     Returns:
         [1, T, heads, width], and None for the weights.
     """
     lengths = lengths or (query.shape[2],)
+    hidden = hidden or (None,) * len(lengths)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if query.is_cuda and query.dtype != torch.float32:
+    if query.is_cuda and query.dtype != torch.float32 and all(mask is None for mask in hidden):
         return _flash(query, key, value, lengths, scaling), None
-    attended = [_attend(q, k, v, scaling) for q, k, v in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)]
-    return torch.cat(attended, 2).transpose(1, 2), None
+    parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), hidden, strict=True)
+    return torch.cat([_attend(*part, scaling) for part in parts], 2).transpose(1, 2), None
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+def _attend(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None, scaling: float) -> Tensor:
     if query.is_cuda or query.shape[2] > SHORT:
-        return functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=query.shape[1] != key.shape[1])
-    return _ShortAttention.apply(query, key, value, scaling)
+        grouped = query.shape[1] != key.shape[1]
+        seen = None if hidden is None else ~hidden
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, is_causal=seen is None, scale=scaling, enable_gqa=grouped)
+    if hidden is None:
+        hidden = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool).triu_(1)
+    return _ShortAttention.apply(query, key, value, hidden, scaling)
 
 
 class _ShortAttention(torch.autograd.Function):
-    """softmax(q k^T scaling + causal) v of one sequence, the query heads of a group stacked as rows of one product."""
+    """softmax(q k^T scaling, without what is hidden) v of one tree, the query heads of a group stacked as rows of one product."""
 
     @staticmethod
-    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, scaling: float) -> Tensor:
         _, heads, tokens, width = query.shape
         rows = query.reshape(key.shape[1], -1, width)
-        future = torch.full((tokens, tokens), float("-inf"), dtype=query.dtype, device=query.device).triu_(1)
-        scores = torch.bmm(rows, key[0].transpose(1, 2)).view(heads, tokens, tokens).mul_(scaling).add_(future)
+        scores = torch.bmm(rows, key[0].transpose(1, 2)).view(heads, tokens, tokens).mul_(scaling).masked_fill_(hidden, float("-inf"))
         weights = torch.softmax(scores, -1).view(key.shape[1], -1, tokens)
         ctx.save_for_backward(query, key, value, weights)
         ctx.scaling = scaling
@@ -87,7 +93,7 @@ class _ShortAttention(torch.autograd.Function):
         to_scores = torch.ops.aten._softmax_backward_data(to_weights, weights, -1, weights.dtype).mul_(ctx.scaling)
         to_query = torch.bmm(to_scores, key[0]).view(query.shape)
         to_key = torch.bmm(to_scores.transpose(1, 2), rows)
-        return to_query, to_key[None], to_value[None], None
+        return to_query, to_key[None], to_value[None], None, None
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scaling: float) -> Tensor:

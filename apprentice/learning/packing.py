@@ -1,30 +1,33 @@
-"""Trajectories as micro-batches without padding: one row of concatenated sequences that cannot see each other.
+"""Trajectories as micro-batches without padding: one row of concatenated prefix trees that cannot see each other.
 
-`attention.py` keeps the sequences apart; positions start again at 0 in each.
+`sharing.py` merges sequences that begin alike into trees, `attention.py` keeps the trees apart; positions start again at 0 in each.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from apprentice.learning.sharing import PrefixTree, prefix_trees
 from apprentice.records import Trajectory
 
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """A micro-batch: T tokens of several sequences, A of them sampled by the policy."""
+    """A micro-batch: T tokens of several trees of sequences, and A action tokens that are predicted from them."""
 
     token_ids: Tensor
     """[1, T]"""
     position_ids: Tensor
-    """[1, T], from 0 in each sequence."""
+    """[1, T], from 0 in each tree."""
     lengths: tuple[int, ...]
-    """Tokens of each sequence, in row order."""
+    """Tokens of each tree, in row order."""
+    hidden: tuple[Tensor | None, ...]
+    """Of each tree, which tokens must not attend to which, see `PrefixTree.hidden`."""
     predictors: Tensor
-    """[A] index into the row of the token that predicts each action token: its predecessor."""
+    """[A] index into the row of the token that predicts each action token: its predecessor, which several may share."""
     targets: Tensor
     """[A] the action tokens' ids."""
     actions: Tensor
@@ -32,9 +35,8 @@ class PackedBatch:
 
     def to(self, device: torch.device | str) -> "PackedBatch":
         """The same batch, on a device."""
-        moved = (tensor.to(device) for tensor in (self.token_ids, self.position_ids, self.predictors, self.targets))
-        token_ids, position_ids, predictors, targets = moved
-        return PackedBatch(token_ids, position_ids, self.lengths, predictors, targets, self.actions)
+        moved = {name: getattr(self, name).to(device) for name in ("token_ids", "position_ids", "predictors", "targets")}
+        return replace(self, **moved, hidden=tuple(None if mask is None else mask.to(device) for mask in self.hidden))
 
 
 def action_positions(trajectory: Trajectory) -> list[int]:
@@ -60,51 +62,51 @@ def pack(trajectories: Sequence[Trajectory], token_budget: int, chosen: Sequence
 
     Args:
         trajectories: all of them; their order fixes `PackedBatch.actions`.
-        token_budget: tokens a micro-batch; a longer sequence gets one of its own.
+        token_budget: tokens a micro-batch, those that sequences share counted once; a larger tree gets one of its own.
         chosen: indices of the trajectories to pack; None packs all.
     """
     offsets = action_offsets(trajectories)
     chosen = [index for index in (range(len(trajectories)) if chosen is None else chosen) if offsets[index + 1] > offsets[index]]
-    lengths = {index: len(trajectories[index].token_ids) for index in chosen}
-    return [_packed(trajectories, offsets, members) for members in _balanced(lengths, token_budget)]
+    trees = prefix_trees({index: trajectories[index].token_ids for index in chosen})
+    return [_packed(trajectories, offsets, members) for members in _balanced(trees, token_budget)]
 
 
-def _balanced(lengths: dict[int, int], token_budget: int) -> list[list[int]]:
+def _balanced(trees: list[PrefixTree], token_budget: int) -> list[list[PrefixTree]]:
     """Longest first, each into the emptiest bin with room; with as few bins as that allows."""
-    if not lengths:
-        return []
-    order = sorted(lengths, key=lambda index: (-lengths[index], index))
-    bins: list[list[int]] = [[] for _ in range(math.ceil(sum(lengths.values()) / token_budget))]
+    bins: list[list[PrefixTree]] = [[] for _ in range(math.ceil(sum(map(len, trees)) / token_budget))]
     loads = [0] * len(bins)
-    for index in order:
+    for tree in sorted(trees, key=lambda tree: (-len(tree), min(tree.paths))):
         emptiest = min(range(len(bins)), key=lambda position: (loads[position], position))
-        if bins[emptiest] and loads[emptiest] + lengths[index] > token_budget:
+        if bins[emptiest] and loads[emptiest] + len(tree) > token_budget:
             emptiest = len(bins)
             bins.append([])
             loads.append(0)
-        bins[emptiest].append(index)
-        loads[emptiest] += lengths[index]
-    return [sorted(members) for members in bins if members]
+        bins[emptiest].append(tree)
+        loads[emptiest] += len(tree)
+    return [sorted(members, key=lambda tree: min(tree.paths)) for members in bins if members]
 
 
-def _packed(trajectories: Sequence[Trajectory], offsets: list[int], members: list[int]) -> PackedBatch:
+def _packed(trajectories: Sequence[Trajectory], offsets: list[int], trees: list[PrefixTree]) -> PackedBatch:
     token_ids: list[int] = []
     positions: list[int] = []
     predictors: list[int] = []
     targets: list[int] = []
     actions: list[int] = []
-    for index in members:
-        trajectory, start = trajectories[index], len(token_ids)
-        sampled = action_positions(trajectory)
-        predictors += [start + position - 1 for position in sampled]
-        targets += [trajectory.token_ids[position] for position in sampled]
-        actions += range(offsets[index], offsets[index + 1])
-        token_ids += trajectory.token_ids
-        positions += range(len(trajectory.token_ids))
+    for tree in trees:
+        start = len(token_ids)
+        for index in sorted(tree.paths):
+            trajectory, path = trajectories[index], tree.paths[index]
+            sampled = action_positions(trajectory)
+            predictors += [start + path[position - 1] for position in sampled]
+            targets += [trajectory.token_ids[position] for position in sampled]
+            actions += range(offsets[index], offsets[index + 1])
+        token_ids += tree.token_ids
+        positions += tree.depths
     return PackedBatch(
         token_ids=torch.tensor([token_ids]),
         position_ids=torch.tensor([positions]),
-        lengths=tuple(len(trajectories[index].token_ids) for index in members),
+        lengths=tuple(map(len, trees)),
+        hidden=tuple(tree.hidden() for tree in trees),
         predictors=torch.tensor(predictors, dtype=torch.long),
         targets=torch.tensor(targets, dtype=torch.long),
         actions=torch.tensor(actions, dtype=torch.long),

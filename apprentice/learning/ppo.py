@@ -4,12 +4,13 @@ Where it departs from the paper:
 - Actor and critic are two optimizers, so that the critic's gradient neither counts in the actor's clipping nor shapes its trunk.
 - Each token's surrogate is weighted by a truncated importance weight against the sampler, whose kernels differ from the trainer's.
 - The KL penalty to the reference is part of the loss (k3), not of the reward.
+- With an advantage that a group gives (`train.advantage: rloo`, …), there is no critic: its values are 0 and nothing is fitted.
 """
 
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,10 @@ from torch import Tensor
 from apprentice.config.schema import TrainConfig
 from apprentice.errors import ApprenticeError
 from apprentice.learning import export, objectives
-from apprentice.learning.advantages import final_rewards, gae, whiten
+from apprentice.learning.advantages import GROUP_BASELINES, final_rewards, gae, whiten
 from apprentice.learning.engine import Engine
-from apprentice.learning.models import Actor, SeparateCritic, ValueHead, load_language_model, load_reference
-from apprentice.learning.packing import PackedBatch, action_logprobs, action_offsets, pack
+from apprentice.learning.models import Actor, Scores, SeparateCritic, ValueHead, load_language_model, load_reference
+from apprentice.learning.packing import PackedBatch, action_logprobs, action_offsets, action_positions, pack
 from apprentice.records import Trajectory
 
 WARM_UP_TOKENS = 256
@@ -82,23 +83,26 @@ class PpoLearner:
         model = load_language_model(checkpoint, kind)
         common = {"max_gradient_norm": config.max_gradient_norm, "zero_stage": config.zero_stage}
         self._actor = Engine(Actor(model), learning_rate=config.learning_rate, dtype=kind, **common)
-        if config.critic == "shared":
+        self._critic: Engine | None = None
+        if config.advantage == "gae" and config.critic == "shared":
             self._critic = Engine(ValueHead(model.config.hidden_size), learning_rate=config.critic_learning_rate, dtype=torch.float32, **common)
-        else:
+        elif config.advantage == "gae":
             critic = SeparateCritic(load_language_model(checkpoint, kind).base_model)
             self._critic = Engine(critic, learning_rate=config.critic_learning_rate, dtype=kind, **common)
         self._reference = load_reference(reference or checkpoint, kind).to(self._actor.device) if config.kl_coefficient > 0 else None
 
     def warm_up_critic(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
-        """Fits the critic to the trajectories' discounted rewards; the policy stays as it is.
+        """Fits the critic, if there is one, to the trajectories' discounted rewards; the policy stays as it is.
 
         Returns:
-            `value_loss_first`, `value_loss_last`, `explained_variance` (after, on the same trajectories) and `seconds`.
+            `value_loss_first`, `value_loss_last`, `explained_variance` (after, on the same trajectories) and `seconds`; nothing without a critic.
         """
+        if self._critic is None:
+            return {}
         began = time.perf_counter()
         trajectories = _learnable(trajectories)
         forward = self._forward(trajectories)
-        returns = _advantages(trajectories, torch.zeros_like(forward.values), self._config.gamma, 1.0)[1]
+        returns = _against_critic(trajectories, torch.zeros_like(forward.values), self._config.gamma, 1.0)[1]
         losses: list[float] = []
         for epoch in range(self._config.critic_warmup_epochs):
             fit = self._fit_head if self._config.critic == "shared" else self._fit_critic
@@ -137,7 +141,10 @@ class PpoLearner:
         seconds_reference = time.perf_counter() - began
 
         # 3. Advantages and returns.
-        advantages, returns = _advantages(trajectories, forward.values, self._config.gamma, self._config.lam)
+        if self._critic is None:
+            advantages, returns = _against_group(trajectories, GROUP_BASELINES[self._config.advantage])
+        else:
+            advantages, returns = _against_critic(trajectories, forward.values, self._config.gamma, self._config.lam)
         figures = self._figures(trajectories, forward, reference, advantages, returns)
 
         # 4. Optimizer steps.
@@ -163,13 +170,15 @@ class PpoLearner:
             OSError: the disk is full.
         """
         self._actor.save(folder / "actor")
-        self._critic.save(folder / "critic")
+        if self._critic is not None:
+            self._critic.save(folder / "critic")
         (folder / LEARNER).write_text(json.dumps({"optimizer_steps": self._optimizer_steps}), encoding="utf-8")
 
     def load_state(self, folder: Path) -> None:
         """Reads what `save_state` wrote."""
         self._actor.load(folder / "actor")
-        self._critic.load(folder / "critic")
+        if self._critic is not None:
+            self._critic.load(folder / "critic")
         self._optimizer_steps = json.loads((folder / LEARNER).read_text(encoding="utf-8"))["optimizer_steps"]
 
     def _learning_rate(self, optimizer_step: int) -> float:
@@ -187,12 +196,15 @@ class PpoLearner:
         features, rows = [], []
         for batch in self._batches(trajectories):
             scores = self._actor(batch, self._config.temperature, True)
-            values = self._critic(scores.features if self._config.critic == "shared" else batch)
+            values = self._values(scores, batch) if self._critic is not None else torch.zeros_like(scores.logprobs)
             figures[:, batch.actions] = torch.stack([scores.logprobs, scores.entropy, values]).cpu()
             features.append(scores.features)
             rows.append(batch.actions)
         logprobs, entropy, values = self._actor.total(figures)
         return Forward(logprobs, entropy, values, torch.cat(features), torch.cat(rows))
+
+    def _values(self, scores: Scores, batch: PackedBatch) -> Tensor:
+        return self._critic(scores.features if self._config.critic == "shared" else batch)
 
     @torch.no_grad()
     def _reference_logprobs(self, trajectories: Sequence[Trajectory]) -> Tensor | None:
@@ -211,13 +223,13 @@ class PpoLearner:
         return Figures(behaviour, forward.logprobs, reference, forward.values, advantages, returns, weights)
 
     def _minibatches(self, trajectories: Sequence[Trajectory], step: int) -> list[list[int]]:
-        """The trajectories of each optimizer step, all epochs; the same for the same seed and step."""
-        minibatches = []
+        """The trajectories of each optimizer step, all epochs; the same for the same seed and step. Groups stay together: they share their beginning."""
+        groups, minibatches = _groups(trajectories), []
         for epoch in range(self._config.epochs):
-            order = list(range(len(trajectories)))
+            order = list(groups)
             random.Random(f"{self._config.seed}/{step}/{epoch}").shuffle(order)
             count = min(self._config.minibatches, len(order))
-            minibatches += [order[part::count] for part in range(count)]
+            minibatches += [[index for group in order[part::count] for index in groups[group]] for part in range(count)]
         return minibatches
 
     def _optimizer_step(self, trajectories: Sequence[Trajectory], chosen: list[int], figures: Figures) -> dict[str, float]:
@@ -232,7 +244,8 @@ class PpoLearner:
         policy, value, kl, clipped = self._actor.total(sums).tolist()
         learning_rate = self._learning_rate(self._optimizer_steps)
         norm, stepped = self._actor.step(learning_rate)
-        _, critic_stepped = self._critic.step(self._config.critic_learning_rate)
+        if self._critic is not None:
+            stepped = self._critic.step(self._config.critic_learning_rate)[1] and stepped
         self._optimizer_steps += 1
         return {
             "policy_loss": policy,
@@ -241,7 +254,7 @@ class PpoLearner:
             "clip_fraction": clipped,
             "ratio_max": ratio_max,
             "gradient_norm": norm,
-            "skipped": float(not (stepped and critic_stepped)),
+            "skipped": float(not stepped),
         }
 
     def _accumulate(self, batch: PackedBatch, figures: Figures, denominator: float) -> tuple[Tensor, float]:
@@ -261,9 +274,10 @@ class PpoLearner:
             loss = loss - config.entropy_coefficient * objectives.token_mean(scores.entropy, mask, denominator)
         self._actor.accumulate(loss)
 
-        predicted = self._critic(scores.features if config.critic == "shared" else batch)
-        value = objectives.value_loss(predicted, values, returns, mask, clip=config.value_clip, denominator=denominator)
-        self._critic.accumulate(value)
+        value = torch.zeros_like(policy)
+        if self._critic is not None:
+            value = objectives.value_loss(self._values(scores, batch), values, returns, mask, clip=config.value_clip, denominator=denominator)
+            self._critic.accumulate(value)
 
         now = scores.logprobs.detach()
         kl = objectives.token_mean(objectives.kl_k3(old, now), mask, denominator)
@@ -310,8 +324,26 @@ def _learnable(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
     return chosen
 
 
-def _advantages(trajectories: Sequence[Trajectory], values: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
-    """Advantages and returns [A] of all trajectories' action tokens."""
+def _groups(trajectories: Sequence[Trajectory]) -> dict[str, list[int]]:
+    """The indices of each group's trajectories."""
+    groups: dict[str, list[int]] = {}
+    for index, trajectory in enumerate(trajectories):
+        groups.setdefault(trajectory.group, []).append(index)
+    return groups
+
+
+def _against_group(trajectories: Sequence[Trajectory], baseline: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Advantages and returns [A] of all trajectories' action tokens, from the rewards of each group."""
+    rewards = torch.tensor([trajectory.reward for trajectory in trajectories], dtype=torch.float32)
+    advantages = torch.zeros_like(rewards)
+    for members in _groups(trajectories).values():
+        advantages[members] = baseline(rewards[members])
+    tokens = torch.tensor([len(action_positions(trajectory)) for trajectory in trajectories])
+    return advantages.repeat_interleave(tokens), rewards.repeat_interleave(tokens)
+
+
+def _against_critic(trajectories: Sequence[Trajectory], values: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+    """Advantages and returns [A] of all trajectories' action tokens, by generalised advantage estimation."""
     offsets = action_offsets(trajectories)
     parts = [
         gae(final_rewards(trajectory.reward, end - start), values[start:end], gamma, lam)

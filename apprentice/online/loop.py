@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apprentice.config.schema import TrainConfig
+from apprentice.data.trajectories import checked
+from apprentice.errors import ApprenticeError
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.ppo import PpoLearner
 from apprentice.online.sampler import tasks_of_step
@@ -44,6 +46,8 @@ class OnlineTraining:
     ):
         self._config, self._learner, self._simulator, self._policy = config, learner, simulator, policy
         self._curriculum, self._store, self._exchange, self._progress = curriculum, store, exchange, progress
+        self.quarantine: list[dict] = []
+        """The episodes left out of the updates, with the step and the reasons."""
 
     async def run(self, seed_trajectories: Sequence[Trajectory]) -> list[Row]:
         """Trains to the last step; `seed_trajectories` are the starting policy's, for the critic's warm-up.
@@ -64,13 +68,13 @@ class OnlineTraining:
             self._progress.metrics(step, rows[-1])
             self._progress.advance("training", step + 1, self._config.steps)
             if (step + 1) % self._config.checkpoint_every == 0 and step + 1 < self._config.steps:
-                self._store.save(step + 1, self._learner.save_state, {"rows": rows})
+                self._store.save(step + 1, self._learner.save_state, {"rows": rows, "quarantine": self.quarantine})
         shutil.rmtree(self._exchange, ignore_errors=True)
         return rows
 
     async def _step(self, step: int) -> Row:
         started = time.monotonic()
-        trajectories = await self._simulate(step)
+        trajectories, left_out = await self._simulate(step)
         simulated = time.monotonic()
         figures = self._learner.update(trajectories, step)
         updated = time.monotonic()
@@ -82,12 +86,18 @@ class OnlineTraining:
             "seconds_sync": synced - updated,
             "seconds_step": synced - started,
         }
-        return {"step": step, **_of_rollouts(trajectories, step, simulated - started), **figures, **seconds, "faults": len(self._simulator.faults)}
+        return {"step": step, **_of_rollouts(trajectories, step, simulated - started), **figures, **seconds, **left_out}
 
-    async def _simulate(self, step: int) -> list[Trajectory]:
+    async def _simulate(self, step: int) -> tuple[list[Trajectory], Row]:
+        """The step's trajectories, and how many attempts broke and how many trajectories were refused."""
         tasks = tasks_of_step(self._curriculum, step, self._config.tasks_per_step, self._config.seed)
         episodes = plan_episodes(tasks, self._config.attempts, self._config.seed, tag=f"step{step}")
-        return await self._simulator.run(episodes)
+        trajectories, faults = await self._simulator.run(episodes), self._simulator.faults
+        good, refused = checked(trajectories, faults)
+        self.quarantine += [{"step": step, **row} for row in refused]
+        if not good:
+            raise ApprenticeError(f"every trajectory was refused; the first: {refused[0]['problems'][0]}", where=f"train, step {step}")
+        return good, {"faults": len(faults), "quarantined": len(trajectories) - len(good)}
 
     async def _sync(self, version: int) -> None:
         self._learner.save_policy(self._exchange)
@@ -99,6 +109,7 @@ class OnlineTraining:
             return None
         folder, state = found
         self._learner.load_state(folder)
+        self.quarantine = state["quarantine"]
         self._progress.note(f"continues from step {len(state['rows'])}")
         return state["rows"]
 

@@ -1,16 +1,15 @@
 """rollout: the starting policy's trajectories on the curriculum at full width, checked; the figures before training."""
 
 import asyncio
-import json
 import random
 from collections.abc import Sequence
 
 from apprentice.config import Layout, PipelineConfig
-from apprentice.data.trajectories import check_trajectories
+from apprentice.data.trajectories import checked
 from apprentice.errors import ApprenticeError
 from apprentice.records import Task, Trajectory
 from apprentice.records.events import Progress
-from apprentice.records.files import write_json, write_text
+from apprentice.records.files import write_json, write_lines
 from apprentice.records.tables import read_tasks, write_trajectories
 from apprentice.stages.entry import main
 
@@ -21,13 +20,12 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
 
     tasks = drawn(read_tasks(layout.curriculum), config.rollout.tasks, config.rollout.seed)
     trajectories, faults = asyncio.run(_simulate(config, layout, tasks, progress))
-    good, refused = checked(trajectories)
+    good, refused = checked(trajectories, faults)
     if not good:
         raise ApprenticeError(f"every trajectory was refused; the first: {refused[0]['problems'][0]}", where="rollout")
-    figures = rollout_figures(good) | {"tasks": len(tasks), "faults": len(faults), "quarantined": len(refused)}
+    figures = rollout_figures(good) | {"tasks": len(tasks), "faults": len(faults), "quarantined": len(refused) - len(faults)}
     progress.metrics(0, figures)
-    rows = refused + [{"id": fault.id, "task_id": fault.task_id, "problems": [fault.error]} for fault in faults]
-    write_text(layout.rollout_quarantine, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_lines(layout.rollout_quarantine, refused)
     write_trajectories(layout.rollouts, good)
     write_json(layout.metrics("rollout"), figures)
 
@@ -36,14 +34,6 @@ def drawn(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
     """At most `limit` tasks, drawn with a seed, in the order of the curriculum."""
     chosen = sorted(random.Random(seed).sample(range(len(tasks)), min(limit, len(tasks))))
     return [tasks[index] for index in chosen]
-
-
-def checked(trajectories: Sequence[Trajectory]) -> tuple[list[Trajectory], list[dict]]:
-    """The trajectories that keep their contract, and a row with the reasons for each that does not."""
-    problems = check_trajectories(trajectories)
-    good = [trajectory for trajectory in trajectories if trajectory.id not in problems]
-    refused = [trajectory for trajectory in trajectories if trajectory.id in problems]
-    return good, [{"id": trajectory.id, "task_id": trajectory.task_id, "problems": problems[trajectory.id]} for trajectory in refused]
 
 
 async def _simulate(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> tuple[list[Trajectory], list[Trajectory]]:

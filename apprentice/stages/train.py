@@ -7,7 +7,7 @@ import shutil
 
 from apprentice.config import Layout, PipelineConfig
 from apprentice.records.events import Progress
-from apprentice.records.files import write_json, write_text
+from apprentice.records.files import write_json, write_lines, write_text
 from apprentice.records.fingerprint import fingerprint
 from apprentice.records.tables import read_tasks, read_trajectories
 from apprentice.stages.entry import main
@@ -41,6 +41,7 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
         training = OnlineTraining(config.train, learner, simulator, policy, curriculum, store, layout.runtime / "exchange", progress)
         rows = await training.run(seeds)
     learner.save_policy(layout.policy)
+    write_lines(layout.train_quarantine, training.quarantine)
     write_text(layout.curves("training"), _csv(rows))
     write_json(layout.metrics("training"), _summary(rows))
     shutil.rmtree(layout.checkpoints, ignore_errors=True)
@@ -69,6 +70,7 @@ def _summary(rows: list[dict[str, float]]) -> dict[str, float]:
         "tokens": sum(row.get("tokens", 0) for row in rows),
         "sampled_tokens": sum(row.get("action_tokens", 0) for row in rows),
         "faults": sum(row["faults"] for row in rows),
+        "quarantined": sum(row["quarantined"] for row in rows),
         "seconds": sum(row["seconds_step"] for row in rows),
     }
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -50,6 +51,7 @@ def test_a_run_ends_with_the_summary_and_the_next_has_nothing_to_do(project: Pat
     assert first.returncode == 0, first.stdout + first.stderr
     assert "pipelines.quick.train.seed: 0 -> 5" in first.stdout
     assert "(e) after PPO" in first.stdout and "(e) - (d)" in first.stdout and "Prefect run" in first.stdout
+    assert "GiB of memory at most" in " ".join(first.stdout.split())
     second = run(project, "-m", "flows", "quick")
     assert second.returncode == 0 and "everything is up to date" in second.stdout
 
@@ -80,13 +82,22 @@ def test_ctrl_c_stops_everything_and_says_how_to_go_on(project: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_sigkill_leaves_nothing_behind(project: Path, tmp_path: Path):
+def test_sigkill_leaves_nothing_behind_and_the_next_run_tells_prefect(project: Path, tmp_path: Path):
     flow = started(project, tmp_path / "flow.log")
     tree = descendants(flow.pid)
     assert len(tree) >= 5
     flow.kill()
     flow.wait()
     assert not left(tree)
+    assert states(project) == ["RUNNING"]
+    assert run(project, "-m", "flows", "quick").returncode == 0
+    assert states(project) == ["COMPLETED", "CRASHED"]
+
+
+def states(project: Path) -> list[str]:
+    """The states of all flow runs in Prefect's database."""
+    with sqlite3.connect(project / ".apprentice" / "prefect" / "prefect.db") as database:
+        return sorted(state for (state,) in database.execute("select state_type from flow_run"))
 
 
 @pytest.mark.parametrize("arguments", [["quik"], ["quick", "train.sed=3"]])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from apprentice.learning.advantages import final_rewards, gae, whiten
+from apprentice.learning.advantages import GROUP_BASELINES, final_rewards, gae, group_centred, group_normalised, leave_one_out, whiten
 
 
 def numpy_gae(rewards, values, gamma, lam):
@@ -46,3 +46,23 @@ def test_whitening_ignores_what_is_masked():
 
 def test_equal_advantages_carry_no_signal():
     assert whiten(torch.full((4,), 0.5), torch.ones(4)).abs().max() == 0
+
+
+def test_leave_one_out_is_the_reward_minus_the_mean_of_the_others():
+    rewards = np.random.default_rng(1).normal(size=7)
+    expected = [rewards[i] - np.delete(rewards, i).mean() for i in range(7)]
+    np.testing.assert_allclose(leave_one_out(torch.tensor(rewards)), expected, atol=1e-12)
+
+
+def test_group_baselines_of_a_hand_worked_example():
+    # rewards (1, 0, 0, 1): mean 1/2; standard deviation sqrt(4 * 1/4 / 3) = 0.57735; the others' mean of a success is 1/3
+    rewards = torch.tensor([1.0, 0.0, 0.0, 1.0])
+    assert group_centred(rewards).tolist() == [0.5, -0.5, -0.5, 0.5]
+    assert leave_one_out(rewards).tolist() == pytest.approx([2 / 3, -2 / 3, -2 / 3, 2 / 3])
+    assert group_normalised(rewards, epsilon=0.0).tolist() == pytest.approx([0.8660254, -0.8660254, -0.8660254, 0.8660254])
+
+
+@pytest.mark.parametrize("name", GROUP_BASELINES)
+@pytest.mark.parametrize("rewards", [[0.0, 0.0, 0.0], [1.0, 1.0], [0.3]])
+def test_equal_rewards_and_lone_attempts_give_no_advantage(name, rewards):
+    assert GROUP_BASELINES[name](torch.tensor(rewards)).tolist() == [0.0] * len(rewards)

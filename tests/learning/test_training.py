@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from learning.toys import bandit, distill_config, train_config, trajectories
 from tiny import make_tiny_checkpoint
 
+from apprentice.learning.advantages import GROUP_BASELINES
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.distillation import fine_tune
 from apprentice.learning.engine import Engine
@@ -114,8 +116,10 @@ def test_resumed_in_a_new_process_equals_uninterrupted_bit_for_bit(checkpoint, t
     assert straight.read_bytes() == resumed.read_bytes()
 
 
-def test_ppo_makes_the_rewarded_answers_likelier(checkpoint):
-    learner = PpoLearner(train_config(learning_rate=1e-2, kl_coefficient=0.0, entropy_coefficient=0.0, micro_batch_tokens=400), checkpoint, dtype="float32")
+@pytest.mark.parametrize("advantage", ["gae", *GROUP_BASELINES])
+def test_every_advantage_makes_the_rewarded_answers_likelier(checkpoint, advantage):
+    config = train_config(advantage=advantage, learning_rate=1e-2, kl_coefficient=0.0, entropy_coefficient=0.0, micro_batch_tokens=400)
+    learner = PpoLearner(config, checkpoint, dtype="float32")
     model = learner._actor.module.language_model
     generator = torch.Generator().manual_seed(0)
 
@@ -143,6 +147,30 @@ def test_an_update_reports_finite_figures_under_stable_names(checkpoint):
     assert all(value - value == 0 for value in figures.values())
     assert figures["kl_reference"] == pytest.approx(0, abs=1e-6)
     assert figures["skipped"] == 0
+
+
+@pytest.mark.parametrize("advantage", GROUP_BASELINES)
+def test_a_group_of_equal_rewards_changes_nothing_and_there_is_no_critic(checkpoint, tmp_path, advantage):
+    learner = PpoLearner(train_config(advantage=advantage, kl_coefficient=0.0, entropy_coefficient=0.0), checkpoint)
+    before = weights(learner._actor.module)
+    assert learner.warm_up_critic(trajectories(8)) == {}
+    even = [replace(item, reward=float(number < 4), group=str(number // 4)) for number, item in enumerate(trajectories(8))]
+    figures = learner.update(even, 0)
+    assert figures["value_loss"] == figures["value_mean"] == figures["gradient_norm"] == 0
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(learner._actor.module).items())
+    learner.save_state(tmp_path)
+    assert not (tmp_path / "critic").exists()
+    learner.load_state(tmp_path)
+
+
+def test_a_group_is_never_split_over_optimizer_steps(checkpoint):
+    learner = PpoLearner(train_config(minibatches=3, epochs=2), checkpoint)
+    made = [replace(item, group=str(number % 4)) for number, item in enumerate(trajectories(12))]
+    minibatches = learner._minibatches(made, 0)
+    assert len(minibatches) == 6
+    for epoch in (minibatches[:3], minibatches[3:]):
+        assert sorted(index for chosen in epoch for index in chosen) == list(range(12))
+        assert sum(len({made[index].group for index in chosen}) for chosen in epoch) == 4
 
 
 def test_warming_up_a_shared_critic_fits_it_and_leaves_the_policy_alone(checkpoint):

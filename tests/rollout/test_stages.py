@@ -6,11 +6,12 @@ import pytest
 
 from apprentice.config import Layout, load_pipeline
 from apprentice.data.difficulty import select_curriculum
+from apprentice.data.trajectories import checked
 from apprentice.errors import ApprenticeError
 from apprentice.records import Trajectory, Turn
 from apprentice.rollout.setup import make_simulator
 from apprentice.stages.filter import candidates, difficulty_figures, difficulty_rows, pass_rates
-from apprentice.stages.rollout import checked, drawn
+from apprentice.stages.rollout import drawn
 
 
 def trajectory(id="x", task_id="t0", outcome="success"):

@@ -5,22 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from apprentice.config import set_overrides
+from apprentice.config import activate, set_overrides
 from apprentice.errors import ApprenticeError
 from apprentice.versioning import STAGES, StageFailed, StageRun, changed_stages, output_hash, output_hashes
 from apprentice.versioning.dvc import failure_message
-from tests.fake_project import environment
+from tests.fake_project import environment, run
 
 LOG = Path("train.log")
 
 
 def reproduce(stage: str, project: Path) -> None:
-    run = StageRun(stage, "quick", project / "log", root=project).start()
+    stage_run = StageRun(stage, "quick", project / "log", root=project).start()
     try:
-        while run.running():
+        while stage_run.running():
             time.sleep(0.05)
     finally:
-        run.stop()
+        stage_run.stop()
 
 
 @pytest.fixture
@@ -36,11 +36,14 @@ def test_only_what_changed_is_out_of_date(in_project: Path):
     for stage in STAGES:
         reproduce(stage, in_project)
     assert changed_stages("quick", in_project) == ()
+    assert "up to date" in run(in_project, "-m", "dvc", "repro").stdout
     set_overrides("quick", ["policy.port=9000", "policy.kv_cache_gib=3"], in_project / "params.yaml")
     assert changed_stages("quick", in_project) == ()
     set_overrides("quick", ["train.seed=3"], in_project / "params.yaml")
     assert changed_stages("quick", in_project) == ("train", "evaluate")
+    activate("nq", in_project / "params.yaml")
     assert changed_stages("nq", in_project) == STAGES
+    assert changed_stages("quick", in_project) == ("train", "evaluate")
 
 
 @pytest.mark.slow

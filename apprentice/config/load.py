@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
@@ -148,20 +148,34 @@ def _validated(values: Any, name: str, path: Path) -> PipelineConfig:
 
 
 def _problem(detail: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in detail["loc"])
+    keys, known = _place(detail["loc"])
+    place = ".".join(keys)
     if detail["type"] == "extra_forbidden":
-        return f"unknown parameter {place!r}{_did_you_mean(str(detail['loc'][-1]), _fields(detail['loc'][:-1]))}"
+        return f"unknown parameter {place!r}{_did_you_mean(keys[-1], known)}"
     if detail["type"] == "missing":
         return f"parameter {place!r} is missing"
+    if detail["type"] == "union_tag_not_found":
+        return f"parameter {place + '.' + detail['ctx']['discriminator'].strip(chr(39))!r} is missing"
     return f"{place}: {detail['msg'][0].lower()}{detail['msg'][1:]}, not {detail['input']!r}"
 
 
-def _fields(location: Iterable[Any]) -> list[str]:
-    model: type[BaseModel] = PipelineConfig
-    for part in location:
-        by_name = {field.alias or name: field for name, field in model.model_fields.items()}
-        model = by_name[str(part)].annotation
-    return [field.alias or name for name, field in model.model_fields.items()]
+def _place(location: Iterable[Any]) -> tuple[list[str], list[str]]:
+    """The keys that lead to an error, without the tags that tell the kinds of one section apart; and the keys known beside the last."""
+    keys, kinds, tag, known = [], [PipelineConfig], "", []
+    for part in map(str, location):
+        if len(kinds) > 1:
+            kinds = [kind for kind in kinds if part in get_args(kind.model_fields[tag].annotation)]
+            continue
+        fields = {field.alias or name: field for name, field in kinds[0].model_fields.items()} if kinds else {}
+        keys.append(part)
+        known, field = list(fields), fields.get(part)
+        tag = field.discriminator if field else ""
+        kinds = [kind for kind in (get_args(field.annotation) or (field.annotation,)) if _is_section(kind)] if field else []
+    return keys, known
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
 """The parameters of a pipeline, one model a section of params.yaml. The values live there, and only there."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,14 +34,8 @@ class PolicyConfig(Section):
 
 
 class EnvironmentConfig(Section):
-    """DeepSearch: search a knowledge base, then answer."""
+    """What every environment has."""
 
-    retriever: str
-    """`bm25` (in process), or the URL of a server that speaks Search-R1's `/retrieve`."""
-    top_k: int = Field(gt=0)
-    """Passages a search returns."""
-    passage_words: int = Field(gt=0)
-    """Words shown of each passage."""
     max_turns: int = Field(gt=0)
     max_turn_tokens: int = Field(gt=0)
     """Tokens the policy may sample in one turn."""
@@ -49,6 +43,34 @@ class EnvironmentConfig(Section):
     """Tokens of a whole episode, prompt and observations included."""
     concurrency: int = Field(gt=0)
     """Episodes in flight at the same time."""
+
+
+class DeepSearchConfig(EnvironmentConfig):
+    """Search a knowledge base, then answer."""
+
+    use: Literal["deepsearch"]
+    retriever: str
+    """`bm25` (in process), or the URL of a server that speaks Search-R1's `/retrieve`."""
+    top_k: int = Field(gt=0)
+    """Passages a search returns."""
+    passage_words: int = Field(gt=0)
+    """Words shown of each passage."""
+
+
+class AppWorldConfig(EnvironmentConfig):
+    """Write code that works with a person's apps, block by block."""
+
+    use: Literal["appworld"]
+    reward: Literal["goal", "tests"]
+    """`goal`: 1 where every check of the databases passes, else 0. `tests`: the share of checks that pass."""
+    observation_chars: int = Field(gt=0)
+    """Characters shown of what a block printed; the middle of more is cut out."""
+    timeout_s: int = Field(gt=0)
+    """Of one block of code."""
+    memory_mb: int = Field(gt=0)
+    """Of the agent's code."""
+    isolation: Literal["full", "degraded-allowed"]
+    """`full` refuses to run the agent's code where the machine cannot isolate it."""
 
 
 class DataConfig(Section):
@@ -63,6 +85,16 @@ class DataConfig(Section):
     """Tasks to learn from, at most."""
     dev: int = Field(gt=0)
     """Held-out tasks, at most."""
+
+
+class AppWorldDataConfig(DataConfig):
+    """A data root of AppWorld: `source` names it; None generates one, `APPWORLD_ROOT` takes the one that this variable names."""
+
+    format: Literal["appworld"]
+    heldout_split: str
+    """The root's split of scenarios never learned from: `dev` while settings are chosen, `test_normal` to report."""
+    heldout_variants: int = Field(ge=0, lt=3)
+    """Variants of each training scenario that are held out; 0 learns from all three."""
 
 
 class ValidateConfig(Section):
@@ -190,8 +222,8 @@ class PipelineConfig(Section):
     description: str
     model: ModelConfig
     policy: PolicyConfig
-    environment: EnvironmentConfig
-    data: DataConfig
+    environment: Annotated[DeepSearchConfig | AppWorldConfig, Field(discriminator="use")]
+    data: Annotated[DataConfig | AppWorldDataConfig, Field(discriminator="format")]
     validation: ValidateConfig
     distill: DistillConfig
     filter: FilterConfig

@@ -137,7 +137,8 @@ def _parsed(candidate: Candidate, model: type[R], check: Callable[[R], Iterable[
         entry.record = model.model_validate(candidate.record)
     except ValidationError as error:
         for detail in error.errors():
-            entry.refuse("invalid_field", ".".join(str(part) for part in detail["loc"]), detail["msg"][0].lower() + detail["msg"][1:])
+            words = detail["msg"].removeprefix("Value error, ")
+            entry.refuse("invalid_field", ".".join(str(part) for part in detail["loc"]), words[0].lower() + words[1:])
         return entry
     entry.problems += check(entry.record)
     return entry

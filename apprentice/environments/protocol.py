@@ -17,7 +17,9 @@ class Observation:
     done: bool = False
     """The episode is over; `text` is not shown."""
     kind: str = ""
-    """What the action was taken for: a tool's name, `answer`, or `malformed`."""
+    """What the action was taken for: a tool's name, `answer`, `malformed`, …"""
+    calls: tuple[str, ...] = ()
+    """What the action asked of the world outside (`Turn.calls`)."""
 
 
 class Environment(Protocol):

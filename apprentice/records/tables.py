@@ -21,9 +21,11 @@ TASKS = pa.schema(
         ("scenario", pa.string()),
         ("split", pa.string()),
         ("instruction", pa.string()),
+        ("judge", pa.string()),
         ("answers", pa.list_(pa.string())),
         ("answerable", pa.bool_()),
         ("hops", pa.int32()),
+        ("difficulty", pa.int32()),
         ("supporting", pa.list_(pa.string())),
         ("plan", pa.list_(pa.string())),
     ]
@@ -37,6 +39,7 @@ TURN = pa.struct(
         ("observation", pa.string()),
         ("kind", pa.string()),
         ("version", pa.int32()),
+        ("calls", pa.list_(pa.string())),
     ]
 )
 TRAJECTORIES = pa.schema(
@@ -104,7 +107,7 @@ def read_trajectories(path: Path) -> list[Trajectory]:
 
 
 def _trajectory(row: dict) -> Trajectory:
-    row["turns"] = tuple(Turn(**turn) for turn in row["turns"])
+    row["turns"] = tuple(Turn(**{**turn, "calls": tuple(turn["calls"])}) for turn in row["turns"])
     for column in ("token_ids", "action_mask", "logprobs"):
         row[column] = tuple(row[column])
     return Trajectory(**row)

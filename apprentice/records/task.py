@@ -1,9 +1,9 @@
 """A task whose outcome can be checked, and the passages of a knowledge base it may be about."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -21,18 +21,31 @@ class Task(Record):
     """Unique over all splits."""
     scenario: Text
     split: Text
-    """`train` (learned from) or `dev` (held out)."""
+    """`train` (learned from), `dev` (held out), or `variants` (held out, though other variants of their scenarios are learned from)."""
     instruction: Text
     """What the agent is asked, in words."""
-    answers: tuple[Text, ...] = Field(min_length=1)
-    """Every accepted answer. For a question that cannot be answered: ("unknown",)."""
+    judge: Literal["answers", "environment"] = "answers"
+    """What decides whether it was solved: its accepted answers, or the environment by itself."""
+    answers: tuple[Text, ...] = Field(default=(), validate_default=True)
+    """Every accepted answer; none where the environment judges. For a question that cannot be answered: ("unknown",)."""
     answerable: bool = True
     hops: int = Field(default=1, ge=1)
     """Facts that must be chained to reach the answer."""
+    difficulty: int | None = Field(default=None, ge=1)
+    """As its source says it, 1 is the easiest; None where it says nothing."""
     supporting: tuple[str, ...] = ()
     """Ids of the passages that hold the evidence; for analysis only, never shown to the agent."""
     plan: tuple[str, ...] = ()
-    """The searches that an expert would make, in order; used to write expert traces, never shown to the agent."""
+    """What an expert would do, in order: searches, or blocks of code; used to write expert traces, never shown to the agent."""
+
+    @field_validator("answers")
+    @classmethod
+    def _as_the_judge_needs(cls, answers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.data.get("judge") == "answers" and not answers:
+            raise ValueError("a task that is judged by its answers needs one")
+        if info.data.get("judge") == "environment" and answers:
+            raise ValueError("a task that the environment judges has none")
+        return answers
 
 
 class Passage(Record):

@@ -33,6 +33,8 @@ class Turn:
     """What the environment took the action for, such as `search` or `answer`; `malformed` where it could not."""
     version: int
     """The policy version that sampled the action."""
+    calls: tuple[str, ...] = ()
+    """What the action asked of the world outside, one entry a call, such as `spotify.login 200`; empty where the environment names none."""
 
 
 @dataclass(frozen=True, slots=True)

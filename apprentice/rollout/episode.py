@@ -84,9 +84,9 @@ class Tape:
         self.logprobs.extend(completion.logprobs)
         self.turns.append(Turn(start, len(self.token_ids), action, "", "", completion.version))
 
-    def answered(self, told: str, kind: str) -> None:
-        """Notes what the environment took the last action for, and what it said to it."""
-        self.turns[-1] = replace(self.turns[-1], observation=told, kind=kind)
+    def answered(self, told: str, observation: Observation) -> None:
+        """Notes what the environment took the last action for, and what the agent is told (nothing after the last action)."""
+        self.turns[-1] = replace(self.turns[-1], observation=told, kind=observation.kind, calls=observation.calls)
 
     def trajectory(self, outcome: Outcome, verdict: Verdict, error: str = "") -> Trajectory:
         """The finished record."""
@@ -130,7 +130,7 @@ async def play(tape: Tape, environment: Environment, chat: Chat, limits: Environ
         told, done = observation.text, observation.done
         given = [] if done else chat.reply(told, ended=completion.token_ids[-1] == chat.end_token_id)
         last = done or len(tape.turns) == limits.max_turns or len(tape.token_ids) + len(given) >= limits.max_tokens
-        tape.answered("" if last else told, observation.kind)
+        tape.answered("" if last else told, observation)
     verdict = await environment.verify()
     return tape.trajectory(_outcome(verdict, done), verdict)
 

@@ -31,7 +31,7 @@ def test_a_sound_task_is_kept():
 def test_a_missing_answer_is_refused_with_file_line_and_field():
     record = task(id="t2")
     del record["answers"]
-    assert reasons(judged(task(), record)) == ["tasks.jsonl:2:answers: field required"]
+    assert reasons(judged(task(), record)) == ["tasks.jsonl:2:answers: a task that is judged by its answers needs one"]
 
 
 @pytest.mark.parametrize("answers", [[], [""], ["  "], ["?"], ["the"]])

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from apprentice.config.schema import EnvironmentConfig
+from apprentice.config.schema import DeepSearchConfig
 from apprentice.environments.deepsearch.baselines import ClosedBook, PlainRag, first_line
 from apprentice.environments.deepsearch.environment import DeepSearch
 from apprentice.environments.deepsearch.expert import expert_actions, visible_answer
@@ -15,7 +15,7 @@ PASSAGES = (
     Passage(id="a", title="Lisbon", text="Lisbon is the capital of\nPortugal and lies on the Tagus."),
     Passage(id="b", title="Tagus", text="The Tagus is the longest river in Iberia."),
 )
-LIMITS = EnvironmentConfig(retriever="bm25", top_k=2, passage_words=6, max_turns=3, max_turn_tokens=40, max_tokens=500, concurrency=4)
+LIMITS = DeepSearchConfig(use="deepsearch", retriever="bm25", top_k=2, passage_words=6, max_turns=3, max_turn_tokens=40, max_tokens=500, concurrency=4)
 TASK = Task(id="t", scenario="s", split="dev", instruction="What is the capital of Portugal?", answers=("Lisbon", "city of Lisbon"))
 
 

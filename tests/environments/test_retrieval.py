@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from apprentice.config.schema import EnvironmentConfig
+from apprentice.config.schema import DeepSearchConfig
 from apprentice.environments.deepsearch.retrieval import Bm25Retriever, HttpRetriever, make_retriever
 from apprentice.environments.deepsearch.serving import create_app, listen
 from apprentice.errors import ApprenticeError, InfrastructureFault
@@ -62,7 +62,7 @@ def test_bm25_refuses_a_knowledge_base_without_words(passages):
 
 
 def environment_config(retriever):
-    return EnvironmentConfig(retriever=retriever, top_k=2, passage_words=5, max_turns=3, max_turn_tokens=9, max_tokens=99, concurrency=1)
+    return DeepSearchConfig(use="deepsearch", retriever=retriever, top_k=2, passage_words=5, max_turns=3, max_turn_tokens=9, max_tokens=99, concurrency=1)
 
 
 def test_the_retriever_is_chosen_by_name():

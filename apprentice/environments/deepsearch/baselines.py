@@ -2,7 +2,7 @@
 
 import re
 
-from apprentice.config.schema import EnvironmentConfig
+from apprentice.config.schema import DeepSearchConfig
 from apprentice.environments.deepsearch.environment import listing
 from apprentice.environments.deepsearch.retrieval import Retriever
 from apprentice.environments.deepsearch.scoring import exact_match
@@ -27,7 +27,7 @@ class ClosedBook:
     takes_cut_actions = True
     instruction = "Answer with a short phrase only. Answer unknown if you do not know."
 
-    def __init__(self, retriever: Retriever, config: EnvironmentConfig):
+    def __init__(self, retriever: Retriever, config: DeepSearchConfig):
         self._retriever, self._config = retriever, config
 
     async def reset(self, task: Task) -> Observation:

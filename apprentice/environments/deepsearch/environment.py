@@ -1,6 +1,6 @@
 """DeepSearch: search a knowledge base as often as needed, then answer in a short phrase."""
 
-from apprentice.config.schema import EnvironmentConfig
+from apprentice.config.schema import DeepSearchConfig
 from apprentice.environments.deepsearch.retrieval import Hit, Retriever
 from apprentice.environments.deepsearch.scoring import exact_match
 from apprentice.environments.tools import ToolEnvironment, tool
@@ -12,7 +12,7 @@ class DeepSearch(ToolEnvironment):
 
     instruction = "Write <search>query</search> to search, then <answer>short phrase</answer>. Answer unknown if the passages do not say."
 
-    def __init__(self, retriever: Retriever, config: EnvironmentConfig):
+    def __init__(self, retriever: Retriever, config: DeepSearchConfig):
         self._retriever, self._config = retriever, config
 
     def opening(self, task: Task) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import httpx
 import numpy as np
 
-from apprentice.config.schema import EnvironmentConfig
+from apprentice.config.schema import DeepSearchConfig
 from apprentice.errors import ApprenticeError, InfrastructureFault
 from apprentice.records import Corpus, Passage
 
@@ -36,7 +36,7 @@ class Retriever(Protocol):
         ...
 
 
-def make_retriever(config: EnvironmentConfig, passages: Corpus) -> Retriever:
+def make_retriever(config: DeepSearchConfig, passages: Corpus) -> Retriever:
     """The retriever named by `environment.retriever`; `passages` are used by those in process only."""
     if config.retriever == "bm25":
         return Bm25Retriever(passages)

@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 PIPELINE ?= quick
 ARGS ?=
 BIN := .venv/bin
+# A pipeline of the personal assistant needs AppWorld's environment as well.
+ROLES := core serve $(if $(findstring assistant,$(PIPELINE)),appworld)
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 
@@ -20,7 +22,7 @@ help:
 	@echo "make clean                    remove logs, checkpoints and caches of runs (.apprentice); no data, model or report"
 
 setup:
-	@$(PYTHON) requirements/install.py
+	@$(PYTHON) requirements/install.py $(ROLES)
 
 run: setup
 	@$(BIN)/python -m flows $(PIPELINE) $(ARGS)

@@ -126,7 +126,8 @@ def _doctor(_chosen: argparse.Namespace) -> int:
     checks += [("git", _runs("git", "--version"), "install git"), ("g++", _runs("g++", "--version"), "install g++ (vLLM compiles on CPU)")]
     for name, well, todo in checks:
         print(f"{'ok     ' if well else 'MISSING'}  {name}" + ("" if well else f"   -> {todo}"))
-    print(f"{'found  ' if _runs('nvidia-smi', '-L') else 'none   '}  NVIDIA GPU (optional)")
+    for words, there in (("NVIDIA GPU", _runs("nvidia-smi", "-L")), (".venv-appworld (AppWorld, for the personal assistant)", _marked(Path(".venv-appworld")))):
+        print(f"{'found  ' if there else 'none   '}  {words} (optional)")
     return 0 if all(well for _, well, _ in checks) else 1
 
 

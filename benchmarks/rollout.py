@@ -34,6 +34,7 @@ def measure(pipeline: str, tasks: int, attempts: int) -> RolloutSpeed:
 
 async def _measure(config: PipelineConfig, layout: Layout, count: int, attempts: int) -> RolloutSpeed:
     from apprentice.data.organisation import generate
+    from apprentice.environments.usecases import use_case
     from apprentice.policy.models import base_model
     from apprentice.policy.opening import open_policy
     from apprentice.records.tables import write_passages
@@ -44,8 +45,8 @@ async def _measure(config: PipelineConfig, layout: Layout, count: int, attempts:
     tasks = [task for task in tasks if task.split == "train"]
     write_passages(layout.corpus, passages)
     base = base_model(config.model.name)
-    async with open_policy(config, layout, base) as policy:
-        simulator = make_simulator(config, layout, policy, base, temperature=1.0)
+    async with use_case(config, layout).opened() as make_environment, open_policy(config, layout, base) as policy:
+        simulator = make_simulator(config, make_environment, policy, base, temperature=1.0)
         await simulator.run(plan_episodes(tasks[:4], 1, seed=1, tag="warm-up"))
         began = time.perf_counter()
         trajectories = await simulator.run(plan_episodes(tasks, attempts, seed=0, tag="bench"))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apprentice.data.readers import SPLITS
+from apprentice.data.readers import SPLITS, VARIANTS
 from apprentice.records import Task
 from apprentice.records.files import write_text
 
-MOST_HOPS = 10
+MOST_HOPS, MOST_STEPS = 10, 30
 _REMOTE = re.compile(r"<script\b.*?</script>|<link\b[^>]*>|<img\b[^>]*>|<footer\b.*?</footer>|<iframe\b.*?</iframe>", re.DOTALL)
 _FOREIGN_LINK = re.compile(r'\shref="(?!#)[^"]*"')
 _REMOTE_IMAGE = re.compile(r"url\(\s*['\"]?https?://[^)]*\)")
@@ -63,11 +63,12 @@ def _row(task: Task) -> dict[str, Any]:
         "split": task.split,
         "instruction": task.instruction,
         "instruction_words": len(task.instruction.split()),
+        "judge": task.judge,
         "answers": len(task.answers),
-        "answer": task.answers[0],
+        "answer": task.answers[0] if task.answers else f"the checks of {task.id}",
         "answerable": task.answerable,
         "hops": task.hops,
-        "searches_planned": len(task.plan),
+        "steps_planned": len(task.plan),
     }
 
 
@@ -76,14 +77,15 @@ def _expectations(max_instruction_words: int) -> list[Any]:
 
     return [
         gxe.ExpectTableRowCountToBeBetween(min_value=len(SPLITS)),
-        gxe.ExpectColumnDistinctValuesToEqualSet(column="split", value_set=list(SPLITS)),
+        gxe.ExpectColumnDistinctValuesToContainSet(column="split", value_set=list(SPLITS)),
+        gxe.ExpectColumnDistinctValuesToBeInSet(column="split", value_set=[*SPLITS, VARIANTS]),
         *(gxe.ExpectColumnValuesToNotBeNull(column=column) for column in ("id", "scenario", "split", "instruction", "answer")),
         gxe.ExpectColumnValuesToBeUnique(column="id"),
         gxe.ExpectCompoundColumnsToBeUnique(column_list=["split", "instruction", "answer"]),
         gxe.ExpectColumnValuesToBeBetween(column="instruction_words", min_value=1, max_value=max_instruction_words),
-        gxe.ExpectColumnValuesToBeBetween(column="answers", min_value=1),
+        gxe.ExpectColumnValuesToBeBetween(column="answers", min_value=1, row_condition='judge=="answers"', condition_parser="pandas"),
         gxe.ExpectColumnValuesToBeBetween(column="hops", min_value=1, max_value=MOST_HOPS),
-        gxe.ExpectColumnValuesToBeBetween(column="searches_planned", min_value=0, max_value=MOST_HOPS),
+        gxe.ExpectColumnValuesToBeBetween(column="steps_planned", min_value=0, max_value=MOST_STEPS),
         gxe.ExpectColumnValuesToBeInSet(column="answerable", value_set=[True, False]),
     ]
 

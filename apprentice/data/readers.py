@@ -14,6 +14,8 @@ from apprentice.data.sources import Line, Source, find_file, fingerprint, open_s
 from apprentice.errors import ApprenticeError
 
 SPLITS = ("train", "dev")
+VARIANTS = "variants"
+"""The split of held-out tasks whose scenarios are learned from."""
 CORPUS_FILES = ("corpus.jsonl",)
 SPLIT_FILES = {
     "nq": ("{split}.jsonl", "*{split}*.jsonl"),

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from apprentice.config.schema import ValidateConfig
-from apprentice.data.readers import SPLITS, UNKNOWN, Candidate
+from apprentice.data.readers import SPLITS, UNKNOWN, VARIANTS, Candidate
 from apprentice.environments.deepsearch.scoring import normalise
 from apprentice.records import Passage, Task
 from apprentice.records.task import Record
@@ -112,7 +112,7 @@ def summarise(judged: Judged) -> dict[str, float]:
         "passages_clean": len(passages),
         "passages_quarantined": len(judged.passages) - len(passages),
         "passages_bad_share": share_refused(judged.passages),
-        **{f"tasks_{split}": sum(task.split == split for task in tasks) for split in SPLITS},
+        **{f"tasks_{split}": sum(task.split == split for task in tasks) for split in (*SPLITS, VARIANTS)},
         **{f"tasks_{count}_hops{'_or_more' if count == MOST_HOPS_COUNTED else ''}": hops[count] for count in range(1, MOST_HOPS_COUNTED + 1)},
         "tasks_unanswerable": sum(not task.answerable for task in tasks),
         **{f"refused_{reason}": count for reason, count in judged.count_reasons().items()},
@@ -145,8 +145,8 @@ def _parsed(candidate: Candidate, model: type[R], check: Callable[[R], Iterable[
 
 
 def _task_problems(task: Task, limits: ValidateConfig) -> Iterable[Problem]:
-    if task.split not in SPLITS:
-        yield Problem("invalid_field", "split", f"{task.split!r} is not one of {', '.join(SPLITS)}")
+    if task.split not in (*SPLITS, VARIANTS):
+        yield Problem("invalid_field", "split", f"{task.split!r} is not one of {', '.join((*SPLITS, VARIANTS))}")
     if not task.answerable and task.answers != UNKNOWN:
         yield Problem("invalid_field", "answers", f"a task that cannot be answered has the one answer {UNKNOWN[0]!r}")
     for answer in task.answers:
@@ -187,6 +187,8 @@ def _refuse_duplicate_tasks(entries: Iterable[Entry[Task]]) -> None:
     first: dict[tuple, Entry] = {}
     for entry in _clean(entries):
         task = entry.record
+        if task.judge == "environment":  # the same words may be about another person's data
+            continue
         key = (task.split, normalise(task.instruction), frozenset(map(normalise, task.answers)))
         if (known := first.setdefault(key, entry)) is not entry:
             entry.refuse("duplicate_task", "instruction", f"the same question with the same answers is at {known.place}")
@@ -209,8 +211,9 @@ def _refuse_leakage(entries: Iterable[Entry[Task]]) -> None:
 def _refuse_absent_answers(entries: Iterable[Entry[Task]], passages: Iterable[Passage]) -> None:
     corpus = "\n".join(_findable(f"{passage.title} {passage.text}") for passage in passages)
     for entry in _clean(entries):
-        if entry.record.answerable and not any(_findable(answer) in corpus for answer in entry.record.answers):
-            listed = ", ".join(repr(answer) for answer in entry.record.answers[:3])
+        task = entry.record
+        if task.judge == "answers" and task.answerable and not any(_findable(answer) in corpus for answer in task.answers):
+            listed = ", ".join(repr(answer) for answer in task.answers[:3])
             entry.refuse("answer_absent", "answers", f"no passage of the knowledge base holds {listed}")
 
 

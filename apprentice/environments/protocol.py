@@ -1,12 +1,17 @@
 """The contract of an environment: what a user brings. One object is one episode; its state lives in the object."""
 
+from collections.abc import Callable, Generator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from apprentice.records import Task, Verdict
 
 MALFORMED = "malformed"
 """The kind of an action that could not be understood."""
+AGENT = "agent"
+"""The environment of the agent itself, where a use case has others to compare it with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,4 +49,25 @@ class Environment(Protocol):
 
     async def close(self) -> None:
         """Lets go of what the episode holds."""
+        ...
+
+
+MakeEnvironment = Callable[..., Environment]
+"""Makes a fresh environment for one episode; its argument is AGENT, which may be left out, or one of the use case's baselines."""
+Expert = Callable[[Task], Generator[str, str, None]]
+"""Yields actions as text and is sent the observation of each; ends where it gives up."""
+
+
+class UseCase(Protocol):
+    """A kind of environment and what it works on, as the stages see it."""
+
+    baselines: tuple[str, ...]
+    """Environments that the agent is compared with, by the names of their conditions."""
+    reads: tuple[Path, ...]
+    """Files that tell what the episodes work on: a checkpoint or a finished part of a stage counts only for the same ones."""
+    expert: Expert
+    """Plays a task from its plan."""
+
+    def opened(self) -> AbstractAsyncContextManager[MakeEnvironment]:
+        """What all episodes share, held open."""
         ...

@@ -1,28 +1,22 @@
 """Lets a scripted expert play an episode in the agent's place: the same turns, tokens and limits."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 
 from apprentice.config.schema import EnvironmentConfig
-from apprentice.environments.deepsearch.expert import expert_actions
-from apprentice.environments.protocol import Environment
+from apprentice.environments.protocol import Environment, Expert
 from apprentice.policy.protocol import Completion
 from apprentice.records import Task, Trajectory
 from apprentice.rollout.episode import Chat, Episode, Tape, play
-
-Expert = Callable[[Task], Generator[str, str, None]]
-"""Yields actions as text and is sent the observation of each; ends where it gives up."""
 
 
 class _GaveUp(Exception):
     """The expert has no further action."""
 
 
-async def enact(
-    task: Task, environment: Environment, chat: Chat, expert: Expert = expert_actions, *, limits: EnvironmentConfig, seed: int
-) -> Trajectory | None:
+async def enact(task: Task, environment: Environment, chat: Chat, expert: Expert, *, limits: EnvironmentConfig, seed: int) -> Trajectory | None:
     """The expert's successful trajectory, with log-probabilities of 0.0; None where it gave up or did not succeed.
 
-    What the environment raises passes through.
+    An action that no stop string ends is ended as the policy would end it, by the end-of-turn token. What the environment raises passes through.
     """
     actions = expert(task)
 
@@ -32,6 +26,8 @@ async def enact(
         except StopIteration:
             raise _GaveUp from None
         written = tuple(chat.encode(action))
+        if not action.endswith(environment.stop):
+            written += (chat.end_token_id,)
         return Completion(written[:room], (0.0,) * len(written[:room]), "length" if len(written) > room else "stop", version=0)
 
     tape = Tape(Episode(f"expert-{task.id}", task, f"expert-{task.id}", seed), temperature=0.0)

@@ -1,41 +1,28 @@
-"""Builds a pipeline's simulator from its configuration and files."""
+"""Builds a simulator from a pipeline's configuration."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from apprentice.config import Layout, PipelineConfig
-from apprentice.config.schema import EnvironmentConfig
-from apprentice.environments.deepsearch.environment import DeepSearch
-from apprentice.environments.deepsearch.retrieval import Retriever, make_retriever
+from apprentice.config import PipelineConfig
 from apprentice.environments.protocol import Environment
 from apprentice.errors import ApprenticeError
 from apprentice.policy.protocol import Policy
-from apprentice.records.tables import read_passages
 from apprentice.rollout.simulator import Simulator
-
-MakeEnvironment = Callable[[Retriever, EnvironmentConfig], Environment]
 
 
 def make_simulator(
-    config: PipelineConfig,
-    layout: Layout,
-    policy: Policy,
-    checkpoint: Path,
-    temperature: float,
-    environment: MakeEnvironment = DeepSearch,
+    config: PipelineConfig, make_environment: Callable[[], Environment], policy: Policy, checkpoint: Path, temperature: float
 ) -> Simulator:
-    """A simulator over the pipeline's knowledge base.
+    """A simulator of the pipeline's environment.
 
     Args:
-        config: the pipeline.
-        layout: where its knowledge base lies.
+        make_environment: a fresh environment for each episode.
         policy: samples the actions.
         checkpoint: the folder whose tokenizer and chat format the policy uses.
         temperature: 0 is greedy.
-        environment: `DeepSearch`, or one of the baselines beside it.
 
     Raises:
-        ApprenticeError: an episode may grow beyond the policy's context, or the knowledge base is missing or empty.
+        ApprenticeError: an episode may grow beyond the policy's context.
     """
     limits = config.environment
     if limits.max_tokens > config.policy.max_context:
@@ -46,5 +33,4 @@ def make_simulator(
         )
     from apprentice.policy.chat import ChatFormat
 
-    retriever = make_retriever(limits, read_passages(layout.corpus))
-    return Simulator(policy, ChatFormat(checkpoint), lambda: environment(retriever, limits), limits, temperature)
+    return Simulator(policy, ChatFormat(checkpoint), make_environment, limits, temperature)

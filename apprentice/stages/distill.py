@@ -11,7 +11,7 @@ from apprentice.records import Task, Trajectory
 from apprentice.records.events import Progress
 from apprentice.records.files import write_json
 from apprentice.records.fingerprint import fingerprint
-from apprentice.records.tables import read_passages, read_tasks
+from apprentice.records.tables import read_tasks
 from apprentice.stages.entry import main
 
 
@@ -44,27 +44,27 @@ async def _traces(config: PipelineConfig, layout: Layout, tasks: Sequence[Task],
 
 
 async def _expert_traces(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
-    from apprentice.environments.deepsearch.environment import DeepSearch
-    from apprentice.environments.deepsearch.retrieval import make_retriever
+    from apprentice.environments.usecases import use_case
     from apprentice.policy.chat import ChatFormat
     from apprentice.policy.models import base_model
     from apprentice.rollout.expert import enact
 
-    chat = ChatFormat(base_model(config.model.name))
-    retriever = make_retriever(config.environment, read_passages(layout.corpus))
+    chat, case, wanted = ChatFormat(base_model(config.model.name)), use_case(config, layout), min(config.distill.traces, len(tasks))
     traces: list[Trajectory] = []
-    for task in tasks:
-        if len(traces) == config.distill.traces:
-            break
-        trace = await enact(task, DeepSearch(retriever, config.environment), chat, limits=config.environment, seed=config.distill.seed)
-        if trace is not None and trace.outcome == "success":
-            traces.append(trace)
-            progress.advance("expert traces", len(traces), config.distill.traces)
+    async with case.opened() as make_environment:
+        for task in tasks:
+            if len(traces) == wanted:
+                break
+            trace = await enact(task, make_environment(), chat, case.expert, limits=config.environment, seed=config.distill.seed)
+            if trace is not None:
+                traces.append(trace)
+                progress.advance("expert traces", len(traces), wanted)
     return traces
 
 
 async def _own_successes(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
     """Rejection sampling: the base policy tries tasks until it has enough successes; the shortest success of a task is kept."""
+    from apprentice.environments.usecases import use_case
     from apprentice.policy.models import base_model
     from apprentice.policy.opening import open_policy
     from apprentice.rollout.setup import make_simulator
@@ -72,8 +72,8 @@ async def _own_successes(config: PipelineConfig, layout: Layout, tasks: Sequence
 
     base = base_model(config.model.name)
     best: dict[str, Trajectory] = {}
-    async with open_policy(config, layout, base) as policy:
-        simulator = make_simulator(config, layout, policy, base, config.rollout.temperature)
+    async with use_case(config, layout).opened() as make_environment, open_policy(config, layout, base) as policy:
+        simulator = make_simulator(config, make_environment, policy, base, config.rollout.temperature)
         width = max(1, config.environment.concurrency // config.distill.attempts)
         for first in range(0, len(tasks), width):
             if len(best) >= config.distill.traces:
@@ -88,10 +88,11 @@ async def _own_successes(config: PipelineConfig, layout: Layout, tasks: Sequence
 
 
 def _fine_tune(config: PipelineConfig, layout: Layout, base, traces: Sequence[Trajectory], progress: Progress) -> None:
+    from apprentice.environments.usecases import use_case
     from apprentice.learning.checkpoint import CheckpointStore
     from apprentice.learning.distillation import fine_tune
 
-    run_id = fingerprint(config.distill, config.environment, config.model, layout.tasks, layout.corpus)
+    run_id = fingerprint(config.distill, config.environment, config.model, layout.tasks, *use_case(config, layout).reads)
     store = CheckpointStore(layout.checkpoints / f"distill-{run_id}")
     figures = fine_tune(config.distill, base, traces, layout.warm_start, store, progress)
     write_json(layout.metrics("distill"), {"traces": len(traces), **figures})

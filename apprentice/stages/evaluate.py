@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig
@@ -26,8 +27,8 @@ class Plan:
     checkpoint: Path
     version: int
     """Of the weights, among the checkpoints compared here."""
-    environment: Callable
-    """Makes an environment of a retriever and the `environment` section."""
+    environment: str
+    """Which of the use case's."""
     samples: int
     """Sampled episodes a task besides the greedy one."""
 
@@ -37,7 +38,7 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     from apprentice.evaluation.comparison import compare, curve_rows
     from apprentice.evaluation.report import report_page
 
-    tasks = held_out(read_tasks(layout.tasks, "dev"), config.evaluate.tasks, config.evaluate.seed)
+    tasks = held_out([task for task in read_tasks(layout.tasks) if task.split != "train"], config.evaluate.tasks, config.evaluate.seed)
     if not tasks:
         raise ApprenticeError("has no held-out task", where=layout.tasks, todo="raise data.dev, or bring tasks whose split is `dev`")
     episodes, seconds = asyncio.run(_episodes(config, layout, _plans(config, layout, progress), tasks, progress))
@@ -58,18 +59,17 @@ def held_out(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
 
 
 def _plans(config: PipelineConfig, layout: Layout, progress: Progress) -> list[Plan]:
-    from apprentice.environments.deepsearch.baselines import ClosedBook, PlainRag
-    from apprentice.environments.deepsearch.environment import DeepSearch
+    from apprentice.environments.protocol import AGENT
+    from apprentice.environments.usecases import use_case
     from apprentice.policy.models import base_model, starting_policy
 
     base, start, samples = base_model(config.model.name, progress), starting_policy(config, layout), config.evaluate.samples
     plans = [
-        Plan("base_closed_book", base, 0, ClosedBook, 0),
-        Plan("base_rag", base, 0, PlainRag, 0),
-        Plan("before", base, 0, DeepSearch, samples if config.distill.source == "none" else 0),
-        Plan("trained", layout.policy, 2, DeepSearch, samples),
+        *(Plan(name, base, 0, name, 0) for name in use_case(config, layout).baselines),
+        Plan("before", base, 0, AGENT, samples if config.distill.source == "none" else 0),
+        Plan("trained", layout.policy, 2, AGENT, samples),
     ]
-    return plans if config.distill.source == "none" else [*plans, Plan("warm_start", start, 1, DeepSearch, samples)]
+    return plans if config.distill.source == "none" else [*plans, Plan("warm_start", start, 1, AGENT, samples)]
 
 
 async def _episodes(
@@ -89,27 +89,33 @@ async def _episodes(
 
 def _tag(config: PipelineConfig, layout: Layout, plan: Plan, tasks: Sequence[Task]) -> str:
     """Everything that determines a condition's episodes."""
-    return fingerprint(config.environment, config.evaluate, config.policy.engine, config.policy.max_context, plan.name, plan.checkpoint, layout.corpus, *tasks)
+    from apprentice.environments.usecases import use_case
+
+    reads = use_case(config, layout).reads
+    return fingerprint(config.environment, config.evaluate, config.policy.engine, config.policy.max_context, plan.name, plan.checkpoint, *reads, *tasks)
 
 
 async def _simulate_all(
     config: PipelineConfig, layout: Layout, plans: Sequence[Plan], tasks: Sequence[Task], files: Mapping[str, Path], progress: Progress
 ) -> None:
+    from apprentice.environments.usecases import use_case
     from apprentice.policy.opening import open_policy
 
-    version = plans[0].version
-    async with open_policy(config, layout, plans[0].checkpoint, version=version) as policy:
+    case, version = use_case(config, layout), plans[0].version
+    async with case.opened() as make_environment, open_policy(config, layout, plans[0].checkpoint, version=version) as policy:
         for plan in plans:
             if plan.version != version:
                 await policy.load(plan.checkpoint, plan.version)
                 version = plan.version
             started = time.monotonic()
-            trajectories = await _simulate(config, layout, plan, policy, tasks, progress)
+            trajectories = await _simulate(config, plan, partial(make_environment, plan.environment), policy, tasks, progress)
             write_json(files[plan.name].with_suffix(".json"), {"seconds": round(time.monotonic() - started, 3)})
             write_trajectories(files[plan.name], trajectories)
 
 
-async def _simulate(config: PipelineConfig, layout: Layout, plan: Plan, policy, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
+async def _simulate(
+    config: PipelineConfig, plan: Plan, make_environment: Callable, policy, tasks: Sequence[Task], progress: Progress
+) -> list[Trajectory]:
     """One greedy episode a task, then the sampled ones."""
     from apprentice.rollout.setup import make_simulator
     from apprentice.rollout.simulator import plan_episodes
@@ -119,7 +125,7 @@ async def _simulate(config: PipelineConfig, layout: Layout, plan: Plan, policy, 
     for manner, temperature, attempts in (("greedy", 0.0, 1), ("sampled", settings.temperature, plan.samples)):
         if not attempts:
             continue
-        simulator = make_simulator(config, layout, policy, plan.checkpoint, temperature, environment=plan.environment)
+        simulator = make_simulator(config, make_environment, policy, plan.checkpoint, temperature)
         episodes = plan_episodes(tasks, attempts, settings.seed, tag=f"{plan.name}-{manner}")
         trajectories += await simulator.run(episodes, progress, f"{plan.name}, {manner}")
     return trajectories

@@ -79,14 +79,15 @@ def difficulty_rows(tasks: Sequence[Task], rates: Mapping[str, float], curriculu
 
 
 async def _probe(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> tuple[list[Trajectory], int]:
+    from apprentice.environments.usecases import use_case
     from apprentice.policy.models import starting_policy
     from apprentice.policy.opening import open_policy
     from apprentice.rollout.setup import make_simulator
     from apprentice.rollout.simulator import plan_episodes
 
     start, settings = starting_policy(config, layout), config.filter
-    async with open_policy(config, layout, start) as policy:
-        simulator = make_simulator(config, layout, policy, start, settings.temperature)
+    async with use_case(config, layout).opened() as make_environment, open_policy(config, layout, start) as policy:
+        simulator = make_simulator(config, make_environment, policy, start, settings.temperature)
         trajectories = await simulator.run(plan_episodes(tasks, settings.probes, settings.seed, tag="probe"), progress, "probes")
     return trajectories, len(simulator.faults)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from random import Random
 
 from apprentice.config import Layout, PipelineConfig
-from apprentice.data.readers import SPLITS, Candidate, read_data
+from apprentice.config.schema import AppWorldDataConfig, DataConfig
+from apprentice.data.readers import SPLITS, VARIANTS, Candidate, DataSet, read_data
 from apprentice.records.events import Progress
 from apprentice.records.files import write_json, write_text
 
@@ -19,18 +20,34 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
         ApprenticeError: the source cannot be had, or one of its files is missing or empty.
     """
     data = config.data
-    found = read_data(data.format, data.source, data.seed, data.train, data.dev)
+    found = _read(data, layout, progress)
     taken = found.tasks
-    for split in SPLITS:
+    for split in (*SPLITS, VARIANTS):
         before = len(taken)
-        taken = limit(taken, split, getattr(data, split), data.seed)
+        taken = limit(taken, split, data.train if split == "train" else data.dev, data.seed)
         if len(taken) < before:
-            progress.note(f"data.{split}={getattr(data, split)}: {before - len(taken)} more tasks of the split {split} are left out")
+            progress.note(f"{before - len(taken)} more tasks of the split {split} are left out (data.train, data.dev)")
+    taken = without_strangers(taken)
     _write(layout.raw / "tasks.jsonl", taken)
     _write(layout.raw / "corpus.jsonl", found.passages)
     counts = {"tasks_found": len(found.tasks), "tasks_taken": len(taken), "passages_found": len(found.passages)}
     write_json(layout.raw / "source.json", found.fingerprint | counts)
-    progress.note(f"{len(taken)} tasks and {len(found.passages)} passages from {found.fingerprint.get('source', data.format)}")
+    passages = f" and {len(found.passages)} passages" if found.passages else ""
+    progress.note(f"{len(taken)} tasks{passages} from {found.fingerprint.get('source', data.format)}")
+
+
+def _read(data: DataConfig, layout: Layout, progress: Progress) -> DataSet:
+    if isinstance(data, AppWorldDataConfig):
+        from apprentice.data.appworld import read_appworld
+
+        return read_appworld(data, layout, progress)
+    return read_data(data.format, data.source, data.seed, data.train, data.dev)
+
+
+def without_strangers(tasks: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Leaves out variants of scenarios none of whose tasks is learned from: they would be scenarios held out."""
+    learned = {task.record.get("scenario") for task in tasks if task.record is not None and task.record["split"] == "train"}
+    return tuple(task for task in tasks if task.record is None or task.record["split"] != VARIANTS or task.record.get("scenario") in learned)
 
 
 def limit(tasks: Sequence[Candidate], split: str, at_most: int, seed: int) -> tuple[Candidate, ...]:

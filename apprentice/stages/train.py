@@ -22,6 +22,7 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
 
 
 async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
+    from apprentice.environments.usecases import use_case
     from apprentice.learning.checkpoint import CheckpointStore
     from apprentice.learning.ppo import PpoLearner
     from apprentice.online.loop import OnlineTraining
@@ -36,8 +37,8 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
     run_id = fingerprint(config.train, config.environment, config.model, start, layout.curriculum, layout.rollouts)
     store = CheckpointStore(layout.checkpoints / f"train-{run_id}")
     learner = PpoLearner(config.train, start)
-    async with open_policy(config, layout, start) as policy:
-        simulator = make_simulator(config, layout, policy, start, config.train.temperature)
+    async with use_case(config, layout).opened() as make_environment, open_policy(config, layout, start) as policy:
+        simulator = make_simulator(config, make_environment, policy, start, config.train.temperature)
         training = OnlineTraining(config.train, learner, simulator, policy, curriculum, store, layout.runtime / "exchange", progress)
         rows = await training.run(seeds)
     learner.save_policy(layout.policy)

@@ -73,7 +73,7 @@ def _refuse_empty(judged: Judged, layout: Layout) -> None:
                 where=", ".join(files) or layout.raw / "tasks.jsonl",
                 todo=f"see {layout.quarantine} for the reasons, and add tasks to that split",
             )
-    if not judged.clean_passages:
+    if not judged.clean_passages and any(task.judge == "answers" for task in judged.clean_tasks):
         raise ApprenticeError("no usable passage is left", where=layout.raw / "corpus.jsonl", todo=f"see {layout.quarantine} for the reasons")
 
 

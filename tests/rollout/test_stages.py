@@ -68,4 +68,4 @@ def test_episodes_must_fit_the_policys_context(tmp_path):
     config = load_pipeline("quick")
     config = config.model_copy(update={"policy": config.policy.model_copy(update={"max_context": 100})})
     with pytest.raises(ApprenticeError, match="do not fit the policy's context of 100"):
-        make_simulator(config, Layout("quick", tmp_path), None, tmp_path, 1.0)
+        make_simulator(config, None, None, tmp_path, 1.0)

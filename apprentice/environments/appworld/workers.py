@@ -77,6 +77,12 @@ class ApiCall:
     status: int
     """Of HTTP."""
     ok: bool
+    about: str = ""
+    """Of a request for documentation: the `app.api` or the app that it names."""
+
+    def __str__(self) -> str:
+        """`app.api status`, as `Turn.calls` holds it; documentation as `api_docs.show_api_doc(app.api) status`."""
+        return f"{self.app}.{self.api}{f'({self.about})' if self.about else ''} {self.status}"
 
 
 @dataclass(frozen=True, slots=True)

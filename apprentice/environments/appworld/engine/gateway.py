@@ -7,7 +7,7 @@ hops between threads, most of what AppWorld's own test client costs, fall away.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 from appworld.apps import build_main_app, get_all_apps
 from appworld.common.utils import get_name_to_apis, import_apis_module
@@ -83,6 +83,12 @@ def public_apis() -> dict[str, dict[str, dict[str, str]]]:
 
     docs = {app: prepare_api_docs(app, include_private_apis=False) for app in sorted(get_all_apps(skip_admin=True))}
     return {app: {doc["api_name"]: {"path": doc["path"], "method": doc["method"]} for doc in entries} for app, entries in docs.items()}
+
+
+def looked_up(request: Request) -> str:
+    """`app.api`, or `app`, whose documentation a request for some names; empty where it names none."""
+    asked = parse_qs(request.target.partition("?")[2])
+    return ".".join(asked[name][0] for name in ("app_name", "api_name") if name in asked)
 
 
 class Gateway:

@@ -13,7 +13,7 @@ from appworld.collections.models import ModelCollection
 from appworld.common.constants import DB_VERSION
 from appworld.common.path_store import path_store
 from appworld.task import Task
-from engine.gateway import ADMIN, Gateway, Refused, read_request
+from engine.gateway import ADMIN, Gateway, Refused, looked_up, read_request
 from engine.shortcuts import forget_docs_unless_plain
 from engine.wire import Closed, Late, Lines, Malformed, clock
 
@@ -127,9 +127,10 @@ class World:
             self._interpreter.send(self._answer(message.get("api")), deadline)
 
     def _answer(self, message: object) -> dict:
-        answer = self._opened.gateway.answer(read_request(message))
+        request = read_request(message)
+        answer = self._opened.gateway.answer(request)
         ok = answer.response.status == 200
-        self._calls.append([answer.app, answer.api, answer.response.status, ok])
+        self._calls.append([answer.app, answer.api, answer.response.status, ok, looked_up(request) if answer.app == "api_docs" else ""])
         if ok and (answer.app, answer.api) == ("supervisor", "complete_task"):
             self._completed = True
         return asdict(answer.response)

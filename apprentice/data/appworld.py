@@ -1,0 +1,74 @@
+"""Tasks of an AppWorld data root: generated here, or the official one."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from apprentice.config import Layout
+from apprentice.config.schema import AppWorldDataConfig
+from apprentice.data.readers import VARIANTS, Candidate, DataSet
+from apprentice.environments.appworld.roots import PACKAGE, ROOT_VARIABLE, DataRoot, ensure_generated, official_root
+from apprentice.environments.appworld.usecase import INTERPRETER
+from apprentice.errors import ApprenticeError
+from apprentice.records.events import Progress
+from apprentice.records.fingerprint import fingerprint
+
+FOLDER = "appworld"
+"""Of a generated root, among what prepare writes."""
+CACHE = Path(".cache") / "appworld"
+"""Generated roots, so that the same one is made once."""
+
+
+def read_appworld(data: AppWorldDataConfig, layout: Layout, progress: Progress) -> DataSet:
+    """The tasks to learn from, those of `data.heldout_split`, and the held-out variants of the first. A generated root is made first.
+
+    Raises:
+        ApprenticeError: AppWorld is not installed, the root is no sound one, or it has no such split.
+    """
+    root, place = _root(data, layout, progress)
+    tasks = tuple(_candidates(root, data))
+    about = {"format": "appworld", "source": f"AppWorld (seed {root.seed})" if root.seed is not None else "AppWorld", "root": place}
+    return DataSet(tasks, (), about | {"digest": fingerprint(root.path / "data")})
+
+
+def _root(data: AppWorldDataConfig, layout: Layout, progress: Progress) -> tuple[DataRoot, str]:
+    """The root, and where the other stages find it: relative to what prepare writes, or absolute."""
+    if data.source is None:
+        made = _generated(data.seed, layout, progress)
+        shutil.copytree(made, layout.raw / FOLDER, dirs_exist_ok=True)
+        return DataRoot.open(layout.raw / FOLDER), FOLDER
+    if data.source != ROOT_VARIABLE:
+        root = DataRoot.open(Path(data.source).expanduser().absolute())
+    elif (root := official_root(os.environ)) is None:
+        raise ApprenticeError(
+            f"{ROOT_VARIABLE} is not set",
+            where="data.source",
+            todo="set it to the folder in which you ran `appworld download data`, or leave data.source empty to generate tasks",
+        )
+    return root, str(root.path)
+
+
+def _generated(seed: int, layout: Layout, progress: Progress) -> Path:
+    generator = fingerprint(*sorted((PACKAGE / "generator").rglob("*.py")))
+    folder = layout.root / CACHE / f"{generator}-{seed}"
+    return ensure_generated(layout.root / INTERPRETER, folder, seed, lambda done, total: progress.advance("tasks generated and proved", done, total)).path
+
+
+def _candidates(root: DataRoot, data: AppWorldDataConfig) -> Iterator[Candidate]:
+    for split, name in (("train", "train"), (data.heldout_split, "dev")):
+        variants: dict[str, int] = {}
+        for line, task_id in enumerate(root.split(split), 1):
+            task = root.task(task_id)
+            variants[task.scenario] = variants.get(task.scenario, 0) + 1
+            held_out = name == "train" and variants[task.scenario] > 3 - data.heldout_variants
+            record = {
+                "id": task_id,
+                "scenario": task.scenario,
+                "split": VARIANTS if held_out else name,
+                "instruction": task.instruction,
+                "judge": "environment",
+                "difficulty": task.difficulty,
+                "plan": [] if held_out or name == "dev" else list(root.steps(task_id)),
+            }
+            yield Candidate(f"{root.path.name}/data/datasets/{split}.txt", line, record)

@@ -1,0 +1,50 @@
+"""The personal assistant as the stages see it."""
+
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from apprentice.config import Layout
+from apprentice.config.schema import AppWorldConfig
+from apprentice.environments.appworld.environment import AppWorldEnvironment, fenced
+from apprentice.environments.appworld.workers import AppWorldWorkers, WorkerLimits
+from apprentice.environments.protocol import AGENT, MakeEnvironment
+from apprentice.records import Task
+from apprentice.records.files import read_json
+
+INTERPRETER = Path(".venv-appworld/bin/python")
+
+
+def expert_actions(task: Task) -> Generator[str, str, None]:
+    """The reference solution, a message a block; gives up at once where the task has none."""
+    for block in task.plan:
+        yield fenced(block)
+
+
+class Assistant:
+    """Episodes in the worlds of the pipeline's data root."""
+
+    baselines = ()
+    expert = staticmethod(expert_actions)
+
+    def __init__(self, config: AppWorldConfig, layout: Layout):
+        self._config, self._layout = config, layout
+        self.reads = (layout.raw / "source.json",)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[MakeEnvironment]:
+        """The engine, warm.
+
+        Raises:
+            ApprenticeError: AppWorld is not installed, its data root is gone, or this machine cannot isolate the agent's code.
+        """
+        config = self._config
+        limits = WorkerLimits(timeout_s=config.timeout_s, memory_mb=config.memory_mb, output_chars=config.observation_chars)
+        root = self._layout.raw / read_json(self.reads[0])["root"]
+        python, scratch = self._layout.root / INTERPRETER, self._layout.runtime / "appworld"
+        workers = AppWorldWorkers(python, root, scratch, limits=limits, isolation=config.isolation)
+        await workers.start()
+        try:
+            yield lambda kind=AGENT: AppWorldEnvironment(workers, config)
+        finally:
+            await workers.close()

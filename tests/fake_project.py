@@ -42,7 +42,7 @@ conditions = ("base_closed_book", "base_rag", "before", "warm_start", "trained")
 differences = ("trained_minus_before", "trained_minus_warm_start")
 evaluation = {**{key: row for key in conditions}, **{key: {"em": 0.1, "em_ci95": [0.05, 0.15], "p": 0.01} for key in differences}}
 files = {
-    "prepare": {at.raw / "raw_tasks.jsonl": ""},
+    "prepare": {at.raw / "source.json": "{}"},
     "validate": {at.tasks: "", at.corpus: "", at.quarantine: "", at.data_docs / "index.html": "", at.metrics("validation"): "{}"},
     "distill": {at.warm_start / "weights": "", at.metrics("distill"): "{}"},
     "filter": {at.curriculum: "", at.metrics("difficulty"): "{}", at.curves("difficulty"): "x,y\\n1,2\\n"},

@@ -103,9 +103,8 @@ def _summary(chosen: argparse.Namespace) -> int:
     from apprentice.config import Layout, load_pipeline
     from apprentice.summary import Place, summary
 
-    load_pipeline(chosen.pipeline)
-    layout = Layout(chosen.pipeline)
-    Console().print(summary(layout, [Place("Report", f"python3 -m webbrowser {layout.report.resolve().as_uri()}")]), crop=False)
+    config, layout = load_pipeline(chosen.pipeline), Layout(chosen.pipeline)
+    Console().print(summary(config, layout, [Place("Report", f"python3 -m webbrowser {layout.report.resolve().as_uri()}")]), crop=False)
     return 0
 
 

@@ -4,23 +4,26 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from apprentice.config import Layout
+from apprentice.config import Layout, PipelineConfig
+from apprentice.evaluation.comparison import DIFFERENCES, HeldOut
+from apprentice.evaluation.measures import Measure, measure_of
 from apprentice.records.files import read_json
 
 CONDITIONS = {
-    "base_closed_book": "(a) base model, no retrieval",
-    "base_rag": "(b) base model, plain RAG",
-    "before": "(c) agent before training",
-    "warm_start": "(d) after the warm start",
-    "trained": "(e) after PPO",
+    "base_closed_book": "base model, no retrieval",
+    "base_rag": "base model, plain RAG",
+    "before": "agent before training",
+    "warm_start": "after the warm start",
+    "trained": "after PPO",
 }
-DIFFERENCES = {"trained_minus_before": "(e) - (c)", "trained_minus_warm_start": "(e) - (d)"}
+"""The report's words, shorter."""
 
 
 @dataclass(frozen=True)
@@ -34,42 +37,56 @@ class Place:
     remark: str = ""
 
 
-def summary(layout: Layout, places: Sequence[Place] = ()) -> RenderableType:
+def summary(config: PipelineConfig, layout: Layout, places: Sequence[Place] = ()) -> RenderableType:
     """The screen: scores with 95% intervals, paired differences, cost, places.
 
     Raises:
         ApprenticeError: the pipeline has not been evaluated yet.
     """
-    evaluation = read_json(layout.metrics("evaluation"))
-    events = _events(layout.events)
-    parts = [scores(evaluation, layout.pipeline), differences(evaluation), cost(events, memory_peak(layout))]
+    evaluation, measure = read_json(layout.metrics("evaluation")), measure_of(config)
+    sets = measure.evaluated(evaluation)
+    parts: list[RenderableType] = [scores(measure, held_out, evaluation, layout.pipeline) for held_out in sets]
+    parts += [differences(measure, held_out, evaluation) for held_out in sets]
+    parts.append(cost(_events(layout.events), memory_peak(layout)))
     return Group(*parts, *([Text(), where(places)] if places else []))
 
 
-def scores(evaluation: Mapping, pipeline: str) -> Table:
-    """Held-out scores, a row a condition."""
-    table = Table(title=f"{pipeline}: held-out tasks, greedy", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+def scores(measure: Measure, held_out: HeldOut, evaluation: Mapping, pipeline: str) -> Table:
+    """Scores on a set of held-out tasks, a row a condition."""
+    table = _table(f"{pipeline}: {held_out.words}, greedy")
     table.add_column("", no_wrap=True)
-    for column in ("EM [95% interval]", "cover-EM", "F1", "n"):
+    counts = {key: key if key == "n" else words for key, words in measure.counts.items()}
+    for column in (f"{measure.name} [95% interval]", *measure.also.values(), *counts.values()):
         table.add_column(column, justify="right", no_wrap=True)
-    for key, words in CONDITIONS.items():
-        row = evaluation[key]
-        style = "bold" if key == "trained" else None
-        table.add_row(words, f"{row['em']:.3f} {interval(row['em_ci95'])}", f"{row['cover_em']:.3f}", f"{row['f1']:.3f}", str(row["n"]), style=style)
+    for name, letter in _letters(measure).items():
+        row = held_out.of(evaluation[name])
+        cells = [f"{row[measure.key]:.3f} {interval(row[measure.interval])}", *(f"{row[key]:.3f}" for key in measure.also), *(str(row[key]) for key in counts)]
+        table.add_row(f"{letter} {CONDITIONS[name]}", *cells, style="bold" if name == "trained" else None)
     return table
 
 
-def differences(evaluation: Mapping) -> Table:
-    """Paired differences in EM, of the greedy episodes and of those sampled at `evaluate.temperature`."""
-    table = Table(title="Paired difference in EM", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+def differences(measure: Measure, held_out: HeldOut, evaluation: Mapping) -> Table:
+    """Paired differences in the main figure, of the greedy episodes and of those sampled at `evaluate.temperature`."""
+    table, letters = _table(held_out.label(f"Paired difference in {measure.name}")), _letters(measure)
     table.add_column("")
-    table.add_column("EM [95% interval]", justify="right")
+    table.add_column(f"{measure.name} [95% interval]", justify="right")
     table.add_column("p", justify="right")
-    rows = [(words, evaluation[key]) for key, words in DIFFERENCES.items()]
-    rows += [(f"{words}, sampled", evaluation["sampled"][key]) for key, words in DIFFERENCES.items() if key in evaluation.get("sampled", {})]
-    for words, row in rows:
-        table.add_row(words, f"{row['em']:+.3f} {interval(row['em_ci95'], sign=True)}", _p_value(row["p"]))
+    named = {name: f"{letters[after]} - {letters[before]}" for name, (after, before) in DIFFERENCES.items()}
+    rows = [(words, evaluation[name]) for name, words in named.items()]
+    rows += [(f"{words}, sampled", evaluation["sampled"][name]) for name, words in named.items() if name in evaluation.get("sampled", {})]
+    for words, difference in rows:
+        row = held_out.of(difference)
+        table.add_row(words, f"{row[measure.key]:+.3f} {interval(row[measure.interval], sign=True)}", _p_value(row["p"]))
     return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _letters(measure: Measure) -> dict[str, str]:
+    """`(a)`, `(b)` and so on for the conditions, in their order."""
+    return {name: f"({letter})" for name, letter in zip(measure.conditions, ascii_lowercase, strict=False)}
 
 
 def cost(events: Iterable[Mapping], memory: int = 0) -> Text:

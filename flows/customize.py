@@ -58,7 +58,7 @@ def customize(pipeline: str, overrides: Sequence[str] = ()) -> None:
     create_link_artifact(link=layout.report.resolve().as_uri(), key=f"{pipeline}-report", description="Evaluation report")
     report = Place("Report", f"python3 -m webbrowser {layout.report.resolve().as_uri()}")
     prefect = Place("Prefect run", "make prefect", f"{PREFECT_UI}/runs/flow-run/{run_id}")
-    console.print(summary(layout, [report, *tracked, prefect]), crop=False)
+    console.print(summary(config, layout, [report, *tracked, prefect]), crop=False)
 
 
 def _opening(pipeline: str, changed: Sequence[str]) -> str:

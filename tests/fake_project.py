@@ -8,8 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
-ROOMS = ("data", "environments", "policy", "rollout", "learning", "online", "evaluation")
-KEPT = ("config", "records", "versioning")
+ROOMS = ("data", "policy", "rollout", "learning", "online")
+KEPT = ("config", "records", "versioning", "environments", "evaluation")
 STAGE = '''"""A toy stage: writes what DVC expects of it."""
 import json, os, sys, time
 from pathlib import Path

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from apprentice.config import Layout
+from apprentice.config import Layout, load_pipeline
 from apprentice.errors import ApprenticeError
 from apprentice.records.files import write_json
 from apprentice.summary import CONDITIONS, Place, spent, summary
+
+CONFIG = load_pipeline("quick", Path(__file__).parents[1] / "params.yaml")
 
 
 def evaluated(root: Path) -> Layout:
@@ -24,7 +26,7 @@ def evaluated(root: Path) -> Layout:
 
 def shown(layout: Layout, places: tuple[Place, ...] = (), width: int = 80) -> str:
     console = Console(file=io.StringIO(), width=width)
-    console.print(summary(layout, places), crop=False)
+    console.print(summary(CONFIG, layout, places), crop=False)
     return console.file.getvalue()
 
 
@@ -48,7 +50,7 @@ def test_commands_are_never_folded(tmp_path: Path):
 
 def test_without_an_evaluation_it_says_what_is_missing(tmp_path: Path):
     with pytest.raises(ApprenticeError, match="is missing"):
-        summary(Layout("quick", tmp_path))
+        summary(CONFIG, Layout("quick", tmp_path))
 
 
 def events(*rows: tuple[str, float, str]) -> list[dict]:

@@ -22,6 +22,8 @@ FIGURES = {
     "truncated": "episodes that ran out of turns or tokens",
 }
 """What each figure of `behaviour` counts, in words."""
+SHARES = ("searched_before_answering", "repeated_queries", "malformed", "thinking", "answered", "truncated")
+"""Those that are shares; the others are means an episode."""
 
 
 def behaviour(trajectories: Iterable[Trajectory]) -> dict[str, float]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 LABEL_WIDTH, VALUE_WIDTH = 200, 190
-"""Pixels left and right of the dots of an interval chart."""
+"""Pixels left and right of the dots of an interval chart; the left grows with its labels."""
+CHARACTER_WIDTH = 6.5
+"""Pixels of a label's character, on average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,8 @@ class Dot:
 def interval_chart(dots: Sequence[Dot], low: float, high: float, width: int = 1000) -> Markup:
     """Means with their intervals, one row each, on one axis from `low` to `high`."""
     row, top = 34, 8
-    left, right, bottom = LABEL_WIDTH, width - VALUE_WIDTH, top + row * len(dots)
+    left = max([LABEL_WIDTH, *(20 + CHARACTER_WIDTH * len(dot.label) for dot in dots)])
+    right, bottom = width - VALUE_WIDTH, top + row * len(dots)
 
     def x(value: float) -> float:
         return left + (value - low) / (high - low) * (right - left)

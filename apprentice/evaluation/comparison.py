@@ -1,6 +1,10 @@
-"""evaluation.json: every condition's scores, their paired differences, behaviour and cost, under stable names."""
+"""evaluation.json of questions: every condition's scores, their paired differences, behaviour and cost, under stable names.
 
-from collections.abc import Mapping, Sequence
+What every use case's comparison has in common stands here too.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from apprentice.config.schema import EvaluateConfig
 from apprentice.evaluation.behaviour import behaviour
@@ -16,13 +20,45 @@ CONDITIONS = {
 }
 """The conditions in the order of the report, in words."""
 AGENTS = ("before", "warm_start", "trained")
-"""The conditions that search for themselves."""
+"""The conditions that act for themselves."""
 SAMPLED = ("warm_start", "trained")
 """The conditions that have sampled episodes too: what training started from and what came of it. The base model's greedy ones say enough."""
 DIFFERENCES = {"trained_minus_before": ("trained", "before"), "trained_minus_warm_start": ("trained", "warm_start")}
 
 Episodes = Mapping[str, Sequence[Trajectory]]
 """The episodes of each condition, greedy and sampled together."""
+Strata = Mapping[str, Mapping[str, Mapping[str, Mapping]]]
+"""Words -> condition -> part of the tasks -> its main figure and `n`."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """A set of held-out tasks that is scored by itself."""
+
+    words: str
+    key: str = ""
+    """Under which its figures stand within those of a condition; empty where there is no other set."""
+    split: str = ""
+    """Of its tasks; empty where there is no other set."""
+
+    def holds(self, task: Task) -> bool:
+        """Whether a held-out task is one of this set."""
+        return not self.split or task.split == self.split
+
+    def of(self, figures: Mapping) -> Mapping:
+        """Its part of the figures of a condition or of a difference."""
+        return figures[self.key] if self.key else figures
+
+    def label(self, words: str) -> str:
+        """`words`, told apart from those of the other sets."""
+        return f"{words}, {self.words}" if self.key else words
+
+    def count(self, number: int) -> str:
+        """So many of its tasks, in words."""
+        return f"{number} tasks of {self.words}" if self.key else f"{number} {self.words}"
+
+
+SETS = (HeldOut("held-out tasks"),)
 
 
 def greedy(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
@@ -52,18 +88,27 @@ def compare(tasks: Sequence[Task], episodes: Episodes, config: EvaluateConfig, s
         "by_difficulty": {name: by_difficulty(condition.scores, pass_rates) for name, condition in by_greedy.items()} if pass_rates else {},
         "abstention": {name: abstention(condition.scores) for name, condition in by_greedy.items()},
         "behaviour": {name: {**behaviour(greedy(episodes[name])), "faults": by_greedy[name].faults} for name in AGENTS},
-        "tokens": {name: _tokens(episodes[name]) for name in CONDITIONS},
-        "seconds": {**{name: rounded(seconds[name], 1) for name in CONDITIONS}, "total": rounded(sum(seconds[name] for name in CONDITIONS), 1)},
+        **spent(CONDITIONS, episodes, seconds),
     }
 
 
-def curve_rows(figures: Mapping) -> str:
-    """A CSV for `dvc plots`: `condition,em,low,high,cover_em,f1`, one row a condition, greedy."""
-    lines = ["condition,em,low,high,cover_em,f1"]
-    for name in CONDITIONS:
-        row = figures[name]
-        lines.append(",".join([name, *(str(value) for value in (row["em"], *row["em_ci95"], row["cover_em"], row["f1"]))]))
-    return "\n".join(lines) + "\n"
+def strata(figures: Mapping) -> Strata:
+    """EM by hops, and by how hard the task was to the starting policy."""
+    words = {
+        "by_hops": "EM by the number of facts that must be chained, greedy.",
+        "by_difficulty": "EM by how often the starting policy solved the task in its sampled episodes, greedy.",
+    }
+    named = {"by_hops": _hop_name, "by_difficulty": lambda key: key.replace("_", " ")}
+    return {words[part]: {name: {named[part](key): row for key, row in rows.items()} for name, rows in figures[part].items()} for part in words}
+
+
+def spent(conditions: Iterable[str], episodes: Episodes, seconds: Mapping[str, float]) -> dict:
+    """`tokens` and `seconds` of each condition; the seconds in all stand under `total`."""
+    names = list(conditions)
+    return {
+        "tokens": {name: _tokens(episodes[name]) for name in names},
+        "seconds": {**{name: rounded(seconds[name], 1) for name in names}, "total": rounded(sum(seconds[name] for name in names), 1)},
+    }
 
 
 def _figures(conditions: Mapping[str, Condition], config: EvaluateConfig) -> dict:
@@ -82,3 +127,7 @@ def _tokens(trajectories: Sequence[Trajectory]) -> dict[str, int]:
         "sampled": sum(trajectory.action_tokens for trajectory in trajectories),
         "context": sum(len(trajectory.token_ids) for trajectory in trajectories),
     }
+
+
+def _hop_name(key: str) -> str:
+    return key if not key.isdigit() else f"{key} hop{'' if key == '1' else 's'}"

@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from apprentice.evaluation.comparison import greedy
-from apprentice.evaluation.scores import episode_scores
+from apprentice.evaluation.measures import Measure
 from apprentice.records import Task, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """A trajectory and whether its answer was right."""
+    """A trajectory and whether it reached its goal."""
 
     trajectory: Trajectory
-    right: bool
+    solved: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +27,32 @@ class Example:
     after: Episode
 
 
-def choose_examples(tasks: Sequence[Task], before: Sequence[Trajectory], after: Sequence[Trajectory]) -> list[Example]:
-    """One improved task, one still failed, one without an answer: where there is one. Greedy episodes; more hops and more turns first."""
-    pairs = _pairs(tasks, before, after)
+def choose_examples(measure: Measure, tasks: Sequence[Task], before: Sequence[Trajectory], after: Sequence[Trajectory]) -> list[Example]:
+    """One improved task, one still failed, one without an answer: where there is one. Greedy episodes; the harder task and more turns first."""
+    pairs, (good, bad) = _pairs(measure, tasks, before, after), measure.marks
     wishes = (
-        ("Improved: wrong before, right after", lambda task, old, new: task.answerable and not old.right and new.right),
-        ("Still wrong after training", lambda task, old, new: task.answerable and not new.right),
+        (f"Improved: {bad} before, {good} after", lambda task, old, new: task.answerable and not old.solved and new.solved),
+        (f"Still {bad} after training", lambda task, old, new: task.answerable and not new.solved),
         ("A question without an answer", lambda task, old, new: not task.answerable),
     )
     chosen = []
     for title, wish in wishes:
         fitting = [pair for pair in pairs if wish(*pair)]
         if fitting:
-            task, old, new = max(fitting, key=lambda pair: (pair[2].right, pair[0].hops, len(pair[2].trajectory.turns)))
+            task, old, new = max(fitting, key=lambda pair: (pair[2].solved, pair[0].difficulty or 0, pair[0].hops, len(pair[2].trajectory.turns)))
             chosen.append(Example(title, task, old, new))
     return chosen
 
 
-def _pairs(tasks: Sequence[Task], before: Sequence[Trajectory], after: Sequence[Trajectory]) -> list[tuple[Task, Episode, Episode]]:
+def tally(calls: Sequence[str]) -> list[str]:
+    """Calls, equal ones in a row as one: `spotify.show_song 200 (12 times)`."""
+    counted = [(call, sum(1 for _ in same)) for call, same in groupby(calls)]
+    return [call if times == 1 else f"{call} ({times} times)" for call, times in counted]
+
+
+def _pairs(measure: Measure, tasks: Sequence[Task], before: Sequence[Trajectory], after: Sequence[Trajectory]) -> list[tuple[Task, Episode, Episode]]:
+    def played(task: Task, trajectory: Trajectory) -> Episode:
+        return Episode(trajectory, measure.solved(task, trajectory))
+
     old, new = ({trajectory.task_id: trajectory for trajectory in greedy(side)} for side in (before, after))
-    return [(task, _episode(task, old[task.id]), _episode(task, new[task.id])) for task in tasks if task.id in old and task.id in new]
-
-
-def _episode(task: Task, trajectory: Trajectory) -> Episode:
-    return Episode(trajectory, episode_scores(task, trajectory)[0] == 1.0)
+    return [(task, played(task, old[task.id]), played(task, new[task.id])) for task in tasks if task.id in old and task.id in new]

@@ -12,18 +12,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from apprentice.config import Layout, PipelineConfig
-from apprentice.evaluation.behaviour import FIGURES
 from apprentice.evaluation.charts import Dot, bar_chart, interval_chart, line_chart
-from apprentice.evaluation.comparison import AGENTS, CONDITIONS, DIFFERENCES, Episodes
+from apprentice.evaluation.comparison import AGENTS, DIFFERENCES, Episodes, HeldOut
 from apprentice.evaluation.configuration import parameters
 from apprentice.evaluation.cost import stage_seconds
-from apprentice.evaluation.examples import choose_examples
+from apprentice.evaluation.examples import choose_examples, tally
+from apprentice.evaluation.measures import Measure, measure_of
 from apprentice.records import Task
 from apprentice.records.files import read_json
 
 TEMPLATES = Path(__file__).parent
-SHARES = ("searched_before_answering", "repeated_queries", "malformed", "thinking", "answered", "truncated")
-"""Figures of behaviour that are shares; the others are means an episode."""
 CURVES = {
     "reward": "Reward",
     "success_rate": "Success rate",
@@ -50,45 +48,68 @@ def report_page(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], e
         tasks: the held-out tasks that were evaluated.
         figures: what evaluation.json holds.
     """
+    measure = measure_of(config)
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(signed=_signed, share=_share, minutes=_minutes, count=_count, plain=_plain)
+    environment.filters.update(signed=_signed, share=_share, minutes=_minutes, count=_count, plain=_plain, tally=tally)
     return environment.get_template("report.html.jinja").render(
         pipeline=layout.pipeline,
         config=config,
         figures=figures,
-        conditions=CONDITIONS,
-        differences={name: f"{CONDITIONS[after]} − {CONDITIONS[before][0].lower()}{CONDITIONS[before][1:]}" for name, (after, before) in DIFFERENCES.items()},
-        verdict=_verdict(figures),
-        headline=_headline(figures),
+        measure=measure,
+        conditions=measure.conditions,
+        sets=measure.evaluated(figures),
+        differences=_differences(measure.conditions),
+        verdict=_verdict(measure, figures),
+        headline=_headline(measure, figures),
         curves=list(_curves(layout.curves("training"))),
-        hops=_groups(figures["by_hops"], _hop_name),
-        levels=_groups(figures["by_difficulty"], lambda name: name.replace("_", " ")),
+        strata=[(words, chart) for words, of_part in measure.strata(figures).items() if (chart := _groups(of_part, measure.key))],
         pass_rates=_pass_rates(layout.curves("difficulty")),
         agents=AGENTS,
-        behaviour=FIGURES,
-        shares=SHARES,
-        examples=choose_examples(tasks, episodes["before"], episodes["trained"]),
+        behaviour_bars=list(_behaviour_bars(measure, figures["behaviour"])),
+        examples=choose_examples(measure, tasks, episodes["before"], episodes["trained"]),
         facts={name: dict(_flat(_optional(layout.metrics(name)))) for name in ("validation", "difficulty", "training")},
         stages=stage_seconds(layout.events),
         parameters=parameters(config),
     )
 
 
-def _verdict(figures: Mapping[str, Any]) -> tuple[str, str]:
-    """What training did, in one sentence that claims no more than the interval allows; and its tone for the style sheet."""
-    difference, before, trained = figures["trained_minus_before"], figures["before"], figures["trained"]
-    low, high = difference["em_ci95"]
-    change = f"from {before['em']:.3f} to {trained['em']:.3f} ({_signed(difference['em'])}, 95% interval {_signed(low)} to {_signed(high)})"
+def _differences(conditions: Mapping[str, str]) -> dict[str, str]:
+    return {name: f"{conditions[after]} − {conditions[before][0].lower()}{conditions[before][1:]}" for name, (after, before) in DIFFERENCES.items()}
+
+
+def _verdict(measure: Measure, figures: Mapping[str, Any]) -> tuple[str, str]:
+    """What training did, in words that claim no more than the interval of the headline set allows; and its tone for the style sheet."""
+    headline, *others = measure.evaluated(figures)
+    low, high = headline.of(figures["trained_minus_before"])[measure.interval]
+    counted, change = headline.count(headline.of(figures["trained"])["n"]), _change(measure, headline, figures)
+    beside = "".join(f" On {held_out.count(held_out.of(figures['trained'])['n'])} it went {_change(measure, held_out, figures)}." for held_out in others)
     if low > 0:
-        return f"Training raised the agent's exact match on {trained['n']} held-out tasks {change}.", "good"
+        return f"Training raised the agent's {measure.full_name} on {counted} {change}.{beside}", "good"
     if high < 0:
-        return f"Training lowered the agent's exact match on {trained['n']} held-out tasks {change}.", "bad"
-    return f"No difference is proven: exact match on {trained['n']} held-out tasks went {change}.", "open"
+        return f"Training lowered the agent's {measure.full_name} on {counted} {change}.{beside}", "bad"
+    return f"No difference is proven: {measure.full_name} on {counted} went {change}.{beside}", "open"
 
 
-def _headline(figures: Mapping[str, Any]) -> Markup:
-    dots = [Dot(label, figures[name]["em"], *figures[name]["em_ci95"], f"c-{name}") for name, label in CONDITIONS.items()]
+def _change(measure: Measure, held_out: HeldOut, figures: Mapping[str, Any]) -> str:
+    difference, before, trained = (held_out.of(figures[name]) for name in ("trained_minus_before", "before", "trained"))
+    key, (low, high) = measure.key, difference[measure.interval]
+    return f"from {before[key]:.3f} to {trained[key]:.3f} ({_signed(difference[key])}, 95% interval {_signed(low)} to {_signed(high)})"
+
+
+def _headline(measure: Measure, figures: Mapping[str, Any]) -> Markup:
+    rows = [(name, held_out.label(label), held_out.of(figures[name])) for held_out in measure.evaluated(figures) for name, label in measure.conditions.items()]
+    dots = [Dot(label, row[measure.key], *row[measure.interval], f"c-{name}") for name, label, row in rows]
     return interval_chart(dots, 0.0, min(1.0, math.ceil(max(dot.high for dot in dots) * 10) / 10))
+
+
+def _behaviour_bars(measure: Measure, figures: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, Markup]]:
+    """`(title, chart)` of each figure that the measure draws: the agent's conditions side by side, on a scale of their own."""
+    for key in measure.drawn:
+        bars = [(f"c-{name}", figures[name][key]) for name in AGENTS]
+        high = max(value for _, value in bars)
+        # Above 1 one decimal is enough, and fits above a bar.
+        shown = [(colour, value if high <= 1 else round(value, 1)) for colour, value in bars]
+        yield measure.behaviour[key].capitalize(), bar_chart({"": shown}, high or 1.0, width=320, height=150)
 
 
 def _curves(path: Path) -> Iterator[tuple[str, str, Markup]]:
@@ -108,21 +129,17 @@ def _curves(path: Path) -> Iterator[tuple[str, str, Markup]]:
             yield title, f"{finite[-1]:.4g}", line_chart(steps, values, "c-trained")
 
 
-def _groups(figures: Mapping[str, Mapping[str, Mapping]], words) -> Markup | None:
-    """Bars of every condition's EM, one group a key of `{condition: {key: {em, n}}}`."""
-    keys = list(dict.fromkeys(key for of_condition in figures.values() for key in of_condition))
-    if not keys:
+def _groups(figures: Mapping[str, Mapping[str, Mapping]], main: str) -> Markup | None:
+    """Bars of every condition's main figure, one group a part of `{condition: {part: {<main>, n}}}`."""
+    parts = list(dict.fromkeys(part for of_condition in figures.values() for part in of_condition))
+    if not parts:
         return None
-    counts = {key: max(of_condition[key]["n"] for of_condition in figures.values() if key in of_condition) for key in keys}
+    counts = {part: max(of_condition[part]["n"] for of_condition in figures.values() if part in of_condition) for part in parts}
     groups = {
-        f"{words(key)} ({counts[key]} tasks)": [(f"c-{name}", of_condition[key]["em"]) for name, of_condition in figures.items() if key in of_condition]
-        for key in keys
+        f"{part} ({counts[part]} tasks)": [(f"c-{name}", of_condition[part][main]) for name, of_condition in figures.items() if part in of_condition]
+        for part in parts
     }
     return bar_chart(groups, 1.0)
-
-
-def _hop_name(key: str) -> str:
-    return key if not key.isdigit() else f"{key} hop{'' if key == '1' else 's'}"
 
 
 def _pass_rates(path: Path) -> Markup | None:

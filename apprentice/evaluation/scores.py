@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -62,16 +62,16 @@ def score_condition(tasks: Sequence[Task], trajectories: Iterable[Trajectory], p
     )
 
 
-def episode_scores(task: Task, trajectory: Trajectory) -> tuple[float, float, float]:
-    """EM, cover-EM and F1 of one episode; all 0 where it was truncated or gave no answer."""
+def episode_scores(task: Task, trajectory: Trajectory) -> dict[str, float]:
+    """`{em, cover_em, f1}` of one episode; all 0 where it was truncated or gave no answer."""
     if trajectory.outcome == "truncated" or not trajectory.answer.strip():
-        return 0.0, 0.0, 0.0
+        return {"em": 0.0, "cover_em": 0.0, "f1": 0.0}
     answer, gold = trajectory.answer, task.answers
-    return float(exact_match(answer, gold)), float(cover_exact_match(answer, gold)), float(f1(answer, gold))
+    return {"em": float(exact_match(answer, gold)), "cover_em": float(cover_exact_match(answer, gold)), "f1": float(f1(answer, gold))}
 
 
 def _score(task: Task, episodes: Sequence[Trajectory]) -> TaskScore:
-    em, cover_em, overlap = (fmean(column) for column in zip(*(episode_scores(task, episode) for episode in episodes), strict=True))
+    em, cover_em, overlap = (fmean(column) for column in zip(*(episode_scores(task, episode).values() for episode in episodes), strict=True))
     abstained = fmean(episode.outcome != "truncated" and exact_match(episode.answer, UNKNOWN) for episode in episodes)
     return TaskScore(task.id, task.hops, task.answerable, em, cover_em, overlap, abstained, len(episodes), episodes[0].answer)
 
@@ -87,12 +87,16 @@ def summary(scores: Sequence[TaskScore], resamples: int, seed: int) -> dict:
 
 def difference(after: Sequence[TaskScore], before: Sequence[TaskScore], resamples: int, seed: int) -> dict:
     """`{em, em_ci95, p}` of `after - before`, paired over the tasks that both scored."""
-    earlier = {score.task_id: score.em for score in before}
-    pairs = [(score.em, earlier[score.task_id]) for score in after if score.task_id in earlier]
+    return paired("em", {score.task_id: score.em for score in after}, {score.task_id: score.em for score in before}, resamples, seed)
+
+
+def paired(key: str, after: Mapping[str, float], before: Mapping[str, float], resamples: int, seed: int) -> dict:
+    """`{<key>, <key>_ci95, p}` of `after - before` in a score, paired over the tasks that both have; scores by task id."""
+    pairs = [(score, before[task]) for task, score in after.items() if task in before]
     if not pairs:
-        return {"em": 0.0, "em_ci95": [-1.0, 1.0], "p": 1.0}
+        return {key: 0.0, f"{key}_ci95": [-1.0, 1.0], "p": 1.0}
     result = paired_difference(*np.array(pairs).T, resamples, seed)
-    return {"em": rounded(result.mean), "em_ci95": [rounded(result.low), rounded(result.high)], "p": float(f"{result.p:.3g}")}
+    return {key: rounded(result.mean), f"{key}_ci95": [rounded(result.low), rounded(result.high)], "p": float(f"{result.p:.3g}")}
 
 
 def by_hops(scores: Iterable[TaskScore]) -> dict[str, dict]:

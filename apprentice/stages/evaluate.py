@@ -35,16 +35,17 @@ class Plan:
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     """Writes the episodes, evaluation.json, its CSV and the report; conditions finished before an interruption are kept."""
-    from apprentice.evaluation.comparison import compare, curve_rows
+    from apprentice.evaluation.measures import measure_of
     from apprentice.evaluation.report import report_page
 
     tasks = held_out([task for task in read_tasks(layout.tasks) if task.split != "train"], config.evaluate.tasks, config.evaluate.seed)
     if not tasks:
         raise ApprenticeError("has no held-out task", where=layout.tasks, todo="raise data.dev, or bring tasks whose split is `dev`")
     episodes, seconds = asyncio.run(_episodes(config, layout, _plans(config, layout, progress), tasks, progress))
-    figures = compare(tasks, episodes, config.evaluate, seconds)
+    measure = measure_of(config)
+    figures = measure.compare(tasks, episodes, config.evaluate, seconds)
     write_json(layout.metrics("evaluation"), figures)
-    write_text(layout.curves("evaluation"), curve_rows(figures))
+    write_text(layout.curves("evaluation"), measure.curve_rows(figures))
     _publish(layout.evaluations, episodes)
     write_text(layout.report, report_page(config, layout, tasks, episodes, figures))
     shutil.rmtree(layout.runtime / "evaluation", ignore_errors=True)
@@ -113,9 +114,7 @@ async def _simulate_all(
             write_trajectories(files[plan.name], trajectories)
 
 
-async def _simulate(
-    config: PipelineConfig, plan: Plan, make_environment: Callable, policy, tasks: Sequence[Task], progress: Progress
-) -> list[Trajectory]:
+async def _simulate(config: PipelineConfig, plan: Plan, make_environment: Callable, policy, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
     """One greedy episode a task, then the sampled ones."""
     from apprentice.rollout.setup import make_simulator
     from apprentice.rollout.simulator import plan_episodes

@@ -1,28 +1,29 @@
-"""A pipeline's evaluation as the registry needs it: exact match task by task, and the episodes behind it."""
+"""A pipeline's evaluation as the registry needs it: the main figure task by task, and the episodes behind it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from apprentice.config import Layout
-from apprentice.evaluation.comparison import CONDITIONS, greedy
-from apprentice.evaluation.scores import score_condition
+from apprentice.config import Layout, PipelineConfig
+from apprentice.evaluation.comparison import greedy
+from apprentice.evaluation.measures import measure_of
 from apprentice.records import Task, Trajectory
+from apprentice.records.files import read_json
 from apprentice.records.fingerprint import fingerprint
 from apprentice.records.tables import read_tasks, read_trajectories
 
-FILE = "per_task_em.json"
+FILE = "per_task.json"
 """Its name among a run's artifacts."""
 
 
 @dataclass(frozen=True)
 class PerTask:
-    """The trained policy's greedy exact match on each held-out task; a task is named by the hash of its content."""
+    """The trained policy's greedy main figure on each task of the headline set; a task is named by the hash of its content."""
 
     tasks: frozenset[str]
     """Every task of the evaluation, those lost to faults included."""
-    em: Mapping[str, float]
+    score: Mapping[str, float]
 
     @property
     def hash(self) -> str:
@@ -31,24 +32,28 @@ class PerTask:
 
     def text(self) -> str:
         """As JSON, in a stable order."""
-        return json.dumps({"tasks": sorted(self.tasks), "em": dict(sorted(self.em.items()))}, indent=1)
+        return json.dumps({"tasks": sorted(self.tasks), "score": dict(sorted(self.score.items()))}, indent=1)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "PerTask":
         """From what `text` wrote."""
-        return cls(frozenset(values["tasks"]), values["em"])
+        return cls(frozenset(values["tasks"]), values["score"])
 
 
-def read_episodes(layout: Layout) -> tuple[list[Task], dict[str, list[Trajectory]]]:
-    """The tasks that were evaluated and every condition's greedy episodes."""
-    episodes = {name: greedy(read_trajectories(layout.evaluations / f"{name}.parquet")) for name in CONDITIONS}
+def read_episodes(layout: Layout, conditions: Iterable[str]) -> tuple[list[Task], dict[str, list[Trajectory]]]:
+    """The tasks that were evaluated and the conditions' greedy episodes."""
+    episodes = {name: greedy(read_trajectories(layout.evaluations / f"{name}.parquet")) for name in conditions}
     tried = {trajectory.task_id for of_condition in episodes.values() for trajectory in of_condition}
-    return [task for task in read_tasks(layout.tasks, "dev") if task.id in tried], episodes
+    return [task for task in read_tasks(layout.tasks) if task.id in tried], episodes
 
 
-def per_task_em(layout: Layout) -> PerTask:
+def per_task(config: PipelineConfig, layout: Layout) -> PerTask:
     """The trained policy's results, from the files of the evaluate stage."""
-    tasks, episodes = read_episodes(layout)
-    names = {task.id: fingerprint(task) for task in tasks}
-    scores = score_condition(tasks, episodes["trained"]).scores
-    return PerTask(frozenset(names.values()), {names[score.task_id]: score.em for score in scores})
+    measure = measure_of(config)
+    headline = measure.evaluated(read_json(layout.metrics("evaluation")))[0]
+    tasks, episodes = read_episodes(layout, measure.conditions)
+    of_set = {task.id: task for task in tasks if headline.holds(task)}
+    names = {task_id: fingerprint(task) for task_id, task in of_set.items()}
+    scored = {one.task_id: one for one in episodes["trained"] if one.outcome != "fault" and one.task_id in of_set}
+    scores = {names[task_id]: measure.scores(of_set[task_id], one)[measure.key] for task_id, one in scored.items()}
+    return PerTask(frozenset(names.values()), scores)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from apprentice.config import Layout, PipelineConfig
+from apprentice.evaluation.measures import measure_of
 from apprentice.evaluation.statistics import paired_difference
 from apprentice.records.files import read_json
-from apprentice.tracking.outcome import FILE, PerTask, per_task_em
+from apprentice.tracking.outcome import FILE, PerTask, per_task
 from apprentice.tracking.store import connect
 
 if TYPE_CHECKING:
@@ -51,12 +52,14 @@ def register(config: PipelineConfig, layout: Layout, run_id: str, checkpoint_has
         checkpoint_hash: DVC's hash of the checkpoint.
     """
     client, name = connect(layout.root), config.register_.model_name
-    results = per_task_em(layout)
+    results = per_task(config, layout)
     version = _known(client, name, checkpoint_hash, results) or _new_version(client, name, config, layout, run_id, checkpoint_hash, results)
     if "gate_reason" in version.tags:
         decision = Decision(version.tags["promoted"] == "true", version.tags["gate_reason"])
     else:
-        decision = gate(config, results, read_json(layout.metrics("evaluation"))["trained_minus_before"], *_champion(client, name))
+        figures = read_json(layout.metrics("evaluation"))
+        over_before = measure_of(config).evaluated(figures)[0].of(figures["trained_minus_before"])
+        decision = gate(config, results, over_before, *_champion(client, name))
         _apply(client, name, version.version, decision)
     return Registration(name, str(version.version), CHAMPION if decision.promoted else CHALLENGER, decision.promoted, decision.reason)
 
@@ -65,13 +68,14 @@ def gate(config: PipelineConfig, challenger: PerTask, over_before: dict, champio
     """Whether a challenger is proven better: than the agent before training while there is no champion, else than the champion.
 
     Args:
-        over_before: `{em, em_ci95, p}`, the challenger over the agent before training.
+        over_before: the difference in evaluation.json of the challenger and the agent before training, on the headline set.
         champion_name: the champion's version in words; None where there is none.
         champion: its results; None where they cannot be read.
     """
     if champion_name is None:
-        low, high = over_before["em_ci95"]
-        words = f"EM {over_before['em']:+.3f} over the agent before training, 95% interval {low:+.3f} to {high:+.3f}"
+        measure = measure_of(config)
+        low, high = over_before[measure.interval]
+        words = f"{measure.name} {over_before[measure.key]:+.3f} over the agent before training, 95% interval {low:+.3f} to {high:+.3f}"
         return Decision(low > 0, f"the first champion: {words}" if low > 0 else f"no champion yet, but the interval is not above 0: {words}")
     if champion is None:
         return Decision(False, f"the results of {champion_name} cannot be read, so there is nothing to compare with")
@@ -81,12 +85,13 @@ def gate(config: PipelineConfig, challenger: PerTask, over_before: dict, champio
 
 
 def _against(config: PipelineConfig, challenger: PerTask, champion_name: str, champion: PerTask) -> Decision:
-    shared = sorted(challenger.em.keys() & champion.em.keys())
+    shared = sorted(challenger.score.keys() & champion.score.keys())
     if not shared:
         return Decision(False, f"no task was scored for both {champion_name} and the challenger")
-    new, old = (np.array([results.em[task] for task in shared]) for results in (challenger, champion))
+    new, old = (np.array([results.score[task] for task in shared]) for results in (challenger, champion))
     difference = paired_difference(new, old, config.evaluate.bootstrap, config.evaluate.seed)
-    words = f"EM {difference.mean:+.3f} over {champion_name} on {len(shared)} tasks, 95% interval {difference.low:+.3f} to {difference.high:+.3f}"
+    gain = f"{measure_of(config).name} {difference.mean:+.3f} over {champion_name} on {len(shared)} tasks"
+    words = f"{gain}, 95% interval {difference.low:+.3f} to {difference.high:+.3f}"
     if difference.low <= 0:
         return Decision(False, f"the interval is not above 0: {words}")
     if difference.mean <= config.register_.margin:
@@ -103,16 +108,15 @@ def _known(client: "MlflowClient", name: str, checkpoint_hash: str, results: Per
 def _new_version(
     client: "MlflowClient", name: str, config: PipelineConfig, layout: Layout, run_id: str, checkpoint_hash: str, results: PerTask
 ) -> "ModelVersion":
-    figures = read_json(layout.metrics("evaluation"))["trained"]
+    measure, evaluation = measure_of(config), read_json(layout.metrics("evaluation"))
+    figures = measure.evaluated(evaluation)[0].of(evaluation["trained"])
     _make_model(client, name, config.description)
     tags = {
         "dvc_hash": checkpoint_hash,
         "evaluation_hash": results.hash,
         "pipeline": layout.pipeline,
         "base_model": config.model.name,
-        "em": str(figures["em"]),
-        "em_ci95": json.dumps(figures["em_ci95"]),
-        "n": str(figures["n"]),
+        **{key: json.dumps(figures[key]) for key in (measure.key, measure.interval, *measure.counts)},
     }
     return client.create_model_version(name, source=layout.policy.resolve().as_uri(), run_id=run_id, tags=tags)
 

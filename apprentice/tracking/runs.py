@@ -13,7 +13,7 @@ from apprentice.config import Layout, PipelineConfig
 from apprentice.evaluation.configuration import parameters
 from apprentice.records.files import read_json
 from apprentice.records.fingerprint import fingerprint
-from apprentice.tracking.outcome import FILE, per_task_em
+from apprentice.tracking.outcome import FILE, per_task
 from apprentice.tracking.store import UI_ADDRESS, connect, experiment_id, open_commands
 from apprentice.tracking.traces import log_traces
 
@@ -74,8 +74,8 @@ def _new_run(
         _log_parameters(client, run_id, config)
         _log_metrics(client, run_id, layout)
         _log_data(client, run_id, dvc_hashes)
-        _log_files(client, run_id, layout)
-        log_traces(layout, experiment, run_id)
+        _log_files(client, run_id, config, layout)
+        log_traces(config, layout, experiment, run_id)
         status = "FINISHED"
     finally:
         client.set_terminated(run_id, status)
@@ -141,8 +141,8 @@ def _log_data(client: "MlflowClient", run_id: str, dvc_hashes: Mapping[str, str]
         client.log_inputs(run_id, inputs)
 
 
-def _log_files(client: "MlflowClient", run_id: str, layout: Layout) -> None:
+def _log_files(client: "MlflowClient", run_id: str, config: PipelineConfig, layout: Layout) -> None:
     for path in (layout.report, layout.curves("training"), *map(layout.metrics, FIGURES)):
         if path.exists():
             client.log_artifact(run_id, str(path))
-    client.log_text(run_id, per_task_em(layout).text(), FILE)
+    client.log_text(run_id, per_task(config, layout).text(), FILE)

@@ -2,50 +2,52 @@
 
 from collections.abc import Sequence
 
-from apprentice.config import Layout
+from apprentice.config import Layout, PipelineConfig
 from apprentice.evaluation.comparison import AGENTS
 from apprentice.evaluation.examples import choose_examples
-from apprentice.evaluation.scores import episode_scores
+from apprentice.evaluation.measures import Measure, measure_of
 from apprentice.records import Task, Trajectory
 from apprentice.tracking.outcome import read_episodes
 from apprentice.tracking.store import current_store
 
 
-def log_traces(layout: Layout, experiment_id: str, run_id: str) -> int:
+def log_traces(config: PipelineConfig, layout: Layout, experiment_id: str, run_id: str) -> int:
     """Writes the report's example tasks, under each condition of the agent, as traces of a run.
 
     Returns:
         How many traces were written.
     """
-    tasks, episodes = read_episodes(layout)
-    examples = choose_examples(tasks, episodes["before"], episodes["trained"])
+    measure = measure_of(config)
+    tasks, episodes = read_episodes(layout, measure.conditions)
+    examples = choose_examples(measure, tasks, episodes["before"], episodes["trained"])
     chosen = {example.task.id: example.task for example in examples}
     shown = [(name, trajectory) for name in AGENTS for trajectory in episodes[name] if trajectory.task_id in chosen]
     with current_store(layout.root):
         for name, trajectory in shown:
-            _log(name, chosen[trajectory.task_id], trajectory, experiment_id, run_id)
+            _log(measure, name, chosen[trajectory.task_id], trajectory, experiment_id, run_id)
     return len(shown)
 
 
-def _log(condition: str, task: Task, trajectory: Trajectory, experiment_id: str, run_id: str) -> None:
+def _log(measure: Measure, condition: str, task: Task, trajectory: Trajectory, experiment_id: str, run_id: str) -> None:
     import mlflow
 
-    em, _, overlap = episode_scores(task, trajectory)
+    scores = measure.scores(task, trajectory)
     episode = mlflow.start_span_no_context(
         f"{condition}: {task.id}",
         span_type="AGENT",
         inputs={"question": task.instruction},
-        tags={"condition": condition, "task_id": task.id, "outcome": trajectory.outcome, "em": str(em)},
+        tags={"condition": condition, "task_id": task.id, "outcome": trajectory.outcome, measure.key: str(scores[measure.key])},
         # The address of the repository's remote may hold credentials; MLflow would copy it.
         metadata={"mlflow.sourceRun": run_id, "mlflow.source.git.repoURL": ""},
         experiment_id=experiment_id,
     )
     for told, turn in zip(_told(task, trajectory), trajectory.turns, strict=True):
         span = mlflow.start_span_no_context(turn.kind or "turn", span_type="LLM", parent_span=episode, inputs={"observation": told})
-        span.set_attributes({"policy_version": turn.version, "tokens": turn.end - turn.start, "kind": turn.kind})
+        span.set_attributes({"policy_version": turn.version, "tokens": turn.end - turn.start, "kind": turn.kind, "calls": list(turn.calls)})
         span.set_outputs({"action": turn.action})
         span.end()
-    episode.set_outputs({"answer": trajectory.answer, "accepted": list(task.answers), "em": em, "f1": overlap})
+    accepted = {"accepted": list(task.answers)} if task.judge == "answers" else {}
+    episode.set_outputs({"answer": trajectory.answer, **accepted, **scores})
     episode.end()
 
 

@@ -6,7 +6,8 @@ import json
 import pytest
 from evaluated import evaluated_project
 
-from apprentice.evaluation.comparison import CONDITIONS, DIFFERENCES, SAMPLED, compare, curve_rows
+from apprentice.evaluation.comparison import CONDITIONS, DIFFERENCES, SAMPLED, compare
+from apprentice.evaluation.measures import DEEPSEARCH
 
 SCORE_KEYS, DIFFERENCE_KEYS = {"em", "cover_em", "f1", "n", "em_ci95"}, {"em", "em_ci95", "p"}
 
@@ -43,6 +44,6 @@ def test_without_sampled_episodes_nothing_is_made_up(evaluated):
 
 
 def test_the_csv_has_a_row_a_condition(evaluated):
-    rows = list(csv.DictReader(curve_rows(evaluated[-1]).splitlines()))
+    rows = list(csv.DictReader(DEEPSEARCH.curve_rows(evaluated[-1]).splitlines()))
     assert [row["condition"] for row in rows] == list(CONDITIONS)
-    assert float(rows[-1]["low"]) <= float(rows[-1]["em"]) <= float(rows[-1]["high"])
+    assert float(rows[-1]["low"]) <= float(rows[-1]["score"]) <= float(rows[-1]["high"])

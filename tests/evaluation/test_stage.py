@@ -64,7 +64,7 @@ def test_no_held_out_task_is_one_clear_error(tmp_path):
 def test_an_interrupted_evaluation_simulates_nothing_twice(layout, monkeypatch):
     config, progress = small_config(layout.root / "base", "expert"), Progress(layout.events, "evaluate")
     with monkeypatch.context() as patch:
-        patch.setattr("apprentice.evaluation.comparison.compare", interrupt)
+        patch.setattr("apprentice.evaluation.report.report_page", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(config, layout, progress)
     simulated = phases(layout)

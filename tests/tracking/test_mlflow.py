@@ -64,7 +64,7 @@ def test_data_sets_carry_their_dvc_hashes(run):
 def test_files_are_artifacts_within_the_project(tracked, run):
     _, layout, tracked_run = tracked
     names = {artifact.path for artifact in connect(layout.root).list_artifacts(tracked_run.run_id)}
-    assert {"evaluation.json", "validation.json", "per_task_em.json", "training.csv"} <= names
+    assert {"evaluation.json", "validation.json", "per_task.json", "training.csv"} <= names
     assert run.info.artifact_uri.startswith((layout.root / ".apprentice/mlartifacts").resolve().as_uri())
 
 

@@ -1,0 +1,114 @@
+"""How the policies of a use case are compared: which figure decides, on which held-out tasks, and in which words it is told."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from apprentice.config import PipelineConfig
+from apprentice.config.schema import EvaluateConfig
+from apprentice.evaluation import behaviour, comparison, conduct, goals
+from apprentice.evaluation.comparison import Episodes, HeldOut, Strata
+from apprentice.evaluation.scores import episode_scores
+from apprentice.records import Task, Trajectory
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What the report, the last screen and the registry know of a use case."""
+
+    key: str
+    """The main figure of a condition in evaluation.json; its interval is `<key>_ci95`."""
+    name: str
+    """The main figure, for people."""
+    full_name: str
+    also: Mapping[str, str]
+    """The other figures of a condition, by key, in words."""
+    counts: Mapping[str, str]
+    """What they are of, by key, in words."""
+    method: str
+    """How to read the figures."""
+    conditions: Mapping[str, str]
+    """In the order of the report, in words."""
+    sets: Sequence[HeldOut]
+    """The headline first; an evaluation may lack some of several."""
+    marks: tuple[str, str]
+    """What is said of an episode that reached the goal, and of one that did not."""
+    scores: Callable[[Task, Trajectory], Mapping[str, float]]
+    """Of one episode; the main figure under `key`."""
+    compare: Callable[[Sequence[Task], Episodes, EvaluateConfig, Mapping[str, float]], dict]
+    """What evaluation.json holds, of the tasks, their episodes and the wall seconds of each condition."""
+    strata: Callable[[Mapping], Strata]
+    """Main figures of parts of the tasks, of what evaluation.json holds."""
+    behaviour: Mapping[str, str]
+    """The figures of behaviour, in words."""
+    shares: Sequence[str]
+    """Those that are shares."""
+    drawn: Sequence[str] = ()
+    """Those that the report draws too."""
+
+    @property
+    def interval(self) -> str:
+        """The key of the main figure's 95% interval."""
+        return f"{self.key}_ci95"
+
+    def evaluated(self, figures: Mapping) -> list[HeldOut]:
+        """The sets that `figures`, what evaluation.json holds, has; the headline first."""
+        return [held_out for held_out in self.sets if not held_out.key or held_out.key in figures["trained"]]
+
+    def solved(self, task: Task, trajectory: Trajectory) -> bool:
+        """Whether an episode reached the goal."""
+        return self.scores(task, trajectory)[self.key] == 1.0
+
+    def curve_rows(self, figures: Mapping) -> str:
+        """A CSV for `dvc plots`: `condition,score,low,high` and the other figures, one row a condition and set, greedy."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["condition", "score", "low", "high", *self.also])
+        for held_out in self.evaluated(figures):
+            for name in self.conditions:
+                row = held_out.of(figures[name])
+                writer.writerow([held_out.label(name), row[self.key], *row[self.interval], *(row[key] for key in self.also)])
+        return text.getvalue()
+
+
+DEEPSEARCH = Measure(
+    key="em",
+    name="EM",
+    full_name="exact match",
+    also={"cover_em": "cover-EM", "f1": "F1"},
+    counts={"n": "tasks"},
+    method="Exact match (EM) of one greedy episode a task, with 95% bootstrap intervals over tasks.",
+    conditions=comparison.CONDITIONS,
+    sets=comparison.SETS,
+    marks=("right", "wrong"),
+    scores=episode_scores,
+    compare=comparison.compare,
+    strata=comparison.strata,
+    behaviour=behaviour.FIGURES,
+    shares=behaviour.SHARES,
+)
+ASSISTANT = Measure(
+    key="tgc",
+    name="TGC",
+    full_name="task goal completion",
+    also={"sgc": "SGC"},
+    counts={"n": "tasks", "scenarios": "scenarios"},
+    method="Task goal completion (TGC): the share of tasks solved, one greedy episode a task, with 95% bootstrap intervals over tasks. "
+    "Scenario goal completion (SGC): the share of scenarios all of whose evaluated tasks were solved. "
+    "Held-out variants: of scenarios whose other variants were learned from. Held-out scenarios: nothing of them was learned from.",
+    conditions=goals.ACTING,
+    sets=goals.SETS,
+    marks=("solved", "failed"),
+    scores=goals.episode_goals,
+    compare=goals.compare,
+    strata=goals.strata,
+    behaviour=conduct.FIGURES,
+    shares=conduct.SHARES,
+    drawn=tuple(conduct.FIGURES),
+)
+
+
+def measure_of(config: PipelineConfig) -> Measure:
+    """The measure of the use case that a pipeline is of."""
+    return {"deepsearch": DEEPSEARCH, "appworld": ASSISTANT}[config.environment.use]

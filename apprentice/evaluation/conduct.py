@@ -7,13 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from apprentice.environments.appworld.environment import BLOCK, COMPLETE, ERROR, KILLED, code_blocks
+from apprentice.environments.protocol import MALFORMED
 from apprentice.evaluation.scores import rounded
 from apprentice.records import Trajectory, Turn
 
-FENCE = re.compile(r"```(\w*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
-"""A block's language and its text, to the end where it is never closed."""
-LANGUAGES = ("", "python", "py", "python3")
-"""Of the blocks that are code."""
 LOOK_UP = re.compile(r"api_docs\.show_api_doc\((.+)\)")
 ASIDE = ("api_docs", "supervisor")
 """Apps that an agent may call without having looked them up."""
@@ -77,22 +75,17 @@ def conduct(trajectories: Iterable[Trajectory]) -> dict[str, float]:
         "turns": _mean(len(episode.turns) for episode in episodes),
         "code_characters": _mean(sum(map(len, code_blocks(turn.action))) for turn in turns),
         "several_blocks": _mean(len(code_blocks(turn.action)) > 1 for turn in turns),
-        "execution_errors": _mean(turn.kind in ("error", "killed") for turn in turns),
+        "execution_errors": _mean(turn.kind in (ERROR, KILLED) for turn in turns),
         "given_up": _mean(given_up for of_episode in calls for given_up in _given_up(of_episode)),
         "documentation_lookups": _mean(sum(call.app == "api_docs" for call in of_episode) for of_episode in calls),
         "documented_first_calls": _mean(documented for of_episode in calls for documented in _documented(of_episode)),
         "assumption_words": _mean(assumptions(turn.action) for turn in turns),
         "placeholders": _mean(any(has_placeholder(turn.action) for turn in episode.turns) for episode in episodes),
-        "completed": _mean(any(turn.kind == "complete" for turn in episode.turns) for episode in episodes),
+        "completed": _mean(any(turn.kind == COMPLETE for turn in episode.turns) for episode in episodes),
         "truncated": _mean(episode.outcome == "truncated" for episode in episodes),
-        "malformed": _mean(turn.kind == "malformed" for turn in turns),
+        "malformed": _mean(turn.kind == MALFORMED for turn in turns),
     }
     return {name: rounded(value) for name, value in figures.items()}
-
-
-def code_blocks(action: str) -> list[str]:
-    """The fenced blocks of code in a message."""
-    return [text for language, text in FENCE.findall(action) if language.lower() in LANGUAGES]
 
 
 def calls_of(turns: Iterable[Turn]) -> list[Call]:
@@ -102,7 +95,7 @@ def calls_of(turns: Iterable[Turn]) -> list[Call]:
 
 def assumptions(action: str) -> int:
     """Words of assumption in the prose and in the comments of a message."""
-    prose = FENCE.sub(" ", action)
+    prose = BLOCK.sub(" ", action)
     comments = [comment for block in code_blocks(action) for comment in _split(block)[1]]
     return sum(len(ASSUMING.findall(text)) for text in (prose, *comments))
 

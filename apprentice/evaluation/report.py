@@ -61,7 +61,7 @@ def report_page(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], e
         differences=_differences(measure.conditions),
         verdict=_verdict(measure, figures),
         headline=_headline(measure, figures),
-        curves=list(_curves(layout.curves("training"))),
+        curves=list(_curves(measure, layout.curves("training"))),
         strata=[(words, chart) for words, of_part in measure.strata(figures).items() if (chart := _groups(of_part, measure.key))],
         pass_rates=_pass_rates(layout.curves("difficulty")),
         agents=AGENTS,
@@ -112,7 +112,7 @@ def _behaviour_bars(measure: Measure, figures: Mapping[str, Mapping[str, float]]
         yield measure.behaviour[key].capitalize(), bar_chart({"": shown}, high or 1.0, width=320, height=150)
 
 
-def _curves(path: Path) -> Iterator[tuple[str, str, Markup]]:
+def _curves(measure: Measure, path: Path) -> Iterator[tuple[str, str, Markup]]:
     """`(title, last value, chart)` of each training curve that exists."""
     if not path.exists():
         return
@@ -121,7 +121,8 @@ def _curves(path: Path) -> Iterator[tuple[str, str, Markup]]:
     steps = [_number(row.get("step")) for row in rows]
     known = {title: column for column, title in reversed(CURVES.items()) if rows and column in rows[0]}
     for column, title in CURVES.items():
-        if known.get(title) != column:
+        # Every use case's curves count searches; where no agent can search they would only show that.
+        if known.get(title) != column or (column == "searches" and column not in measure.behaviour):
             continue
         values = [_number(row.get(column)) for row in rows]
         finite = [value for value in values if math.isfinite(value)]

@@ -1,7 +1,6 @@
 """A small generated data root and running workers, made once."""
 
 import asyncio
-import hashlib
 import os
 import shutil
 import subprocess
@@ -9,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from apprentice.environments.appworld.roots import PACKAGE, ensure_generated
 from apprentice.environments.appworld.workers import AppWorldWorkers, WorkerLimits
+from apprentice.records.fingerprint import fingerprint
 
 ROOT = Path(__file__).resolve().parents[3]
-PACKAGE = ROOT / "apprentice" / "environments" / "appworld"
 SEED, SCENARIOS = 7, 3
 TIMEOUT_S = 4
 
@@ -29,14 +29,8 @@ def appworld_python() -> Path:
 @pytest.fixture(scope="session")
 def appworld_root(appworld_python: Path) -> Path:
     """A generated data root of a few scenarios; kept for the next run of the tests while the generator stays the same."""
-    sources = sorted((PACKAGE / "generator").rglob("*.py"))
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
-    root = ROOT / ".cache" / "tests" / f"appworld-{digest}"
-    if not (root / "generated.json").is_file():
-        shutil.rmtree(root, ignore_errors=True)
-        command = [appworld_python, "-m", "generator", "--root", root, "--seed", str(SEED), "--scenarios", str(SCENARIOS)]
-        subprocess.run(command, env={**os.environ, "PYTHONPATH": str(PACKAGE)}, check=True, capture_output=True)
-    return root
+    generator = fingerprint(*sorted((PACKAGE / "generator").rglob("*.py")))
+    return ensure_generated(appworld_python, ROOT / ".cache" / "tests" / f"appworld-{generator}", SEED, scenarios=SCENARIOS).path
 
 
 @pytest.fixture(scope="session")

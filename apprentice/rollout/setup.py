@@ -10,9 +10,7 @@ from apprentice.policy.protocol import Policy
 from apprentice.rollout.simulator import Simulator
 
 
-def make_simulator(
-    config: PipelineConfig, make_environment: Callable[[], Environment], policy: Policy, checkpoint: Path, temperature: float
-) -> Simulator:
+def make_simulator(config: PipelineConfig, make_environment: Callable[[], Environment], policy: Policy, checkpoint: Path, temperature: float) -> Simulator:
     """A simulator of the pipeline's environment.
 
     Args:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from apprentice.config import Layout, load_pipeline
+from apprentice.config import load_pipeline
 from apprentice.data.difficulty import select_curriculum
 from apprentice.data.trajectories import checked
 from apprentice.errors import ApprenticeError

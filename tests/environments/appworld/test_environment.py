@@ -79,7 +79,9 @@ def test_the_expert_solves_the_task_and_its_calls_are_noted(played, task_ids, ap
 
 
 def test_errors_and_messages_without_code_are_told_and_the_episode_goes_on(played, task_ids):
-    told, verdict = played(task_ids[0], "I would start with the docs.", fenced("1/0"), fenced("print('still here')"), fenced("apis.spotify.show_song(song_id=-1)"))
+    told, verdict = played(
+        task_ids[0], "I would start with the docs.", fenced("1/0"), fenced("print('still here')"), fenced("apis.spotify.show_song(song_id=-1)")
+    )
     assert [observation.kind for observation in told[1:]] == [MALFORMED, "error", "code", "error"]
     assert told[1].text == ADVICE and "ZeroDivisionError" in told[2].text and told[3].text == "still here"
     assert told[4].calls[0].startswith("spotify.show_song 4")

@@ -1,9 +1,11 @@
 """Tasks, episodes and an evaluated pipeline for the tests, written by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
 from apprentice.evaluation.comparison import CONDITIONS, SAMPLED, compare
+from apprentice.evaluation.measures import ASSISTANT
 from apprentice.records import Task, Trajectory, Turn
 from apprentice.records.files import write_json, write_text
 from apprentice.records.tables import write_tasks, write_trajectories
@@ -47,14 +49,18 @@ def evaluated_project(root: Path, *, answers: str = "Oslo", number: int = 24) ->
     tasks = [task(index, answers, hops=1 + index % 3, answerable=index % 8 != 0) for index in range(number)]
     episodes = {name: _condition(name, tasks) for name in CONDITIONS}
     figures = compare(tasks, episodes, config.evaluate, dict.fromkeys(CONDITIONS, 1.0))
+    _write(layout, tasks, episodes, figures)
+    return config, layout, tasks, episodes, figures
+
+
+def _write(layout: Layout, tasks: list[Task], episodes: dict[str, list[Trajectory]], figures: dict) -> None:
     write_tasks(layout.tasks, tasks)
     for name, of_condition in episodes.items():
         write_trajectories(layout.evaluations / f"{name}.parquet", of_condition)
     write_json(layout.metrics("evaluation"), figures)
-    write_json(layout.metrics("validation"), {"tasks": number, "reasons": {"duplicate": 1}})
+    write_json(layout.metrics("validation"), {"tasks": len(tasks), "reasons": {"duplicate": 1}})
     write_text(layout.curves("training"), "step,reward,kl_reference,entropy\n0,0.2,0.0,1.5\n1,0.4,0.001,\n2,0.5,0.002,1.2\n")
     write_text(layout.curves("difficulty"), "task_id,pass_rate\na,0.0\nb,0.5\nc,0.5\n")
-    return config, layout, tasks, episodes, figures
 
 
 def _condition(name: str, tasks: list[Task]) -> list[Trajectory]:
@@ -66,3 +72,56 @@ def _condition(name: str, tasks: list[Task]) -> list[Trajectory]:
             turns = [("search", f"<search>Ada {NASTY}</search>", f"(1) Ada: {NASTY}"), ("answer", f"<answer>{answer}</answer>", "")]
             episodes.append(episode(of_task.id, answer, turns, temperature=temperature, outcome="success" if right else "failure"))
     return episodes
+
+
+def errand(scenario: str, variant: int = 1, *, split: str = "variants", difficulty: int | None = 1) -> Task:
+    """A task of the personal assistant."""
+    words = f"Like all songs of playlist {variant}."
+    return Task(id=f"{scenario}_{variant}", scenario=scenario, split=split, instruction=words, judge="environment", difficulty=difficulty)
+
+
+def turn(action: str, kind: str = "code", calls: tuple[str, ...] = (), observation: str = "", *, place: int = 0) -> Turn:
+    """A turn of the personal assistant."""
+    return Turn(2 + 4 * place, 4 + 4 * place, action, observation, kind, 0, calls)
+
+
+LOOK = ("api_docs.show_app_descriptions 200", "api_docs.show_api_doc(spotify.login) 200")
+LIKES = ("spotify.login 200", *("spotify.like_song 200",) * 12)
+
+
+def run_errand(of_task: Task, *, solved: bool, temperature: float = 0.0, attempt: int = 0, outcome: str = "") -> Trajectory:
+    """An episode of three turns with hostile texts: a good one looks up what it calls, a bad one guesses a password."""
+    made = [
+        turn(f"I look it up.\n```python\nprint(apis.api_docs) # {NASTY}\n```", "code", LOOK, NASTY),
+        turn("```python\nfor song in songs: like(song)\n```", "code", LIKES, "12 liked", place=1),
+        turn("```python\napis.supervisor.complete_task()\n```", "complete", ("supervisor.complete_task 200",), place=2),
+    ]
+    guessed = [
+        turn("I assume this works.\n```python\nlogin('your_password')\n```", "error", ("spotify.login 401",), f"Exception {NASTY}"),
+        turn("Perhaps not.", "malformed", (), "Write one block", place=1),
+        turn("```python\nx = 1\n```\n```python\ny = 2\n```", "code", (), "", place=2),
+    ]
+    blank = episode(of_task.id, "", [("", "", "")] * 3, temperature=temperature, outcome=outcome or ("success" if solved else "failure"), attempt=attempt)
+    return replace(blank, turns=tuple(made if solved else guessed), reward=float(solved))
+
+
+def assistant_project(root: Path) -> tuple[PipelineConfig, Layout, list[Task], dict[str, list[Trajectory]], dict]:
+    """As `evaluated_project`, of the personal assistant: 24 held-out variants of 12 scenarios, and 12 tasks of 4 scenarios never learned from."""
+    config, layout = load_pipeline("assistant", Path(__file__).parents[1] / "params.yaml"), Layout("assistant", root)
+    tasks = [errand(f"known{index // 2}", 1 + index % 2, difficulty=1 + index % 3) for index in range(24)]
+    tasks += [errand(f"new{index // 3}", 1 + index % 3, split="dev", difficulty=1 + index // 3 % 3) for index in range(12)]
+    episodes = {name: _errands(name, tasks, config.evaluate.samples) for name in ASSISTANT.conditions}
+    figures = ASSISTANT.compare(tasks, episodes, config.evaluate, dict.fromkeys(ASSISTANT.conditions, 1.0))
+    _write(layout, tasks, episodes, figures)
+    return config, layout, tasks, episodes, figures
+
+
+def _errands(name: str, tasks: list[Task], samples: int) -> list[Trajectory]:
+    """Before training every eighth is solved, after the warm start every third, in the end all but every fifth."""
+    attempts = [(0.0, 0), *((1.0, attempt) for attempt in range(samples) if name in SAMPLED)]
+    solved = {"before": lambda index: index % 8 == 1, "warm_start": lambda index: index % 3 == 1, "trained": lambda index: index % 5 != 0}[name]
+    return [
+        run_errand(of_task, solved=solved(index), temperature=temperature, attempt=attempt)
+        for temperature, attempt in attempts
+        for index, of_task in enumerate(tasks)
+    ]

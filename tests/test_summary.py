@@ -2,9 +2,11 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
+from evaluated import assistant_project, evaluated_project
 from rich.console import Console
 
 from apprentice.config import Layout, load_pipeline
@@ -84,3 +86,25 @@ def test_the_figures_survive_a_line_cut_short(tmp_path: Path):
     layout.events.parent.mkdir(parents=True)
     layout.events.write_text(json.dumps({"stage": "train", "time": 0, "kind": "begin"}) + '\n{"stage": "tra')
     assert "Spent" in shown(layout)
+
+
+def test_questions_are_summed_up_to_the_letter(tmp_path: Path):
+    text = shown(evaluated_project(tmp_path)[1])
+    rows = [line.strip() for line in text.splitlines()]
+    assert rows[0] == "quick: held-out tasks, greedy"
+    assert rows[2] == "EM [95% interval]   cover-EM      F1    n"
+    assert rows[4] == "(a) base model, no retrieval   0.125 [0.000, 0.292]      0.125   0.125   24"
+    assert "(e) - (d), sampled   +0.458 [+0.208, +0.667]     0.003" in rows
+
+
+def test_the_assistant_has_a_table_a_set(tmp_path: Path):
+    config, layout, *_ = assistant_project(tmp_path)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(summary(config, layout), crop=False)
+    first, second, over_first, over_second = re.split(r"assistant: |Paired", console.file.getvalue())[1:]
+    assert first.startswith("held-out variants, greedy") and second.startswith("held-out scenarios, greedy")
+    assert [words in first for words in ("TGC [95% interval]", "SGC", "scenarios")] == [True] * 3
+    assert "(a) agent before training   0.125 [0.000, 0.250]   0.000   24          12" in first
+    assert "(c) after PPO               0.750 [0.500, 0.917]   0.250   12           4" in second
+    assert "in TGC, held-out variants" in over_first and "(c) - (a)            +0.667" in over_first
+    assert "in TGC, held-out scenarios" in over_second and "(c) - (b), sampled   +0.417" in over_second

@@ -106,10 +106,10 @@ def _behaviour_bars(measure: Measure, figures: Mapping[str, Mapping[str, float]]
     """`(title, chart)` of each figure that the measure draws: the agent's conditions side by side, on a scale of their own."""
     for key in measure.drawn:
         bars = [(f"c-{name}", figures[name][key]) for name in AGENTS]
-        high = max(value for _, value in bars)
+        high = max(value for _, value in bars) or 1.0
         # Above 1 one decimal is enough, and fits above a bar.
-        shown = [(colour, value if high <= 1 else round(value, 1)) for colour, value in bars]
-        yield measure.behaviour[key].capitalize(), bar_chart({"": shown}, high or 1.0, width=320, height=150)
+        shown = [(colour, value if value < 1 else round(value, 1)) for colour, value in bars]
+        yield measure.behaviour[key].capitalize(), bar_chart({"": shown}, high, width=320, height=150)
 
 
 def _curves(measure: Measure, path: Path) -> Iterator[tuple[str, str, Markup]]:

@@ -52,8 +52,8 @@ def test_it_is_what_appworld_computes():
     tasks = [errand(f"s{scenario}", variant) for scenario in range(7) for variant in (1, 2, 3)]
     success = {task.id: index % 4 != 2 or index < 9 for index, task in enumerate(tasks)}
     figures = summary(score_goals(tasks, [run_errand(task, solved=success[task.id]) for task in tasks]), 100, 0)
-    assert (round(100 * figures["tgc"], 1), round(100 * figures["sgc"], 1)) == appworld_aggregate(success)
-    assert 0 < figures["sgc"] < figures["tgc"] < 1
+    # 85.7 and 57.1 are what AppWorld 0.1.3 itself makes of these.
+    assert (round(100 * figures["tgc"], 1), round(100 * figures["sgc"], 1)) == appworld_aggregate(success) == (85.7, 57.1)
 
 
 def test_the_outcome_decides_not_the_reward():

@@ -4,10 +4,12 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from evaluated import NASTY, evaluated_project
+from evaluated import NASTY, assistant_project, evaluated_project
 
 from apprentice.evaluation.configuration import parameters, redacted
 from apprentice.evaluation.cost import stage_seconds
+from apprentice.evaluation.examples import choose_examples, tally
+from apprentice.evaluation.measures import ASSISTANT
 from apprentice.evaluation.report import report_page
 from apprentice.records.events import Progress
 
@@ -33,6 +35,16 @@ def evaluated(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(evaluated):
     return report_page(*evaluated)
+
+
+@pytest.fixture(scope="module")
+def assistant(tmp_path_factory):
+    return assistant_project(tmp_path_factory.mktemp("assistant"))
+
+
+@pytest.fixture(scope="module")
+def assistant_page(assistant):
+    return report_page(*assistant)
 
 
 def test_hostile_answers_are_inert(page):
@@ -111,3 +123,77 @@ def test_stage_time_counts_interrupted_runs_but_not_the_pause(tmp_path):
     stamped = [re.sub(r'"time": [0-9.]+', f'"time": {time}', line) for line, (_, time) in zip(lines, events, strict=True)]
     (tmp_path / "events.jsonl").write_text("\n".join([*stamped, '{"time": 1030, "sta']))
     assert stage_seconds(tmp_path / "events.jsonl") == {"train": 50, "prepare": 10}
+
+
+def test_the_assistants_verdict_is_of_the_headline_set_with_the_other_beside_it(assistant_page):
+    assert "raised the agent&#39;s task goal completion on 24 tasks of held-out variants from 0.125 to 0.792" in assistant_page
+    assert "On 12 tasks of held-out scenarios it went from 0.167 to 0.750" in assistant_page
+
+
+@pytest.mark.parametrize(("interval", "words"), [([0.1, 0.3], "raised"), ([-0.3, -0.1], "lowered"), ([-0.1, 0.3], "No difference is proven")])
+def test_the_assistants_verdict_claims_what_the_headline_allows(assistant, interval, words):
+    *rest, figures = assistant
+    difference = {**figures["trained_minus_before"], "heldout_variants": {"tgc": 0.1, "tgc_ci95": interval, "p": 0.5}}
+    assert words in report_page(*rest, {**figures, "trained_minus_before": difference})
+
+
+def test_every_condition_and_set_has_its_row(assistant, assistant_page):
+    for label in ASSISTANT.conditions.values():
+        for words in ("held-out variants", "held-out scenarios"):
+            assert assistant_page.count(f"{label}, {words}<") == 2  # the chart and the table; longer labels have more before the <
+    assert "<th>TGC</th><th>95% interval</th><th>SGC</th><th>tasks</th><th>scenarios</th><th>TGC sampled</th>" in assistant_page
+    row = assistant[-1]["trained"]["heldout_scenarios"]
+    assert (
+        f"<td>{row['tgc']:.3f}</td><td>{row['tgc_ci95'][0]:.3f} – {row['tgc_ci95'][1]:.3f}</td><td>{row['sgc']:.3f}</td><td>12</td><td>4</td>" in assistant_page
+    )
+
+
+def test_every_chart_of_the_assistant_is_drawn(assistant_page):
+    # intervals, levels of two sets, three training curves, pass rates of training tasks, a figure of behaviour each
+    assert Tags(assistant_page).tags.count("svg") == 7 + len(ASSISTANT.behaviour)
+    assert not [value for _, value in Tags(assistant_page).attributes if re.search(r"\bnan\b|\binf\b", value or "")]
+
+
+def test_hostile_code_and_output_are_inert(assistant, assistant_page):
+    assert NASTY not in assistant_page and "&lt;script&gt;" in assistant_page
+    config, layout, tasks, episodes, figures = assistant
+    tasks = [task.model_copy(update={"instruction": "<svg onload=alert(1)>"}) for task in tasks]
+    seen = Tags(report_page(config, layout, tasks, episodes, figures))
+    assert "script" not in seen.tags
+    assert not [name for name, _ in seen.attributes if name.startswith("on")]
+
+
+def test_an_assistants_episode_is_shown_turn_by_turn_before_and_after(assistant_page):
+    before, after = assistant_page.partition("Improved: failed before, solved after")[2].partition('<div class="example">')[0].split("<h3>After</h3>")
+    assert "Judged by the environment" in before and "Accepted" not in assistant_page
+    assert "held-out variants</span>" in before and "level 3</span>" in before and "hop" not in before
+    assert ">failed<" in before and "turn 1: error" in before and "calls: spotify.login 401" in before
+    assert ">solved<" in after and "turn 3: complete" in after and "calls: spotify.login 200 · spotify.like_song 200 (12 times)" in after
+
+
+def test_the_harder_example_is_shown(assistant):
+    _, _, tasks, episodes, _ = assistant
+    improved, failed = choose_examples(ASSISTANT, tasks, episodes["before"], episodes["trained"])
+    assert (improved.before.solved, improved.after.solved, improved.task.difficulty) == (False, True, 3)
+    assert (failed.after.solved, failed.task.difficulty) == (False, 3)
+
+
+def test_equal_calls_in_a_row_are_told_once():
+    assert tally(["a.x 200", "a.x 200", "a.x 401", "a.x 200"]) == ["a.x 200 (2 times)", "a.x 401", "a.x 200"]
+
+
+def test_a_set_that_was_not_evaluated_is_not_shown(assistant):
+    config, layout, tasks, episodes, _ = assistant
+    tasks = [task for task in tasks if task.split == "dev"]
+    page = report_page(config, layout, tasks, episodes, ASSISTANT.compare(tasks, episodes, config.evaluate, dict.fromkeys(episodes, 1.0)))
+    assert "on 12 tasks of held-out scenarios" in page
+    assert "Agent after PPO, held-out variants" not in page
+
+
+def test_searches_are_drawn_for_agents_that_search(evaluated, assistant):
+    for project, drawn in ((evaluated, True), (assistant, False)):
+        path = project[1].curves("training")
+        before = path.read_text()
+        path.write_text("step,reward,searches\n0,0.2,0\n1,0.4,1\n")
+        assert ("Searches an episode" in report_page(*project)) is drawn
+        path.write_text(before)

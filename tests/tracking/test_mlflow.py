@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from evaluated import evaluated_project
+from evaluated import assistant_project, evaluated_project
 
 from apprentice.config import Layout
 from apprentice.records.files import read_json, write_json
@@ -117,6 +117,32 @@ def _all_right(layout: Layout) -> Layout:
     figures = read_json(layout.metrics("evaluation"))
     write_json(layout.metrics("evaluation"), figures | {"trained": {**figures["trained"], "em": 1.0}})
     return layout
+
+
+def test_an_assistant_is_tracked_and_registered_by_its_own_figures(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    config, layout, _, _, figures = assistant_project(tmp_path)
+    client, tracked = connect(layout.root), log_run(config, layout, {})
+    run = client.get_run(tracked.run_id)
+    assert run.data.metrics["evaluation/trained/heldout_variants/tgc"] == figures["trained"]["heldout_variants"]["tgc"]
+    assert (
+        run.data.metrics["evaluation/trained_minus_before/heldout_scenarios/tgc_ci95/high"]
+        == figures["trained_minus_before"]["heldout_scenarios"]["tgc_ci95"][1]
+    )
+    assert run.data.metrics["evaluation/by_level/trained/heldout_variants/2/n"] == 8
+
+    traces = client.search_traces(locations=[run.info.experiment_id], run_id=run.info.run_id, max_results=50)
+    assert len(traces) == 6
+    good = next(trace for trace in traces if trace.info.tags["condition"] == "trained" and trace.info.tags["tgc"] == "1.0")
+    assert good.data.spans[0].outputs == {"answer": "", "tgc": 1.0, "reward": 1.0}
+    assert [span.name for span in good.data.spans][1:] == ["code", "code", "complete"]
+    assert good.data.spans[2].attributes["calls"][:2] == ["spotify.login 200", "spotify.like_song 200"]
+
+    entry = register(config, layout, tracked.run_id, "c" * 32)
+    assert entry.promoted and entry.reason.startswith("the first champion: TGC +0.667 over the agent before training")
+    tags = client.get_model_version(entry.name, entry.version).tags
+    assert (tags["tgc"], tags["n"], tags["scenarios"], "em" in tags) == ("0.7917", "24", "12", False)
+    assert register(config, layout, tracked.run_id, "e" * 32).reason.startswith("the interval is not above 0: TGC +0.000 over champion version 1 on 24 tasks")
 
 
 def test_the_command_names_the_store_but_no_password(monkeypatch):

@@ -55,6 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     add("summary", _summary, "print a pipeline's last screen again")
     index = add("serve-index", _serve_index, "serve a pipeline's knowledge base over Search-R1's /retrieve")
     index.add_argument("--port", type=int, default=8000, help="TCP port on the loopback interface; 0 takes a free one")
+    plan = add("plan", _plan, "say what training a pipeline would take on a machine; nothing is run")
+    plan.add_argument("--gpus", type=int, default=8)
+    plan.add_argument("--gpu-memory", type=float, default=141, metavar="GIB", help="of one GPU")
+    plan.add_argument("--gpu-tflops", type=float, default=989, help="of one GPU, dense bf16")
+    plan.add_argument("--utilisation", type=float, default=0.3, help="share of it that is reached")
     add("doctor", _doctor, "say what is installed and what is missing", pipeline=False)
     return parser
 
@@ -106,6 +111,27 @@ def _summary(chosen: argparse.Namespace) -> int:
     config, layout = load_pipeline(chosen.pipeline), Layout(chosen.pipeline)
     Console().print(summary(config, layout, [Place("Report", f"python3 -m webbrowser {layout.report.resolve().as_uri()}")]), crop=False)
     return 0
+
+
+def _plan(chosen: argparse.Namespace) -> int:
+    """Prints memory, batches, tokens and hours; 1 where the memory does not suffice."""
+    from apprentice.config import load_pipeline
+    from apprentice.learning.plan import Hardware, Shape, plan
+    from apprentice.policy.models import architecture
+
+    config = load_pipeline(chosen.pipeline)
+    shape = Shape.of(architecture(config.model.name))
+    made = plan(config, shape, Hardware(chosen.gpus, chosen.gpu_memory, chosen.gpu_tflops, chosen.utilisation))
+    train, fits = config.train, made.total_gib <= chosen.gpu_memory
+    print(f"{config.model.name}: {shape.parameters / 1e9:.1f} billion weights, {shape.layers} layers, on {chosen.gpus} GPUs of {chosen.gpu_memory:g} GiB")
+    for name, size in made.memory_gib.items():
+        print(f"  {size:8.1f} GiB a GPU  {name}")
+    print(f"  {made.total_gib:8.1f} GiB a GPU  together: {'fits' if fits else 'does not fit'}")
+    print(f"a step: {train.tasks_per_step} tasks x {train.attempts} = {made.episodes_a_step} episodes, at most {made.tokens_a_step:,} tokens")
+    print(f"        {train.epochs} x {train.minibatches} optimizer steps, {made.micro_batches_a_rank} micro-batches a GPU and pass")
+    print(f"training: {train.steps} steps, {made.optimizer_steps} optimizer steps, at most {made.tokens:,} tokens")
+    print(f"          at most {made.hours:,.1f} hours at {chosen.utilisation:.0%} of {chosen.gpu_tflops:g} TFLOP/s")
+    return 0 if fits else 1
 
 
 def _serve_index(chosen: argparse.Namespace) -> int:

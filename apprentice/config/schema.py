@@ -190,6 +190,8 @@ class TrainConfig(Section):
     value_clip: float = Field(gt=0)
     """Half-width of the interval around the old value to which the new one is clipped in the loss."""
     zero_stage: Literal[0, 1, 2, 3]
+    recompute_activations: bool
+    """Keeps each layer's input only and computes the rest again in the backward pass: a fraction of the memory for a third more work."""
     checkpoint_every: int = Field(gt=0)
     """Steps between checkpoints."""
     seed: int

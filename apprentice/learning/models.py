@@ -74,8 +74,11 @@ class SeparateCritic(nn.Module):
         return self.head(trunk_features(self.trunk, batch))
 
 
-def load_language_model(checkpoint: Path, dtype: torch.dtype) -> nn.Module:
+def load_language_model(checkpoint: Path, dtype: torch.dtype, *, recompute: bool = False) -> nn.Module:
     """A causal language model with packed attention.
+
+    Args:
+        recompute: activations within a layer are computed again in the backward pass instead of being kept.
 
     Raises:
         ApprenticeError: the folder holds no model.
@@ -86,6 +89,9 @@ def load_language_model(checkpoint: Path, dtype: torch.dtype) -> nn.Module:
         raise ApprenticeError("holds no model: config.json is missing", where=checkpoint, todo="run the stage that writes it: `dvc repro`")
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, attn_implementation=attention.register(), local_files_only=True)
     model.config.use_cache = False
+    if recompute:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()  # the layers look at it; there is no dropout to wake
     return model
 
 

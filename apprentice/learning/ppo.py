@@ -80,14 +80,14 @@ class PpoLearner:
         self._config, self._checkpoint = config, checkpoint
         self._optimizer_steps = 0
         kind = getattr(torch, dtype)
-        model = load_language_model(checkpoint, kind)
+        model = load_language_model(checkpoint, kind, recompute=config.recompute_activations)
         common = {"max_gradient_norm": config.max_gradient_norm, "zero_stage": config.zero_stage}
         self._actor = Engine(Actor(model), learning_rate=config.learning_rate, dtype=kind, **common)
         self._critic: Engine | None = None
         if config.advantage == "gae" and config.critic == "shared":
             self._critic = Engine(ValueHead(model.config.hidden_size), learning_rate=config.critic_learning_rate, dtype=torch.float32, **common)
         elif config.advantage == "gae":
-            critic = SeparateCritic(load_language_model(checkpoint, kind).base_model)
+            critic = SeparateCritic(load_language_model(checkpoint, kind, recompute=config.recompute_activations).base_model)
             self._critic = Engine(critic, learning_rate=config.critic_learning_rate, dtype=kind, **common)
         self._reference = load_reference(reference or checkpoint, kind).to(self._actor.device) if config.kl_coefficient > 0 else None
 

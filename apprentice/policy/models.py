@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +63,22 @@ def base_model(name: str, progress: Progress | None = None, *, cache: Path = CAC
     """
     if name in PACKAGED:
         return _packaged(name, cache / name, progress)
-    folder = Path(name)
-    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        return _checked(folder.expanduser(), name)
-    return _checked(_from_hub(name, progress), name)
+    return _checked(_from_hub(name, progress) if _is_hub_id(name) else Path(name).expanduser(), name)
+
+
+def architecture(name: str) -> Path:
+    """A folder with a base model's config.json; its weights are not fetched from Hugging Face.
+
+    Raises:
+        ApprenticeError: the model cannot be had.
+    """
+    if name in PACKAGED:
+        return base_model(name)
+    return _from_hub(name, None, ["config.json"]) if _is_hub_id(name) else Path(name).expanduser()
+
+
+def _is_hub_id(name: str) -> bool:
+    return not Path(name).exists() and not name.startswith((".", "/", "~")) and name.count("/") == 1
 
 
 def starting_policy(config: PipelineConfig, layout: Layout) -> Path:
@@ -108,13 +120,13 @@ def _has_chat_template(folder: Path) -> bool:
     return settings.exists() and bool(read_json(settings).get("chat_template"))
 
 
-def _from_hub(name: str, progress: Progress | None) -> Path:
+def _from_hub(name: str, progress: Progress | None, patterns: Sequence[str] = HUB_PATTERNS) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     _tell(progress, f"fetching {name} from Hugging Face")
     try:
-        return Path(snapshot_download(name, allow_patterns=HUB_PATTERNS))
+        return Path(snapshot_download(name, allow_patterns=list(patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ApprenticeError(

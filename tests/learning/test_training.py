@@ -173,6 +173,29 @@ def test_a_group_is_never_split_over_optimizer_steps(checkpoint):
         assert sum(len({made[index].group for index in chosen}) for chosen in epoch) == 4
 
 
+def test_activations_that_are_computed_again_are_the_same(checkpoint, tmp_path):
+    saved = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        learner = PpoLearner(train_config(recompute_activations=recompute), checkpoint)
+        learner.update(trajectories(8), step=0)
+        learner.save_policy(tmp_path / str(recompute))
+        saved.append((tmp_path / str(recompute) / "model.safetensors").read_bytes())
+    assert saved[0] == saved[1] != (checkpoint / "model.safetensors").read_bytes()
+
+
+def test_recomputing_keeps_less(checkpoint):
+    batch = pack(trajectories(8), 10_000)[0]
+
+    def kept(recompute: bool) -> int:
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda tensor: sizes.append(tensor.nbytes) or tensor, lambda tensor: tensor):
+            Actor(load_language_model(checkpoint, torch.float32, recompute=recompute))(batch)
+        return sum(sizes)
+
+    assert kept(True) < kept(False)
+
+
 def test_warming_up_a_shared_critic_fits_it_and_leaves_the_policy_alone(checkpoint):
     learner = PpoLearner(train_config(), checkpoint)
     before = weights(learner._actor.module)

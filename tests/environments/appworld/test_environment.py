@@ -10,6 +10,7 @@ from apprentice.environments.appworld.environment import ADVICE, ONLY_FIRST, App
 from apprentice.environments.appworld.usecase import expert_actions
 from apprentice.environments.protocol import MALFORMED
 from apprentice.records import Task
+from apprentice.records.fingerprint import fingerprint
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
 
@@ -107,3 +108,9 @@ def test_the_share_of_checks_that_pass_can_be_the_reward(played, task_ids):
 
 def test_the_expert_gives_up_where_the_task_has_no_plan(task_ids, appworld_root):
     assert list(expert_actions(task(appworld_root, task_ids[0]).model_copy(update={"plan": ()}))) == []
+
+
+def test_an_episode_leaves_the_data_root_as_it_was(played, task_ids, appworld_root):
+    before = fingerprint(appworld_root)
+    _, verdict = played(task_ids[0], *expert_actions(task(appworld_root, task_ids[0])))
+    assert verdict.success and fingerprint(appworld_root) == before

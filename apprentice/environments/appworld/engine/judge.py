@@ -8,6 +8,7 @@ import gc
 import json
 import shutil
 import socket
+import sys
 from pathlib import Path
 
 from appworld.apps.api_lib import set_local_date_and_time
@@ -26,6 +27,7 @@ class Judges:
 
     def __init__(self, control: socket.socket, outputs: Path, warm_task: str, warm_episode: str, tasks: int):
         """`outputs`: where worlds flush; `warm_episode`: a flushed episode of `warm_task` to get warm on; `tasks`: how many are held ready."""
+        sys.dont_write_bytecode = True  # a task's evaluation is a module: a data root is never written to
         type(path_store).experiment_outputs = property(lambda _store: str(outputs))
         if (outputs / warm_episode).is_dir():
             judge(warm_task, warm_episode)

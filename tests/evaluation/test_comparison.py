@@ -1,6 +1,5 @@
 """evaluation.json: its stable keys, and what stands in them."""
 
-import csv
 import json
 
 import pytest
@@ -43,7 +42,21 @@ def test_without_sampled_episodes_nothing_is_made_up(evaluated):
     assert figures["sampled"] == {}
 
 
-def test_the_csv_has_a_row_a_condition(evaluated):
-    rows = list(csv.DictReader(DEEPSEARCH.curve_rows(evaluated[-1]).splitlines()))
-    assert [row["condition"] for row in rows] == list(CONDITIONS)
-    assert float(rows[-1]["low"]) <= float(rows[-1]["score"]) <= float(rows[-1]["high"])
+def test_the_parts_and_their_order(evaluated):
+    figures = evaluated[-1]
+    parts = ["sampled", "by_hops", "by_difficulty", "abstention", "behaviour", "tokens", "seconds"]
+    assert list(figures) == [*CONDITIONS, *DIFFERENCES, *parts]
+    assert figures["trained"] == {"em": 0.7917, "cover_em": 0.7917, "f1": 0.7917, "n": 24, "em_ci95": [0.625, 0.9167]}
+    assert figures["trained_minus_warm_start"] == {"em": 0.4583, "em_ci95": [0.2083, 0.6667], "p": 0.00342}
+    assert list(figures["seconds"]) == [*CONDITIONS, "total"]
+
+
+def test_the_csv_to_the_letter(evaluated):
+    assert DEEPSEARCH.curve_rows(evaluated[-1]).splitlines() == [
+        "condition,score,low,high,cover_em,f1",
+        "base_closed_book,0.125,0.0,0.2917,0.125,0.125",
+        "base_rag,0.2083,0.0833,0.375,0.2083,0.2083",
+        "before,0.125,0.0,0.25,0.125,0.125",
+        "warm_start,0.3333,0.1667,0.5417,0.3333,0.3333",
+        "trained,0.7917,0.625,0.9167,0.7917,0.7917",
+    ]

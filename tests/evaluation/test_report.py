@@ -77,6 +77,17 @@ def test_nothing_is_loaded_from_elsewhere(page):
     assert not re.search(r"url\(|@import|https?://", page)
 
 
+def test_questions_are_reported_to_the_letter(page):
+    assert "Training raised the agent&#39;s exact match on 24 held-out tasks from 0.125 to 0.792 (+0.667, 95% interval +0.458 to +0.833).</section>" in page
+    columns = "".join(f"<th>{words}</th>" for words in ("condition", "EM", "95% interval", "cover-EM", "F1", "tasks", "EM sampled", "95% interval"))
+    assert f"<tr>{columns}</tr>" in page
+    row = '<tr class="best"><td>Agent after PPO</td><td>0.792</td><td>0.625 – 0.917</td><td>0.792</td><td>0.792</td><td>24</td>'
+    assert f"{row}\n<td>0.792</td><td>0.625 – 0.917</td></tr>" in page
+    difference = "<td>+0.458</td><td>+0.208 to +0.667</td><td>0.003</td>"
+    assert f"<tr><td>Agent after PPO − agent after the warm start</td>{difference}{difference}</tr>" in page
+    assert '<span class="badge">3 hops</span>\n    <p class="question">Where does Ada work?</p><p class="soft">Accepted: Oslo</p>' in page
+
+
 def test_every_chart_is_drawn(page):
     # intervals, hops, difficulty of held-out tasks, three training curves, pass rates of training tasks
     assert Tags(page).tags.count("svg") == 7

@@ -215,7 +215,7 @@ class RegisterConfig(Section):
 
     model_name: str
     margin: float
-    """The challenger's EM must exceed the champion's by this, with the 95% interval of the difference above 0."""
+    """The challenger's main figure (EM, TGC) must exceed the champion's by this, with the 95% interval of the difference above 0."""
 
 
 class PipelineConfig(Section):

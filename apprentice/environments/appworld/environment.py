@@ -8,7 +8,9 @@ from apprentice.environments.appworld.workers import AppWorldWorkers, Execution,
 from apprentice.environments.protocol import MALFORMED, Observation
 from apprentice.records import Task, Verdict
 
-BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:\n```|```|\Z)", re.DOTALL)
+BLOCK = re.compile(r"^[ \t]*```(?P<language>\w*)[ \t]*\n(?P<code>.*?)(?:```|\Z)", re.DOTALL | re.MULTILINE)
+PYTHON = ("", "python", "py")
+"""Languages of a block that is run."""
 ADVICE = "Write one block of Python: ```python, the code, ```."
 ONLY_FIRST = "Only your first block was run: write one a message."
 CODE, ERROR, COMPLETE, KILLED = "code", "error", "complete", "killed"
@@ -26,8 +28,9 @@ Task: {instruction}"""
 
 
 def code_blocks(action: str) -> list[str]:
-    """The fenced blocks of a message that hold something; the last may lack its closing fence."""
-    return [block for block in BLOCK.findall(action) if block.strip()]
+    """The fenced blocks of Python of a message that hold something; the last may lack its closing fence."""
+    blocks = ((match["language"].lower(), match["code"].rstrip()) for match in BLOCK.finditer(action))
+    return [code for language, code in blocks if language in PYTHON and code]
 
 
 def fenced(code: str) -> str:

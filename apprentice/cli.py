@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--gpu-memory", type=float, default=141, metavar="GIB", help="of one GPU")
     plan.add_argument("--gpu-tflops", type=float, default=989, help="of one GPU, dense bf16")
     plan.add_argument("--utilisation", type=float, default=0.3, help="share of it that is reached")
+    add("check-appworld", _check_appworld, "run AppWorld's own tests against the installed environment (some minutes)", pipeline=False)
     add("doctor", _doctor, "say what is installed and what is missing", pipeline=False)
     return parser
 
@@ -132,6 +133,22 @@ def _plan(chosen: argparse.Namespace) -> int:
     print(f"training: {train.steps} steps, {made.optimizer_steps} optimizer steps, at most {made.tokens:,} tokens")
     print(f"          at most {made.hours:,.1f} hours at {chosen.utilisation:.0%} of {chosen.gpu_tflops:g} TFLOP/s")
     return 0 if fits else 1
+
+
+def _check_appworld(_chosen: argparse.Namespace) -> int:
+    """1 where a test failed."""
+    from tempfile import TemporaryDirectory
+
+    from apprentice.environments.appworld.bundled import run_bundled_tests
+    from apprentice.environments.appworld.roots import ensure_generated
+    from apprentice.environments.appworld.usecase import INTERPRETER
+
+    with TemporaryDirectory() as folder:
+        print("generating a small data root")
+        root = ensure_generated(INTERPRETER.absolute(), Path(folder) / "root", seed=0, scenarios=3)
+        counts = run_bundled_tests(INTERPRETER, root.path)
+    print(f"AppWorld's own tests: {counts.passed} passed, {counts.failed} failed")
+    return 0 if not counts.failed else 1
 
 
 def _serve_index(chosen: argparse.Namespace) -> int:

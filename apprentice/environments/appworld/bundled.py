@@ -1,5 +1,6 @@
 """AppWorld's own tests of its apps, run against the environment that is installed here."""
 
+import os
 import re
 import subprocess
 from dataclasses import dataclass
@@ -33,14 +34,8 @@ def run_bundled_tests(python: Path, root: Path) -> Counts:
         raise ApprenticeError("AppWorld is not installed", where=python, todo="run `python3.11 requirements/install.py appworld`")
     command = [python.absolute(), "-m", "appworld.cli", "verify", "tests", "--root", root.absolute()]
     tests = python.absolute().parent.parent / "share" / "appworld"
-    variables = {
-        "APPWORLD_CACHE": str(tests),
-        "APPWORLD_ROOT": str(root.absolute()),
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(root.absolute()),
-        "PYTHONWARNINGS": "ignore",
-    }
-    process = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=root)
+    variables = {"APPWORLD_CACHE": str(tests), "APPWORLD_ROOT": str(root.absolute()), "PYTHONWARNINGS": "ignore"}
+    process = subprocess.Popen(command, env={**os.environ, **variables}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=root)
     lines = []
     for line in process.stdout:
         print(line, end="", flush=True)

@@ -102,7 +102,7 @@ def load_reference(checkpoint: Path, dtype: torch.dtype) -> Actor:
 
 def trunk_features(trunk: nn.Module, batch: PackedBatch) -> Tensor:
     """The trunk's last hidden states [A, hidden] at the tokens that predict an action token."""
-    output = trunk(input_ids=batch.token_ids, position_ids=batch.position_ids, use_cache=False, lengths=batch.lengths, hidden=batch.hidden)
+    output = trunk(input_ids=batch.token_ids, position_ids=batch.position_ids, use_cache=False, lengths=batch.lengths, sights=batch.sights)
     return output.last_hidden_state[0].index_select(0, batch.predictors)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from apprentice.learning.sharing import PrefixTree, prefix_trees
+from apprentice.learning.sharing import MASKED, PrefixTree, Sight, prefix_trees
 from apprentice.records import Trajectory
 
 
@@ -24,8 +24,8 @@ class PackedBatch:
     """[1, T], from 0 in each tree."""
     lengths: tuple[int, ...]
     """Tokens of each tree, in row order."""
-    hidden: tuple[Tensor | None, ...]
-    """Of each tree, which tokens must not attend to which, see `PrefixTree.hidden`."""
+    sights: tuple[Sight, ...]
+    """Of each tree, what its tokens attend to."""
     predictors: Tensor
     """[A] index into the row of the token that predicts each action token: its predecessor, which several may share."""
     targets: Tensor
@@ -36,7 +36,13 @@ class PackedBatch:
     def to(self, device: torch.device | str) -> "PackedBatch":
         """The same batch, on a device."""
         moved = {name: getattr(self, name).to(device) for name in ("token_ids", "position_ids", "predictors", "targets")}
-        return replace(self, **moved, hidden=tuple(None if mask is None else mask.to(device) for mask in self.hidden))
+        return replace(self, **moved, sights=tuple(_moved(sight, device) for sight in self.sights))
+
+
+def _moved(sight: Sight, device: torch.device | str) -> Sight:
+    if isinstance(sight, tuple):
+        return tuple(branch.to(device) for branch in sight)
+    return None if sight is None else sight.to(device)
 
 
 def action_positions(trajectory: Trajectory) -> list[int]:
@@ -67,7 +73,7 @@ def pack(trajectories: Sequence[Trajectory], token_budget: int, chosen: Sequence
     """
     offsets = action_offsets(trajectories)
     chosen = [index for index in (range(len(trajectories)) if chosen is None else chosen) if offsets[index + 1] > offsets[index]]
-    trees = prefix_trees({index: trajectories[index].token_ids for index in chosen})
+    trees = prefix_trees({index: trajectories[index].token_ids for index in chosen}, max(token_budget, MASKED))
     return [_packed(trajectories, offsets, members) for members in _balanced(trees, token_budget)]
 
 
@@ -106,7 +112,7 @@ def _packed(trajectories: Sequence[Trajectory], offsets: list[int], trees: list[
         token_ids=torch.tensor([token_ids]),
         position_ids=torch.tensor([positions]),
         lengths=tuple(map(len, trees)),
-        hidden=tuple(tree.hidden() for tree in trees),
+        sights=tuple(tree.sight() for tree in trees),
         predictors=torch.tensor(predictors, dtype=torch.long),
         targets=torch.tensor(targets, dtype=torch.long),
         actions=torch.tensor(actions, dtype=torch.long),

@@ -10,10 +10,28 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-MAX_TOKENS = 512
-"""Of a tree of several sequences: attention within it costs the square."""
+MASKED = 512
+"""Tokens of the largest tree whose attention is computed at once, under a mask: that costs the square. Beyond, branch by branch."""
 MIN_SHARE = 0.25
 """Share of its tokens that a sequence must find in a tree in order to join it; below, the wider attention costs what the sharing saves."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A run of a tree's tokens that attend to the same ancestors, and causally to each other."""
+
+    ancestors: Tensor
+    """[a] where they stand in the tree."""
+    first: int
+    end: int
+
+    def to(self, device: torch.device | str) -> "Branch":
+        """The same branch, on a device."""
+        return Branch(self.ancestors.to(device), self.first, self.end)
+
+
+Sight = Tensor | tuple[Branch, ...] | None
+"""What the tokens of a tree attend to: [T, T] bool, true where the row must not look at the column; a large tree's branches; None is causal."""
 
 
 @dataclass
@@ -40,10 +58,12 @@ class PrefixTree:
         if end > first:
             self.branches.append((ancestors, first, end))
 
-    def hidden(self) -> Tensor | None:
-        """[T, T] bool, true where the token of the row must not attend to that of the column; None for plain causal attention."""
+    def sight(self) -> Sight:
+        """What each token attends to: its ancestors and itself."""
         if len(self.branches) == 1:
             return None
+        if len(self) > MASKED:
+            return tuple(Branch(torch.tensor(ancestors, dtype=torch.long), first, end) for ancestors, first, end in self.branches)
         hidden = torch.ones(len(self), len(self), dtype=torch.bool)
         for ancestors, first, end in self.branches:
             hidden[first:end, ancestors] = False
@@ -51,11 +71,12 @@ class PrefixTree:
         return hidden
 
 
-def prefix_trees(sequences: Mapping[int, Sequence[int]]) -> list[PrefixTree]:
+def prefix_trees(sequences: Mapping[int, Sequence[int]], most_tokens: int = MASKED) -> list[PrefixTree]:
     """Merges sequences that have enough of their beginning in common; the others become trees of their own.
 
     Args:
         sequences: token ids by number, none of them empty.
+        most_tokens: of a tree of long sequences; short ones, of which a mask holds several, make trees that a mask holds.
 
     Returns:
         Trees in an order that depends on the sequences alone. Taken in lexicographic order, a sequence shares with its predecessor
@@ -67,7 +88,8 @@ def prefix_trees(sequences: Mapping[int, Sequence[int]]) -> list[PrefixTree]:
     for number in sorted(sequences, key=lambda number: (tuple(sequences[number]), number)):
         sequence = sequences[number]
         shared = _common(before, sequence)
-        if not trees or shared < MIN_SHARE * len(sequence) or len(trees[-1]) + len(sequence) - shared > MAX_TOKENS:
+        most = most_tokens if len(sequence) > MASKED // 2 else min(most_tokens, MASKED)
+        if not trees or shared < MIN_SHARE * len(sequence) or len(trees[-1]) + len(sequence) - shared > most:
             trees.append(PrefixTree())
             shared = 0
         trees[-1].add(number, sequence, path[:shared])

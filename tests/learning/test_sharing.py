@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from learning.toys import trajectory
 from tiny import make_tiny_checkpoint
@@ -38,7 +38,7 @@ def test_every_path_spells_its_sequence_and_attends_to_it_alone(drawn):
     trees = prefix_trees(dict(enumerate(drawn)))
     assert sorted(number for tree in trees for number in tree.paths) == list(range(len(drawn)))
     for tree in trees:
-        hidden = tree.hidden()
+        hidden = tree.sight()
         hidden = torch.ones(len(tree), len(tree)).triu(1).bool() if hidden is None else hidden
         for number, path in tree.paths.items():
             assert [tree.token_ids[at] for at in path] == drawn[number]
@@ -55,23 +55,22 @@ def test_a_tree_holds_nothing_twice_and_what_does_not_begin_alike_is_apart(drawn
         assert len({drawn[number][0] for number in tree.paths}) == 1
 
 
-def test_a_tree_stays_small_enough_for_its_mask(monkeypatch):
-    monkeypatch.setattr(sharing, "MAX_TOKENS", 10)
-    trees = prefix_trees({number: [1, 2, 3, 4, number] for number in range(5, 25)})
-    assert max(map(len, trees)) == 10 and sum(len(tree.paths) for tree in trees) == 20
+def test_a_tree_of_short_sequences_stays_small_enough_for_a_mask_and_one_of_long_ones_within_the_budget(monkeypatch):
+    monkeypatch.setattr(sharing, "MASKED", 10)
+    short = prefix_trees({number: [1, 2, 3, 4, number] for number in range(5, 25)}, 1000)
+    assert max(map(len, short)) == 10 and sum(len(tree.paths) for tree in short) == 20
+    long = prefix_trees({number: [1, 2, 3, 4, 5, 6, 7, number] for number in range(10, 30)}, 22)
+    assert max(map(len, long)) == 22 and sum(len(tree.paths) for tree in long) == 20
 
 
-@settings(deadline=None, max_examples=3)
-@given(st.sampled_from([attention.SHORT, 0]))
-def test_log_probabilities_and_gradients_equal_those_without_sharing(checkpoint, short):
+@pytest.mark.parametrize("masked", [sharing.MASKED, 0], ids=["masked", "by branches"])
+@pytest.mark.parametrize("short", [attention.SHORT, 12, 0], ids=["short", "some short", "long"])
+def test_log_probabilities_and_gradients_equal_those_without_sharing(checkpoint, short, masked, monkeypatch):
     made = branching()
     weights = torch.linspace(-1, 1, action_offsets(made)[-1])
-    before = attention.SHORT
-    attention.SHORT = short
-    try:
-        results = [_scored(checkpoint, made, weights, share) for share in (True, False)]
-    finally:
-        attention.SHORT = before
+    monkeypatch.setattr(attention, "SHORT", short)
+    monkeypatch.setattr(sharing, "MASKED", masked)
+    results = [_scored(checkpoint, made, weights, share) for share in (True, False)]
     (shared, gradients, tokens), (plain, expected, all_tokens) = results
     assert (tokens, all_tokens) == (30 + 10 + 10 + 5 + 2 + 2, 8 * 30 - 4)
     torch.testing.assert_close(shared, plain, atol=1e-5, rtol=1e-5)

@@ -137,9 +137,6 @@ def test_too_few_scenarios_are_refused_in_one_line(appworld_python: Path, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_one_seed_gives_the_same_bytes_and_another_seed_others(appworld_python: Path, appworld_root: Path, tmp_path: Path):
+def test_one_seed_gives_the_same_bytes(appworld_python: Path, appworld_root: Path, tmp_path: Path):
     again = ensure_generated(appworld_python, tmp_path / "again", SEED, scenarios=SCENARIOS)
-    other = ensure_generated(appworld_python, tmp_path / "other", SEED + 1, scenarios=SCENARIOS)
     assert fingerprints(again.path) == fingerprints(appworld_root)
-    assert not set(again.task_ids) & set(other.task_ids)
-    assert fingerprints(other.path)["data/base_dbs/venmo.db"] != fingerprints(again.path)["data/base_dbs/venmo.db"]

@@ -108,6 +108,7 @@ def run_errand(of_task: Task, *, solved: bool, temperature: float = 0.0, attempt
 def assistant_project(root: Path) -> tuple[PipelineConfig, Layout, list[Task], dict[str, list[Trajectory]], dict]:
     """As `evaluated_project`, of the personal assistant: 24 held-out variants of 12 scenarios, and 12 tasks of 4 scenarios never learned from."""
     config, layout = load_pipeline("assistant", Path(__file__).parents[1] / "params.yaml"), Layout("assistant", root)
+    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"samples": 1})})
     tasks = [errand(f"known{index // 2}", 1 + index % 2, difficulty=1 + index % 3) for index in range(24)]
     tasks += [errand(f"new{index // 3}", 1 + index % 3, split="dev", difficulty=1 + index // 3 % 3) for index in range(12)]
     episodes = {name: _errands(name, tasks, config.evaluate.samples) for name in ASSISTANT.conditions}

@@ -152,7 +152,8 @@ def test_an_expert_without_success_leaves_nothing(chat, echo, limits, tasks, act
 
 
 def test_an_expert_s_action_that_no_stop_string_ends_is_ended_as_the_policy_ends_it(chat, echo, limits, tasks):
-    free = type("Free", (echo,), {"stop": ()})
+    free = type("Free", (echo,), {})
+    free.stop = ()
     trajectory = asyncio.run(enact(tasks(1)[0], free(), chat, scripted("<say>hi</say>", "<answer>yes</answer>"), limits=limits(), seed=5))
     assert text(trajectory) == "[Go.\nTask 0?]{<say>hi</say>}[HI]{<answer>yes</answer>}"
     assert sampled(trajectory) == "<say>hi</say>}<answer>yes</answer>}"

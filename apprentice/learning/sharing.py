@@ -76,7 +76,7 @@ def prefix_trees(sequences: Mapping[int, Sequence[int]], most_tokens: int = MASK
 
     Args:
         sequences: token ids by number, none of them empty.
-        most_tokens: of a tree of long sequences; short ones, of which a mask holds several, make trees that a mask holds.
+        most_tokens: of a tree of long sequences; those that a mask holds make trees that a mask holds, which is faster for them.
 
     Returns:
         Trees in an order that depends on the sequences alone. Taken in lexicographic order, a sequence shares with its predecessor
@@ -88,7 +88,7 @@ def prefix_trees(sequences: Mapping[int, Sequence[int]], most_tokens: int = MASK
     for number in sorted(sequences, key=lambda number: (tuple(sequences[number]), number)):
         sequence = sequences[number]
         shared = _common(before, sequence)
-        most = most_tokens if len(sequence) > MASKED // 2 else min(most_tokens, MASKED)
+        most = most_tokens if len(sequence) > MASKED else min(most_tokens, MASKED)
         if not trees or shared < MIN_SHARE * len(sequence) or len(trees[-1]) + len(sequence) - shared > most:
             trees.append(PrefixTree())
             shared = 0

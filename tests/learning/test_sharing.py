@@ -59,7 +59,7 @@ def test_a_tree_of_short_sequences_stays_small_enough_for_a_mask_and_one_of_long
     monkeypatch.setattr(sharing, "MASKED", 10)
     short = prefix_trees({number: [1, 2, 3, 4, number] for number in range(5, 25)}, 1000)
     assert max(map(len, short)) == 10 and sum(len(tree.paths) for tree in short) == 20
-    long = prefix_trees({number: [1, 2, 3, 4, 5, 6, 7, number] for number in range(10, 30)}, 22)
+    long = prefix_trees({number: [*range(1, 12), number] for number in range(20, 40)}, 22)
     assert max(map(len, long)) == 22 and sum(len(tree.paths) for tree in long) == 20
 
 

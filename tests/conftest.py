@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.fake_project import make_project
+
+# How long one example takes depends on what else the machine does.
+settings.register_profile("apprentice", deadline=None)
+settings.load_profile("apprentice")
 
 
 @pytest.fixture

@@ -24,8 +24,6 @@ from typing import Literal
 from apprentice.errors import ApprenticeError, InfrastructureFault
 from apprentice.processes import Child, spawn
 
-VERSION = "0.1.3.post1"
-"""Of the appworld package."""
 START_TIMEOUT_S = 180.0
 ANSWER_TIMEOUT_S = 60.0
 """For opening, flushing and judging, on a busy machine."""

@@ -32,7 +32,6 @@ class Shape:
     layers: int
     hidden: int
     intermediate: int
-    vocabulary: int
 
     @classmethod
     def of(cls, folder: Path) -> "Shape":
@@ -53,7 +52,7 @@ class Shape:
                 f"is no model's architecture: {str(error).splitlines()[0]}", where=folder, todo="name a folder with its config.json"
             ) from None
         weights = {id(weight): weight.numel() for weight in model.parameters()}
-        return cls(sum(weights.values()), config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.vocab_size)
+        return cls(sum(weights.values()), config.num_hidden_layers, config.hidden_size, config.intermediate_size)
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,10 @@ class AppWorldDataConfig(DataConfig):
     format: Literal["appworld"]
     heldout_split: str
     """The root's split of scenarios never learned from: `dev` while settings are chosen, `test_normal` to report."""
+    variants: int = Field(ge=3, le=9)
+    """Tasks that are generated for each training scenario; AppWorld itself has three, and so have held-out scenarios."""
     heldout_variants: int = Field(ge=0, lt=3)
-    """Variants of each training scenario that are held out; 0 learns from all three."""
+    """Of each training scenario, the last ones are held out; 0 learns from all."""
 
 
 class ValidateConfig(Section):

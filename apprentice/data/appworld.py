@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def read_appworld(data: AppWorldDataConfig, layout: Layout, progress: Progress) 
 def _root(data: AppWorldDataConfig, layout: Layout, progress: Progress) -> tuple[DataRoot, str]:
     """The root, and where the other stages find it: relative to what prepare writes, or absolute."""
     if data.source is None:
-        made = _generated(data.seed, layout, progress)
+        made = _generated(data, layout, progress)
         shutil.copytree(made, layout.raw / FOLDER, dirs_exist_ok=True)
         return DataRoot.open(layout.raw / FOLDER), FOLDER
     if data.source != ROOT_VARIABLE:
@@ -49,26 +50,30 @@ def _root(data: AppWorldDataConfig, layout: Layout, progress: Progress) -> tuple
     return root, str(root.path)
 
 
-def _generated(seed: int, layout: Layout, progress: Progress) -> Path:
+def _generated(data: AppWorldDataConfig, layout: Layout, progress: Progress) -> Path:
     generator = fingerprint(*sorted((PACKAGE / "generator").rglob("*.py")))
-    folder = layout.root / CACHE / f"{generator}-{seed}"
-    return ensure_generated(layout.root / INTERPRETER, folder, seed, lambda done, total: progress.advance("tasks generated and proved", done, total)).path
+    folder = layout.root / CACHE / f"{generator}-{data.seed}-{data.variants}"
+
+    def advance(done: int, total: int) -> None:
+        progress.advance("tasks generated and proved", done, total)
+
+    return ensure_generated(layout.root / INTERPRETER, folder, data.seed, advance, variants=data.variants).path
 
 
 def _candidates(root: DataRoot, data: AppWorldDataConfig) -> Iterator[Candidate]:
     for split, name in (("train", "train"), (data.heldout_split, "dev")):
-        variants: dict[str, int] = {}
-        for line, task_id in enumerate(root.split(split), 1):
-            task = root.task(task_id)
-            variants[task.scenario] = variants.get(task.scenario, 0) + 1
-            held_out = name == "train" and variants[task.scenario] > 3 - data.heldout_variants
+        tasks = [root.task(task_id) for task_id in root.split(split)]
+        left = Counter(task.scenario for task in tasks)
+        for line, task in enumerate(tasks, 1):
+            held_out = name == "train" and left[task.scenario] <= data.heldout_variants
+            left[task.scenario] -= 1
             record = {
-                "id": task_id,
+                "id": task.task_id,
                 "scenario": task.scenario,
                 "split": VARIANTS if held_out else name,
                 "instruction": task.instruction,
                 "judge": "environment",
                 "difficulty": task.difficulty,
-                "plan": [] if held_out or name == "dev" else list(root.steps(task_id)),
+                "plan": [] if held_out or name == "dev" else list(root.steps(task.task_id)),
             }
             yield Candidate(f"{root.path.name}/data/datasets/{split}.txt", line, record)

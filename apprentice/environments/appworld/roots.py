@@ -27,6 +27,8 @@ DATA_VERSION = "0.1.0"
 ROOT_VARIABLE = "APPWORLD_ROOT"
 MARKER = "generated.json"
 SPLITS = ("train", "dev", "test_normal", "test_challenge")
+VARIANTS = 3
+"""Tasks of a scenario, as AppWorld has them."""
 PARTS = ("api_docs", "base_dbs", "datasets", "tasks")
 PACKAGE = Path(__file__).resolve().parent
 """The generator is a top-level package of this folder, for the Python of AppWorld's environment."""
@@ -147,34 +149,44 @@ def official_root(environment: Mapping[str, str] = os.environ) -> DataRoot | Non
     return DataRoot.open(Path(named).expanduser().absolute()) if named else None
 
 
-def ensure_generated(python: Path, root: Path, seed: int, progress: Callable[[int, int], None] = lambda *_: None, *, scenarios: int | None = None) -> DataRoot:
-    """The generated root at `root`, made first where there is none for this seed and version: beside it, then renamed.
+def ensure_generated(
+    python: Path,
+    root: Path,
+    seed: int,
+    progress: Callable[[int, int], None] = lambda *_: None,
+    *,
+    scenarios: int | None = None,
+    variants: int = VARIANTS,
+) -> DataRoot:
+    """The generated root at `root`, made first where there is none for this seed, version and size: beside it, then renamed.
 
     Args:
         python: of .venv-appworld.
         progress: called with (tasks done, tasks in all).
         scenarios: how many scenarios to keep; None keeps all.
+        variants: tasks of each scenario of `train`; the others have VARIANTS.
 
     Raises:
         ApprenticeError: no such Python, something else lies at `root`, or the generator failed.
     """
     root = root.absolute()
-    if not _is_made(root, seed, scenarios):
+    size = {"variants": variants} | ({} if scenarios is None else {"scenarios": scenarios})
+    if not _is_made(root, seed, size):
         _check_replaceable(root)
         if not python.is_file():
             raise ApprenticeError("AppWorld is not installed", where=python, todo="run `python3.11 requirements/install.py appworld`")
         root.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as folder:
             made = Path(folder) / "root"
-            _generate(python, made, seed, scenarios, progress)
+            _generate(python, made, seed, size, progress)
             _replace(root, made, Path(folder) / "old")
     return DataRoot.open(root)
 
 
-def _generate(python: Path, made: Path, seed: int, scenarios: int | None, progress: Callable[[int, int], None]) -> None:
+def _generate(python: Path, made: Path, seed: int, size: Mapping[str, int], progress: Callable[[int, int], None]) -> None:
     """Runs the generator to its end; it ends with this process."""
     command = [str(python), "-m", "generator", "--root", str(made), "--seed", str(seed), "--progress"]
-    command += ["--scenarios", str(scenarios)] if scenarios is not None else []
+    command += [word for name, count in size.items() for word in (f"--{name}", str(count))]
     log = made.parent / "log"
     child = spawn(command, log=log, env={"PYTHONPATH": str(PACKAGE), ROOT_VARIABLE: None})
     try:
@@ -205,9 +217,9 @@ def _report(log: Path, seen: int, progress: Callable[[int, int], None]) -> int:
     return max(seen, end)
 
 
-def _is_made(root: Path, seed: int, scenarios: int | None) -> bool:
+def _is_made(root: Path, seed: int, size: Mapping[str, int]) -> bool:
     marker = _marker(root)
-    wanted = {"seed": seed, "appworld": APPWORLD_VERSION, "complete": True} | ({} if scenarios is None else {"scenarios": scenarios})
+    wanted = {"seed": seed, "appworld": APPWORLD_VERSION, "complete": True, **size}
     return marker is not None and all(marker.get(name) == value for name, value in wanted.items())
 
 

@@ -37,7 +37,7 @@ def make_root(path: Path, marker: dict | None = None) -> Path:
 
 
 def marker(**changes) -> dict:
-    return {"seed": 7, "appworld": APPWORLD_VERSION, "scenarios": 3, "tasks": 4, "complete": True} | changes
+    return {"seed": 7, "appworld": APPWORLD_VERSION, "scenarios": 3, "variants": 3, "tasks": 4, "complete": True} | changes
 
 
 def test_a_sound_root_gives_its_splits_and_tasks(tmp_path: Path):

@@ -15,6 +15,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, required=True, help="folder to make; must not exist or be empty")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--scenarios", type=int, help="keep only so many scenarios, each split in proportion")
+    parser.add_argument("--variants", type=int, default=3, help="tasks of each scenario to learn from: 3 (as in AppWorld) to 9; the others have 3")
     parser.add_argument("--progress", action="store_true", help='print {"done", "total", "task"} after every task')
     arguments = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
@@ -30,7 +31,7 @@ def main() -> int:
             print(json.dumps({"done": done, "total": total, "task": task}), flush=True)
 
     try:
-        build(arguments.root.absolute(), arguments.seed, arguments.scenarios, report)
+        build(arguments.root.absolute(), arguments.seed, arguments.scenarios, arguments.variants, report)
     except GenerationError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2

@@ -7,8 +7,10 @@ import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,8 @@ from generator.draft import Draft, GenerationError, all_steps, login, solution_c
 from generator.evaluation import evaluation_code, private_data
 from generator.gate import COLLATERAL, Proof
 from generator.scenarios import SCENARIOS
-from generator.scene import VARIANTS, Scenario, Scene
-from generator.world import World, close, forget, is_warm, warm_up
+from generator.scene import MOST_VARIANTS, VARIANTS, Scenario, Scene
+from generator.world import World, close, end_with_parent, forget, is_warm, warm_up
 
 NOW = DateTime(2024, 5, 18, 12, 0, 0)
 """The moment at which every task is given: a Saturday."""
@@ -46,20 +48,36 @@ ground_truth_module.run_ruff = lambda *args, **kwargs: None
 
 
 @dataclass(frozen=True)
+class Order:
+    """One task to build."""
+
+    task_id: str
+    scenario: str
+    variant: int
+    supervisor: int
+
+
+@dataclass(frozen=True)
 class Built:
     """One finished task."""
 
-    task_id: str
-    scenario: Scenario
-    draft: Draft
+    order: Order
     cases: Sequence[str]
+    answer: int | float | str | None
 
 
-def build(root: Path, seed: int, scenarios: int | None = None, progress: Callable[[int, int, str], None] = lambda *_: None) -> None:
-    """Generates the data root in `root`, which must not exist yet or be empty.
+def build(
+    root: Path,
+    seed: int,
+    scenarios: int | None = None,
+    variants: int = VARIANTS,
+    progress: Callable[[int, int, str], None] = lambda *_: None,
+) -> None:
+    """Generates the data root in `root`, which must not exist yet or be empty; on all cores.
 
     Args:
         scenarios: how many scenarios to keep, each split in proportion; None keeps all.
+        variants: tasks of each scenario of `train`; the others have VARIANTS.
         progress: called with (tasks done, tasks in all, task id).
 
     Raises:
@@ -67,29 +85,29 @@ def build(root: Path, seed: int, scenarios: int | None = None, progress: Callabl
     """
     if root.exists() and any(root.iterdir()):
         raise GenerationError(f"{root} is not empty")
+    if not VARIANTS <= variants <= MOST_VARIANTS:
+        raise GenerationError(f"--variants {variants}: from {VARIANTS} to {MOST_VARIANTS} are possible")
     chosen = choose(scenarios)
+    orders = [order for scenario in chosen for order in _orders(seed, scenario, variants if scenario.split == "train" else VARIANTS)]
     appworld.update_root(str(root))
     data = root / "data"
     data.mkdir(parents=True, exist_ok=True)
-    marker = {"seed": seed, "appworld": appworld.__version__, "scenarios": len(chosen), "tasks": len(chosen) * VARIANTS, "complete": False}
+    marker = {"seed": seed, "appworld": appworld.__version__, "scenarios": len(chosen), "variants": variants, "tasks": len(orders), "complete": False}
     _write_marker(root, marker)
     (data / "version.txt").write_text(DB_VERSION + "\n")
     _write_api_docs(data)
     _write_base(data, seed)
-    cases: Counter[str] = Counter()
-    ids: dict[str, list[str]] = {split: [] for split in DATASETS}
-    for scenario in chosen:
-        variants = []
-        for variant, supervisor in enumerate(_supervisors(seed, scenario)):
-            variants.append(built := _build_task(data, seed, scenario, variant, supervisor))
-            ids[scenario.split].append(built.task_id)
-            cases.update(case.split(" in ")[0] for case in built.cases)
-            progress(sum(map(len, ids.values())), marker["tasks"], built.task_id)
-        _check_variants(variants)
+    built = []
+    for task in _build_tasks(data, seed, orders):
+        built.append(task)
+        progress(len(built), len(orders), task.order.task_id)
+    _check_answers(built)
     (data / "datasets").mkdir()
-    for split, names in ids.items():
-        (data / "datasets" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    for split in DATASETS:
+        names = {scenario.name for scenario in chosen if scenario.split == split}
+        (data / "datasets" / f"{split}.txt").write_text("".join(f"{order.task_id}\n" for order in orders if order.scenario in names))
     shutil.rmtree(root / "experiments", ignore_errors=True)
+    cases = Counter(case.split(" in ")[0] for task in built for case in task.cases)
     _write_marker(root, marker | {"cases": dict(sorted(cases.items())), "complete": True})
 
 
@@ -155,37 +173,55 @@ def _frozen():
         unset_local_date_and_time(freezer)
 
 
-def _supervisors(seed: int, scenario: Scenario) -> list[int]:
-    """Ids of the people who give the variants: different ones for each."""
-    return _random(seed, scenario.name, "supervisors").sample(range(1, people.SUPERVISORS + 1), VARIANTS)
+def _orders(seed: int, scenario: Scenario, variants: int) -> list[Order]:
+    """The tasks of a scenario: a different person gives each."""
+    supervisors = _random(seed, scenario.name, "supervisors").sample(range(1, people.SUPERVISORS + 1), variants)
+    name = hashlib.sha256(f"{seed}:{scenario.name}".encode()).hexdigest()[:7]
+    return [Order(f"{name}_{variant + 1}", scenario.name, variant, supervisor) for variant, supervisor in enumerate(supervisors)]
 
 
-def _build_task(data: Path, seed: int, scenario: Scenario, variant: int, supervisor: int) -> Built:
-    task_id = f"{hashlib.sha256(f'{seed}:{scenario.name}'.encode()).hexdigest()[:7]}_{variant + 1}"
+def _build_tasks(data: Path, seed: int, orders: Sequence[Order]) -> Iterator[Built]:
+    """Builds every task, as many at once as there are cores; gives each when it is finished.
+
+    Raises:
+        GenerationError: a task did not come out as it must; those under way are given up.
+    """
+    cores = len(os.sched_getaffinity(0))
+    pool = ProcessPoolExecutor(min(cores, len(orders)), get_context("fork"), end_with_parent)
+    try:
+        futures: Iterable[Future[Built]] = [pool.submit(_build_task, data, seed, order) for order in orders]
+        for future in as_completed(futures):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _build_task(data: Path, seed: int, order: Order) -> Built:
+    scenario = next(one for one in SCENARIOS if one.name == order.scenario)
     try:
         with _frozen():
-            draft = _save_task(data, seed, task_id, scenario, variant, supervisor)
+            draft = _save_task(data, seed, order, scenario)
         if not is_warm():
-            warm_up(task_id, [login(*sorted(COLLATERAL)), *COLLATERAL.values()])
-        cases = _prove(task_id, scenario, draft)
+            warm_up(order.task_id, [login(*sorted(COLLATERAL)), *COLLATERAL.values()])
+        cases = _prove(order.task_id, scenario, draft)
+        if draft.answer is not None and str(draft.answer).casefold() in draft.instruction.casefold():
+            raise GenerationError(f"task {order.task_id}: the instruction gives the answer away: {draft.answer}")
     except GenerationError as error:
         raise GenerationError(f"scenario {scenario.name}: {error}") from error
-    (data / "tasks" / task_id / "ground_truth" / "steps.json").write_text(json.dumps(all_steps(draft), indent=1) + "\n")
-    built = Built(task_id, scenario, draft, cases)
-    _check_answer(built)
-    return built
+    (data / "tasks" / order.task_id / "ground_truth" / "steps.json").write_text(json.dumps(all_steps(draft), indent=1) + "\n")
+    return Built(order, cases, draft.answer)
 
 
-def _save_task(data: Path, seed: int, task_id: str, scenario: Scenario, variant: int, supervisor: int) -> Draft:
-    home = f":memory:task_input-{task_id}"
+def _save_task(data: Path, seed: int, order: Order, scenario: Scenario) -> Draft:
+    home = f":memory:task_input-{order.task_id}"
     models = ModelCollection.load(to_db_home_path=home, from_db_home_path=str(data / "base_dbs"), load_apps=get_all_apps())
-    user = models.admin.MainUser.by_id(supervisor)
-    rng = _random(seed, scenario.name, variant)
+    user = models.admin.MainUser.by_id(order.supervisor)
+    rng = _random(seed, scenario.name, order.variant)
     account = _install_supervisor(models, user)
-    draft = scenario.build(Scene(models, user, NOW, rng, variant))
+    draft = scenario.build(Scene(models, user, NOW, rng, order.variant))
     models.supervisor.Task.create_save(supervisor_id=account.id, instruction=draft.instruction)
     task = Task(
-        id=task_id,
+        id=order.task_id,
         instruction=draft.instruction,
         supervisor=MainUserMunch.from_main_user(user),
         datetime=NOW.to_datetime(),
@@ -193,7 +229,7 @@ def _save_task(data: Path, seed: int, task_id: str, scenario: Scenario, variant:
         db_version=DB_VERSION,
         model_collection=models,
     )
-    task.ground_truth = _ground_truth(task_id, scenario, draft)
+    task.ground_truth = _ground_truth(order.task_id, scenario, draft)
     task.save(delete_if_exists=True, ground_truth_mode="full", model_collection_format="changes")
     task.close()
     return draft
@@ -246,18 +282,14 @@ def _prove(task_id: str, scenario: Scenario, draft: Draft) -> list[str]:
         return proof.cases
     finally:
         close(world)
-        shutil.rmtree(os.path.dirname(world.base_output_directory), ignore_errors=True)
+        shutil.rmtree(world.output_directory, ignore_errors=True)
 
 
-def _check_answer(built: Built) -> None:
-    """An answer that the instruction gives away asks nothing."""
-    answer = built.draft.answer
-    if answer is not None and str(answer).casefold() in built.draft.instruction.casefold():
-        raise GenerationError(f"scenario {built.scenario.name}: task {built.task_id}: the instruction gives the answer away: {answer}")
-
-
-def _check_variants(variants: Sequence[Built]) -> None:
-    """An answer that all variants share could be learned by heart."""
-    answers = {built.draft.answer for built in variants}
-    if len(answers) == 1 and answers != {None}:
-        raise GenerationError(f"scenario {variants[0].scenario.name}: all variants have the same answer: {answers.pop()}")
+def _check_answers(built: Sequence[Built]) -> None:
+    """An answer that all variants of a scenario share could be learned by heart."""
+    answers: dict[str, set] = {}
+    for task in built:
+        answers.setdefault(task.order.scenario, set()).add(task.answer)
+    for scenario, given in answers.items():
+        if len(given) == 1 and given != {None}:
+            raise GenerationError(f"scenario {scenario}: all variants have the same answer: {given.pop()}")

@@ -111,16 +111,16 @@ def complete(answer: str = "") -> str:
 
 
 def look_up(endpoints: Sequence[tuple[str, str]]) -> str:
-    """Code that shows the parameters and the response of each endpoint, app by app."""
-    lines = []
-    for app in dict.fromkeys(app for app, _ in endpoints):
-        names = [api for other, api in endpoints if other == app]
-        lines += [
-            f"for name in {names!r}:",
-            f'    doc = apis.api_docs.show_api_doc(app_name="{app}", api_name=name)',
-            '    print(name, [entry["name"] for entry in doc["parameters"]], doc["response_schemas"]["success"])',
+    """Code that shows which parameters each endpoint takes, app by app."""
+    apps = {app: [api for other, api in endpoints if other == app] for app, _ in endpoints}
+    return "\n".join(
+        [
+            f"for app, names in {apps!r}.items():",
+            "    for name in names:",
+            "        doc = apis.api_docs.show_api_doc(app_name=app, api_name=name)",
+            '        print(name, [entry["name"] for entry in doc["parameters"]])',
         ]
-    return "\n".join(lines)
+    )
 
 
 def all_steps(draft: Draft) -> list[str]:

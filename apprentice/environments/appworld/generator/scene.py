@@ -8,6 +8,9 @@ from typing import Any
 from generator.draft import Draft
 
 VARIANTS = 3
+"""Tasks of a scenario, as AppWorld has them."""
+MOST_VARIANTS = 9
+"""Of a scenario to learn from."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Scene:
     Args:
         models: the databases of this task (a ModelCollection): what is added here belongs to this task alone.
         user: the supervisor, as the admin app knows them.
-        variant: 0, 1 or 2.
+        variant: from 0, up to MOST_VARIANTS - 1.
     """
 
     models: Any

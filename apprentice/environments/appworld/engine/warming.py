@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from appworld.api_docs import prepare_api_docs
 from appworld.apps.api_lib import set_local_date_and_time
+from appworld.common.utils import import_models_module
 from engine.gateway import Gateway, Request, public_apis
 from engine.judge import forget
 from engine.world import OpenTask
@@ -23,7 +24,7 @@ def freeze(moment: str) -> None:
 
 
 def warm(gateway: Gateway, task_id: str, flush_to: Path) -> None:
-    """Opens a task, calls every API, flushes the databases for a judge to get warm on, throws them away."""
+    """Opens a task, calls every API, builds what checks new records, flushes the databases for a judge to get warm on, throws them away."""
     opened = OpenTask(task_id, gateway)
     accounts = json.loads(gateway.answer(Request("GET", "/supervisor/account_passwords", {}, "")).response.body)
     passwords = {account["account_name"]: account["password"] for account in accounts}
@@ -34,6 +35,9 @@ def warm(gateway: Gateway, task_id: str, flush_to: Path) -> None:
             for doc in entries:
                 if doc["method"] == method and "password" not in doc["path"]:
                     gateway.answer(_plausible(doc, headers[app]))
+    for app in opened.apps:
+        for model in import_models_module(app).SQLModel.models():
+            model.validator()
     opened.flush(flush_to)
     opened.unfreeze()
     forget()

@@ -90,7 +90,7 @@ def send_message(control: socket.socket, message: dict, descriptors: tuple[int, 
     socket.send_fds(control, [json.dumps(message).encode()], list(descriptors))
 
 
-def receive_message(control: socket.socket) -> tuple[dict, list[int]] | None:
-    """One datagram and its open files; None where the other side is gone."""
+def receive_message(control: socket.socket) -> tuple[dict, list[socket.socket]] | None:
+    """One datagram and the sockets sent with it; None where the other side is gone."""
     data, descriptors, _, _ = socket.recv_fds(control, MESSAGE_LIMIT, 8)
-    return (json.loads(data), descriptors) if data else None
+    return (json.loads(data), [socket.socket(fileno=descriptor) for descriptor in descriptors]) if data else None

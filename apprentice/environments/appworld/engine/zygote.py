@@ -14,7 +14,7 @@ from pathlib import Path
 
 from engine import cell
 from engine.warden import ForkServers, Warden
-from engine.wire import Lines, receive_message, send_message
+from engine.wire import Lines, send_message
 
 VERSION = "0.1.3.post1"
 FIRST_DATE = "2023-05-18T12:00:00"
@@ -66,7 +66,7 @@ class Zygote:
         from engine import gateway, shortcuts, warming
         from engine.judge import Judges
 
-        self._control, self._cells, self._options = control, cells, options
+        self._cells, self._options = cells, options
         self._outputs = scratch / "episodes"
         shortcuts.take()
         self._gateway = gateway.Gateway()
@@ -83,21 +83,15 @@ class Zygote:
         self._judges.start("judges", self._judge)  # it gets warm meanwhile
 
     def run(self) -> None:
-        """Until the client hangs up."""
-        self._warden.run()
+        """Until the client hangs up; everything ends with this process."""
+        self._warden.run(linger=False)
 
-    def _on_message(self) -> bool:
-        received = receive_message(self._control)
-        if received is None:
-            sys.exit()  # and everything with it
-        message, descriptors = received
-        stream, leash = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+    def _on_message(self, message: dict, stream: socket.socket, leash: socket.socket) -> None:
         with stream, leash:
             if message["op"] == "judge":
                 self._judges.send("judges", self._judge, message, (stream.fileno(), leash.fileno()))
             else:
                 self._open(message, stream, leash)
-        return True
 
     def _open(self, message: dict, stream: socket.socket, leash: socket.socket) -> None:
         to_cell, to_world = socket.socketpair()
@@ -128,12 +122,7 @@ class Template:
         self._warden = Warden(self._control, self._on_message)
         self._warden.run()
 
-    def _on_message(self) -> bool:
-        received = receive_message(self._control)
-        if received is None:
-            return False
-        message, descriptors = received
-        client, leash, cell_stream, cell_leash = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+    def _on_message(self, message: dict, client: socket.socket, leash: socket.socket, cell_stream: socket.socket, cell_leash: socket.socket) -> None:
         if self._opened is None:
             Lines(client).send({"error": self._error})
             leash.close()
@@ -142,7 +131,6 @@ class Template:
             self._warden.fork(lambda: self._world(message["episode"], client, cell_stream, cell_leash), leash, keep)
         for end in (client, cell_stream, cell_leash):
             end.close()
-        return True
 
     def _world(self, episode: str, client: socket.socket, cell_stream: socket.socket, cell_leash: socket.socket) -> None:
         from engine.world import REQUEST_LIMIT, World

@@ -26,33 +26,60 @@ def _debts(scene: Scene) -> dict[int, float]:
     return {number: round(amount, 2) for number, amount in debts.items()}
 
 
-def _advance(scene: Scene, contact, amount: float) -> None:
-    """The contact paid something for the supervisor, outside any group."""
-    payer = scene.account("splitwise", contact)
-    add_expense(
-        scene.models, payer, None, payer, [scene.account("splitwise")], amount, scene.rng.choice(["Museum", "Train tickets", "Brunch"]), scene.past(3, 50)
-    )
+def _advance(scene: Scene, contact, amount: float, lent: bool = False) -> None:
+    """The contact paid something for the supervisor, outside any group; `lent`: the other way round."""
+    payer, debtor = scene.account("splitwise", contact), scene.account("splitwise")
+    if lent:
+        payer, debtor = debtor, payer
+    add_expense(scene.models, payer, None, payer, [debtor], amount, scene.rng.choice(["Museum", "Train tickets", "Brunch"]), scene.past(3, 50))
+
+
+RANKS = {
+    "most": (-1, 'max(owed, key=lambda entry: entry["amount"])'),
+    "second most": (-2, 'sorted(owed, key=lambda entry: entry["amount"])[-2]'),
+    "third most": (-3, 'sorted(owed, key=lambda entry: entry["amount"])[-3]'),
+    "least": (0, 'min(owed, key=lambda entry: entry["amount"])'),
+}
+"""Where one of a rank stands among all, by amount, and the code that finds them."""
 
 
 @scenario("train", 1)
 def biggest_creditor(scene: Scene) -> Draft:
-    """A maximum over balances."""
+    """A rank, mostly the first, over balances of one direction."""
+    direction, rank = scene.choose(
+        [
+            ("you_owe_them", "most"),
+            ("you_owe_them", "most"),
+            ("you_owe_them", "most"),
+            ("you_owe_them", "second most"),
+            ("they_owe_you", "most"),
+            ("you_owe_them", "third most"),
+            ("they_owe_you", "second most"),
+            ("you_owe_them", "least"),
+            ("they_owe_you", "least"),
+        ]
+    )
+    mine = direction == "you_owe_them"
     contacts = scene.contacts("friend")
     for contact in contacts:
         for _ in range(2):
-            _advance(scene, contact, scene.rng.randint(1000, 9000) / 100)
-    _advance(scene, scene.choose(contacts), 200.0)
-    debts = _debts(scene)
-    top = scene.models.splitwise.User.by_id(max(sorted(debts), key=lambda number: debts[number]))
+            _advance(scene, contact, scene.rng.randint(1000, 9000) / 100, lent=not mine)
+    _advance(scene, scene.choose(contacts), 200.0, lent=not mine)
+    while len(set((debts := _debts(scene)).values())) < len(debts):  # a tie
+        _advance(scene, scene.rng.choice([*contacts, *scene.contacts("roommate")]), 1.0)
+    owed = sorted((abs(amount), number) for number, amount in debts.items() if amount and (amount > 0) == mine)
+    position, code = RANKS[rank]
+    question = f"which person do I currently owe the {rank}?" if mine else f"which person currently owes me the {rank}?"
     return Draft(
-        instruction="Taking all groups and single expenses on Splitwise together: which person do I currently owe the most? I need first and last name.",
-        answer=top.name,
+        instruction=f"Taking all groups and single expenses on Splitwise together: {question} I need first and last name.",
+        answer=scene.models.splitwise.User.by_id(owed[position][1]).name,
+        public={"direction": direction, "rank": rank},
         steps=[
             login("splitwise"),
-            dedent("""
+            dedent(f"""
             balance = apis.splitwise.show_people_balance(access_token=splitwise_token)
-            owed = [entry for entry in balance["breakdown"] if entry["direction"] == "you_owe_them"]
-            best = max(owed, key=lambda entry: entry["amount"])
+            owed = [entry for entry in balance["breakdown"] if entry["direction"] == "{direction}"]
+            best = {code}
             print([(entry["name"], entry["amount"]) for entry in owed])
             """),
             complete('best["name"]'),
@@ -63,7 +90,9 @@ def biggest_creditor(scene: Scene) -> Draft:
 @scenario("train", 3)
 def expenses_from_note(scene: Scene) -> Draft:
     """Lines of a note become expenses of a group, split evenly."""
-    name = scene.choose(["Cabin weekend", "Canoe tour", "City trip"])
+    name = scene.choose(
+        ["Cabin weekend", "Canoe tour", "City trip", "Ski hut", "Beach house 2024", "Jazz festival", "Family reunion", "Road trip west", "Wine tasting"]
+    )
     app, user = scene.models.splitwise, scene.account("splitwise")
     members = [user, *(scene.account("splitwise", contact) for contact in scene.rng.sample(scene.contacts(), 3))]
     group = app.Group.create_save(user_id=user.id, name=name, created_at=scene.past(20, 30), invitation_code=f"{scene.rng.getrandbits(20):05x}")

@@ -28,8 +28,20 @@ def _file(scene: Scene, path: str, content: str, when):
 @scenario("train", 3)
 def date_prefix_and_bin(scene: Scene) -> Draft:
     """Names that begin with their date; what is not of this year goes to the recycle bin."""
-    name = scene.choose(["receipts", "invoices", "scans"])
-    folder, trash = _folder(scene, "documents", name), _folder(scene, "recycle_bin")
+    source, away = scene.choose(
+        [
+            ("documents/receipts", "recycle_bin"),
+            ("documents/invoices", "recycle_bin"),
+            ("documents/scans", "recycle_bin"),
+            ("documents/contracts", "documents/expired"),
+            ("downloads/confirmations", "recycle_bin"),
+            ("documents/letters", "documents/old_letters"),
+            ("downloads/statements", "documents/archive"),
+            ("documents/utilities", "recycle_bin"),
+            ("documents/reminders", "downloads/outdated"),
+        ]
+    )
+    folder, trash = _folder(scene, *source.split("/")), _folder(scene, *away.split("/"))
     added, removed = [], []
     for number in range(14):
         year = scene.now.year - (0 if number % 2 else scene.rng.randint(1, 3))
@@ -41,16 +53,16 @@ def date_prefix_and_bin(scene: Scene) -> Draft:
         removed.append(file.id)
     return Draft(
         instruction=(
-            f"Tidy up ~/documents/{name}: put the creation date in front of every file's name, like 2022-09-30_name.txt, and then move "
-            "all those that weren't created this year to ~/recycle_bin. The files should keep their dates."
+            f"Tidy up ~/{source}: put the creation date in front of every file's name, like 2022-09-30_name.txt, and then move "
+            f"all those that weren't created this year to ~/{away}. The files should keep their dates."
         ),
-        public={"folder": f"~/documents/{name}"},
+        public={"folder": f"~/{source}", "away": f"~/{away}"},
         changes=[Change("file_system.File", added=added, removed=removed)],
         upkeep=[FOLDER_DATES],
         steps=[
             login("file_system"),
             dedent(f"""
-            paths = apis.file_system.show_directory(directory_path="~/documents/{name}", entry_type="files", access_token=file_system_token)
+            paths = apis.file_system.show_directory(directory_path="~/{source}", entry_type="files", access_token=file_system_token)
             print(len(paths), paths[:3])
             """),
             dedent(f"""
@@ -58,7 +70,7 @@ def date_prefix_and_bin(scene: Scene) -> Draft:
             for path in paths:
                 file = apis.file_system.show_file(file_path=path, access_token=file_system_token)
                 date = file["created_at"][:10]
-                folder = "~/documents/{name}/" if date[:4] == this_year else "~/recycle_bin/"
+                folder = "~/{source}/" if date[:4] == this_year else "~/{away}/"
                 target = folder + date + "_" + path.split("/")[-1]
                 apis.file_system.move_file(source_file_path=path, destination_file_path=target, retain_dates=True, access_token=file_system_token)
                 print(path, target)
@@ -71,31 +83,43 @@ def date_prefix_and_bin(scene: Scene) -> Draft:
 @scenario("train", 2)
 def move_by_ending(scene: Scene) -> Draft:
     """One kind of file out of a mixed folder."""
-    ending, name = scene.choose([("pdf", "papers"), ("mp3", "recordings"), ("zip", "archives")])
-    source, target = _folder(scene, "downloads"), _folder(scene, "documents", name)
+    ending, source, target = scene.choose(
+        [
+            ("pdf", "downloads", "documents/papers"),
+            ("mp3", "downloads", "documents/recordings"),
+            ("zip", "downloads", "documents/archives"),
+            ("epub", "downloads", "documents/books"),
+            ("svg", "photos", "documents/drawings"),
+            ("xlsx", "documents", "downloads/spreadsheets"),
+            ("wav", "downloads", "music/samples"),
+            ("mp4", "photos", "documents/videos"),
+            ("json", "documents", "downloads/exports"),
+        ]
+    )
+    source_path, target_path = _folder(scene, *source.split("/")), _folder(scene, *target.split("/"))
     added, removed = [], []
     for number in range(12):
         kind = ending if number % 2 else scene.rng.choice(["png", "docx", "html"])
         stem = scene.rng.choice(["summer", "final", "shared", "copy"])
-        file = _file(scene, f"{source}{stem}-{number}.{kind}", f"{stem} {scene.rng.randint(1000, 9999)}", scene.past(5, 90))
+        file = _file(scene, f"{source_path}{stem}-{number}.{kind}", f"{stem} {scene.rng.randint(1000, 9999)}", scene.past(5, 90))
         if kind == ending:
-            added.append({"path": f"{target}{file.path.split('/')[-1]}", "content": file.content})
+            added.append({"path": f"{target_path}{file.path.split('/')[-1]}", "content": file.content})
             removed.append(file.id)
     return Draft(
-        instruction=f"Move all .{ending} files from ~/downloads to ~/documents/{name}; leave everything else where it is.",
-        public={"ending": ending, "target": f"~/documents/{name}"},
+        instruction=f"Move all .{ending} files from ~/{source} to ~/{target}; leave everything else where it is.",
+        public={"ending": ending, "source": f"~/{source}", "target": f"~/{target}"},
         changes=[Change("file_system.File", added=added, removed=removed)],
         upkeep=[FOLDER_DATES],
         steps=[
             login("file_system"),
             dedent(f"""
-            paths = apis.file_system.show_directory(directory_path="~/downloads", entry_type="files", access_token=file_system_token)
+            paths = apis.file_system.show_directory(directory_path="~/{source}", entry_type="files", access_token=file_system_token)
             chosen = [path for path in paths if path.endswith(".{ending}")]
             print(len(paths), chosen)
             """),
             dedent(f"""
             for path in chosen:
-                target = "~/documents/{name}/" + path.split("/")[-1]
+                target = "~/{target}/" + path.split("/")[-1]
                 apis.file_system.move_file(source_file_path=path, destination_file_path=target, access_token=file_system_token)
             print(len(chosen), "moved")
             """),
@@ -107,10 +131,22 @@ def move_by_ending(scene: Scene) -> Draft:
 @scenario("train", 2)
 def bills_of_year(scene: Scene) -> Draft:
     """A sum over the contents of many files, of one kind and one year."""
-    kind, year = scene.choose([("electricity", 2023), ("water", 2022), ("internet", 2023)])
+    kind, year = scene.choose(
+        [
+            ("electricity", 2023),
+            ("water", 2022),
+            ("internet", 2023),
+            ("heating", 2022),
+            ("insurance", 2024),
+            ("gas", 2023),
+            ("parking", 2022),
+            ("childcare", 2023),
+            ("gardening", 2024),
+        ]
+    )
     folder = _folder(scene, "documents", "bills")
     total = 0.0
-    for which in ("electricity", "water", "internet"):
+    for which in dict.fromkeys(["electricity", "water", "internet", kind]):
         for number in range(12):
             when = scene.now.subtract(months=2 * number + 1, days=scene.rng.randint(0, 5))
             amount = scene.rng.randint(2000, 15000) / 100

@@ -10,8 +10,8 @@ from generator.scene import Scene, scenario
 @scenario("train", 1)
 def booking_reference(scene: Scene) -> Draft:
     """One fact out of one of several similar mails."""
-    cities = ["Lisbon", "Oslo", "Kyoto", "Lima", "Vienna"]
-    wanted = scene.choose(["Oslo", "Kyoto", "Lisbon"])
+    wanted = scene.choose(["Oslo", "Kyoto", "Lisbon", "Nairobi", "Montreal", "Prague", "Buenos Aires", "Seville", "Hanoi"])
+    cities = dict.fromkeys(["Lisbon", "Oslo", "Kyoto", "Lima", "Vienna", wanted])
     agent, references = scene.account("gmail", scene.choose(scene.contacts("coworker"))), {}
     for city in cities:
         references[city] = "".join(scene.rng.choices("ABCDFGHJKLMNPQRSTVWXZ", k=6))
@@ -39,7 +39,19 @@ def booking_reference(scene: Scene) -> Draft:
 @scenario("train", 2)
 def archive_newsletters(scene: Scene) -> Draft:
     """Old mails of one kind leave the inbox."""
-    name, days = scene.choose([("The Sourdough Letter", 30), ("Cyclist Weekly", 45), ("Attic Finds", 60)])
+    name, days = scene.choose(
+        [
+            ("The Sourdough Letter", 30),
+            ("Cyclist Weekly", 45),
+            ("Attic Finds", 60),
+            ("Tiny House Digest", 20),
+            ("Birdwatchers' Bulletin", 75),
+            ("Monday Crossword", 50),
+            ("Startup Gazette", 14),
+            ("The Knitting Circle", 90),
+            ("Chess Corner", 35),
+        ]
+    )
     editor, gone = scene.account("gmail", scene.choose(scene.contacts("friend"))), []
     for issue in range(14):
         age = 8 * issue + scene.rng.randint(1, 5)

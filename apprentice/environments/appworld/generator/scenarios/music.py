@@ -5,27 +5,42 @@ from textwrap import dedent
 from generator.draft import Change, Draft, Upkeep, complete, login, pages
 from generator.scene import Scene, scenario
 
+SUPERLATIVES = {"most-played": (max, "play_count"), "least-played": (min, "play_count"), "longest": (max, "duration"), "shortest": (min, "duration")}
+
 
 @scenario("train", 1)
 def most_played_in_library(scene: Scene) -> Draft:
-    """One genre, one maximum over the library."""
-    genre = scene.choose(["rock", "jazz", "folk"])
+    """One genre, one maximum or minimum over the library."""
+    genre, superlative = scene.choose(
+        [
+            ("rock", "most-played"),
+            ("jazz", "most-played"),
+            ("folk", "most-played"),
+            ("pop", "least-played"),
+            ("classical", "longest"),
+            ("EDM", "most-played"),
+            ("jazz", "shortest"),
+            ("folk", "least-played"),
+            ("rock", "longest"),
+        ]
+    )
+    pick, field = SUPERLATIVES[superlative]
     songs = [entry.song for entry in scene.account("spotify").user_library_songs if entry.song.genre == genre]
-    best = max(songs, key=lambda song: song.play_count)
-    best.play_count += 500  # clear of any tie
+    best = pick(songs, key=lambda song: getattr(song, field))
+    setattr(best, field, getattr(best, field) + 500 if pick is max else getattr(best, field) // 2)  # clear of any tie
     best.save()
     return Draft(
-        instruction=f"What is the title of the most-played {genre} song in my Spotify song library?",
+        instruction=f"What is the title of the {superlative} {genre} song in my Spotify song library?",
         answer=best.title,
-        public={"genre": genre},
+        public={"genre": genre, "superlative": superlative},
         steps=[
             login("spotify"),
             pages("library", "spotify.show_song_library"),
             dedent(f"""
             songs = [apis.spotify.show_song(song_id=entry["song_id"]) for entry in library]
             matches = [song for song in songs if song["genre"] == "{genre}"]
-            best = max(matches, key=lambda song: song["play_count"])
-            print(len(matches), best["title"], best["play_count"])
+            best = {pick.__name__}(matches, key=lambda song: song["{field}"])
+            print(len(matches), best["title"], best["{field}"])
             """),
             complete('best["title"]'),
         ],
@@ -34,18 +49,20 @@ def most_played_in_library(scene: Scene) -> Draft:
 
 @scenario("train", 2)
 def like_artist_in_library(scene: Scene) -> Draft:
-    """Likes by one artist, leaving out what is liked already."""
+    """Likes by one artist, some of them from a length on, leaving out what is liked already."""
     user = scene.account("spotify")
+    length = scene.choose([0, 0, 0, 180, 240, 150, 210, 165, 200])
     liked = {entry.song_id for entry in user.song_likes}
     by_artist: dict[int, list[int]] = {}
     for entry in user.user_library_songs:
-        if entry.song_id not in liked:
+        if entry.song_id not in liked and entry.song.duration > length:
             by_artist.setdefault(entry.song.artist_ids[0], []).append(entry.song_id)
-    artist_id = sorted(by_artist, key=lambda number: (-len(by_artist[number]), number))[scene.variant]
+    artist_id = scene.choose(sorted(by_artist, key=lambda number: (-len(by_artist[number]), number)))
     artist = scene.models.spotify.Artist.by_id(artist_id).name
+    wish, condition = (f" and that is longer than {length} seconds", f' and song["duration"] > {length}') if length else ("", "")
     return Draft(
-        instruction=f"Go through my Spotify song library and like every song by {artist} that I haven't liked so far.",
-        public={"artist": artist},
+        instruction=f"Go through my Spotify song library and like every song by {artist} that I haven't liked so far{wish}.",
+        public={"artist": artist, "length": length},
         changes=[Change("spotify.SongLike", added=[{"user_id": user.id, "song_id": number} for number in by_artist[artist_id]])],
         upkeep=[Upkeep("spotify.Song", ("like_count",))],
         steps=[
@@ -54,7 +71,7 @@ def like_artist_in_library(scene: Scene) -> Draft:
             pages("liked", "spotify.show_liked_songs"),
             dedent(f"""
             liked_ids = [song["song_id"] for song in liked]
-            to_like = [song for song in library if song["artists"][0]["name"] == "{artist}" and song["song_id"] not in liked_ids]
+            to_like = [song for song in library if song["artists"][0]["name"] == "{artist}" and song["song_id"] not in liked_ids{condition}]
             for song in to_like:
                 apis.spotify.like_song(song_id=song["song_id"], access_token=spotify_token)
             print([song["title"] for song in to_like])
@@ -68,7 +85,19 @@ def like_artist_in_library(scene: Scene) -> Draft:
 def playlist_from_downloads(scene: Scene) -> Draft:
     """A new playlist out of downloads of some years."""
     user = scene.account("spotify")
-    title, year = scene.choose([("Offline Classics", 2018), ("Old Favourites", 2017), ("Before The Rush", 2019)])
+    title, year = scene.choose(
+        [
+            ("Offline Classics", 2018),
+            ("Old Favourites", 2017),
+            ("Before The Rush", 2019),
+            ("Airplane Mode", 2020),
+            ("Dusty Gems", 2016),
+            ("Cabin Songs", 2022),
+            ("Songs Of My Twenties", 2021),
+            ("Commute Without Signal", 2023),
+            ("Time Machine", 2015),
+        ]
+    )
     songs = [entry.song for entry in scene.models.spotify.UserDownloadedSong.find_all(user_id=user.id)]
     chosen = [song.id for song in songs if song.release_date.year < year]
     return Draft(
@@ -99,21 +128,35 @@ def playlist_from_downloads(scene: Scene) -> Draft:
 
 @scenario("train", 2)
 def unfollow_genre(scene: Scene) -> Draft:
-    """Unfollows by genre."""
-    user = scene.account("spotify")
-    following = scene.models.spotify.UserArtistFollowing.find_all(user_id=user.id)
+    """Unfollows by genre, some with one exception."""
+    app, user = scene.models.spotify, scene.account("spotify")
+    following = app.UserArtistFollowing.find_all(user_id=user.id)
     genres = sorted({entry.artist.genre for entry in following}, key=lambda genre: (-sum(entry.artist.genre == genre for entry in following), genre))
-    genre = scene.choose(genres)
-    gone = [entry.id for entry in following if entry.artist.genre == genre]
+    genre, kept = scene.choose(
+        [
+            *((one, None) for one in genres[:3]),
+            ("rock", "Velvet Parade"),
+            ("classical", "Juno Hale"),
+            ("pop", "Clara Winter"),
+            ("folk", "Amber Static"),
+            ("jazz", "Isla Marr"),
+            ("EDM", "The Quiet Machines"),
+        ]
+    )
+    for artist in app.Artist.find_all(genre=genre) if kept else ():
+        if not app.UserArtistFollowing.exists(user_id=user.id, artist_id=artist.id):
+            app.UserArtistFollowing.create_save(user_id=user.id, artist_id=artist.id, created_at=scene.past(5, 600))
+    gone = [entry.id for entry in app.UserArtistFollowing.find_all(user_id=user.id) if entry.artist.genre == genre and entry.artist.name != kept]
+    wish, condition = (f", except {kept}", f' and artist["name"] != "{kept}"') if kept else ("", "")
     return Draft(
-        instruction=f"I am done with {genre}. Please unfollow all the {genre} artists that I follow on Spotify.",
-        public={"genre": genre},
+        instruction=f"I am done with {genre}. Please unfollow all the {genre} artists that I follow on Spotify{wish}.",
+        public={"genre": genre, "kept": kept},
         changes=[Change("spotify.UserArtistFollowing", removed=gone)],
         steps=[
             login("spotify"),
             pages("artists", "spotify.show_following_artists"),
             dedent(f"""
-            unwanted = [artist for artist in artists if artist["genre"] == "{genre}"]
+            unwanted = [artist for artist in artists if artist["genre"] == "{genre}"{condition}]
             for artist in unwanted:
                 apis.spotify.unfollow_artist(artist_id=artist["artist_id"], access_token=spotify_token)
             print([artist["name"] for artist in unwanted])

@@ -29,24 +29,51 @@ def _show_note(title: str) -> str:
     """)
 
 
+CHECKLISTS = [
+    ("Packing list", ["passport", "rain jacket", "power bank", "sun cream", "sandals", "first aid kit", "headlamp", "earplugs"]),
+    ("Shopping list", ["oat milk", "lentils", "basil", "olive oil", "rye bread", "cinnamon", "pears", "yoghurt"]),
+    ("Party to-dos", ["send invitations", "buy candles", "rent tables", "order cake", "hang lights", "make playlist", "borrow chairs", "pick up ice"]),
+    ("Moving checklist", ["cancel gas", "book van", "label boxes", "return keys", "forward mail", "defrost freezer", "read meters", "patch holes"]),
+    ("Hardware store", ["wood screws", "sandpaper", "masking tape", "hinges", "paint roller", "drill bits", "wall plugs", "varnish"]),
+    ("Books to borrow", ["Emma", "Dracula", "Middlemarch", "Walden", "Ulysses", "Moby-Dick", "Beowulf", "The Odyssey"]),
+    ("Before the holidays", ["empty fridge", "water cactus", "lock shed", "feed goldfish", "charge camera", "download maps", "exchange money", "stop mail"]),
+    ("Places to see", ["Cinque Terre", "Petra", "Angkor Wat", "Machu Picchu", "Bergen", "Dubrovnik", "Zanzibar", "Hokkaido"]),
+    ("New employee", ["order laptop", "create accounts", "print badge", "assign mentor", "reserve desk", "plan welcome lunch", "sign contract", "give tour"]),
+]
+"""Titles of notes and what is on them; none of the items begins like another of its note."""
+
+
 @scenario("train", 1)
 def best_book_of_year(scene: Scene) -> Draft:
     """A maximum over lines of a note."""
-    year = scene.choose([2022, 2023, 2021])
+    year, note_title = scene.choose(
+        [
+            (2022, "Books I have read"),
+            (2023, "Books I have read"),
+            (2021, "Books I have read"),
+            (2019, "Reading diary"),
+            (2023, "Finished novels"),
+            (2020, "My bookshelf"),
+            (2018, "Read and rated"),
+            (2021, "Library loans"),
+            (2022, "Page turners"),
+        ]
+    )
+    first_year = 2021 if year >= 2021 else 2018
     titles = scene.rng.sample([f"The {head} {tail}" for head in TITLE_HEADS for tail in TITLE_TAILS], 15)
     ratings = scene.rng.sample(range(40, 100), 15)
-    books = [(title, 2021 + number % 3, rating / 10) for number, (title, rating) in enumerate(zip(titles, ratings, strict=True))]
+    books = [(title, first_year + number % 3, rating / 10) for number, (title, rating) in enumerate(zip(titles, ratings, strict=True))]
     best = max((book for book in books if book[1] == year), key=lambda book: book[2])
     lines = [f"- {title} | finished {when}-{scene.rng.randint(1, 12):02d} | {rating}/10" for title, when, rating in books]
     scene.rng.shuffle(lines)
-    _note(scene, "Books I have read", "\n".join(lines), ["reading"])
+    _note(scene, note_title, "\n".join(lines), ["reading"])
     return Draft(
-        instruction=f'In Simple Note there is my list "Books I have read". Which of the books that I finished in {year} got the highest rating?',
+        instruction=f'In Simple Note there is my list "{note_title}". Which of the books that I finished in {year} got the highest rating?',
         answer=best[0],
-        public={"year": year},
+        public={"year": year, "title": note_title},
         steps=[
             login("simple_note"),
-            _show_note("Books I have read"),
+            _show_note(note_title),
             dedent(f"""
             books = []
             for line in note["content"].splitlines():
@@ -64,13 +91,7 @@ def best_book_of_year(scene: Scene) -> Draft:
 @scenario("train", 2)
 def tick_off_items(scene: Scene) -> Draft:
     """Edits some lines of a note and leaves the others as they are."""
-    title, things = scene.choose(
-        [
-            ("Packing list", ["passport", "rain jacket", "power bank", "sun cream", "sandals", "first aid kit", "headlamp", "earplugs"]),
-            ("Shopping list", ["oat milk", "lentils", "basil", "olive oil", "rye bread", "cinnamon", "pears", "yoghurt"]),
-            ("Party to-dos", ["send invitations", "buy candles", "rent tables", "order cake", "hang lights", "make playlist", "borrow chairs", "pick up ice"]),
-        ]
-    )
+    title, things = scene.choose(CHECKLISTS)
     done = scene.rng.sample(things, 3)
     before = {thing: thing not in done and scene.rng.random() < 0.3 for thing in things}
     content = "\n".join(f"[{'x' if before[thing] else ' '}] {thing}" for thing in things)
@@ -101,7 +122,7 @@ def tick_off_items(scene: Scene) -> Draft:
 @scenario("train", 3)
 def request_shares_from_note(scene: Scene) -> Draft:
     """Note, phone book and Venmo: requests to those who have not paid."""
-    trip = scene.choose(["Yosemite", "Lake Tahoe", "Yellowstone"])
+    trip = scene.choose(["Yosemite", "Lake Tahoe", "Yellowstone", "Key West", "Grand Canyon", "New Orleans", "Acadia", "Big Sur", "Mount Rainier"])
     user = scene.account("venmo")
     lines, expected = ["What everyone owes me:"], []
     for number, contact in enumerate(scene.rng.sample(scene.contacts(), 6)):

@@ -9,32 +9,45 @@ from generator.scene import Scene, scenario
 
 @scenario("train", 1)
 def top_recipient_of_month(scene: Scene) -> Draft:
-    """A sum per person over one month."""
+    """A sum per person over one month, of what was sent or of what came in."""
     user = scene.account("venmo")
-    month, name = scene.choose([("2024-04", "April 2024"), ("2024-03", "March 2024"), ("2024-02", "February 2024")])
-    sent = Counter()
-    for entry in scene.models.venmo.Transaction.find_all(sender_id=user.id):
+    month, name, direction = scene.choose(
+        [
+            ("2024-04", "April 2024", "sent"),
+            ("2024-03", "March 2024", "sent"),
+            ("2024-02", "February 2024", "sent"),
+            ("2024-01", "January 2024", "sent"),
+            ("2024-04", "April 2024", "received"),
+            ("2023-12", "December 2023", "sent"),
+            ("2024-02", "February 2024", "received"),
+            ("2024-05", "May 2024", "sent"),
+            ("2024-01", "January 2024", "received"),
+        ]
+    )
+    here, there = ("sender", "receiver") if direction == "sent" else ("receiver", "sender")
+    sums = Counter()
+    for entry in scene.models.venmo.Transaction.find_all(**{f"{here}_id": user.id}):
         if entry.created_at.strftime("%Y-%m") == month:
-            sent[entry.receiver.name] += entry.amount
-    top = max(sorted(sent), key=lambda person: sent[person]) if sent else scene.contacts()[0].name
+            sums[getattr(entry, there).name] += entry.amount
+    top = max(sorted(sums), key=lambda person: sums[person]) if sums else scene.contacts()[0].name
     friend = next(contact for contact in scene.contacts() if contact.name == top)
+    sides = {f"{here}_id": user.id, f"{there}_id": scene.account("venmo", friend).id}
     for day in (6, 17):  # clear of any tie
         when = scene.now.set(year=int(month[:4]), month=int(month[5:]), day=day)
-        scene.models.venmo.Transaction.create_save(
-            sender_id=user.id, receiver_id=scene.account("venmo", friend).id, amount=60.5 + day, description="Rent share", created_at=when, updated_at=when
-        )
+        scene.models.venmo.Transaction.create_save(**sides, amount=60.5 + day, description="Rent share", created_at=when, updated_at=when)
+    question = "Who did I send the most money to" if direction == "sent" else "Who sent me the most money"
     return Draft(
-        instruction=f"Who did I send the most money to on Venmo in {name}, all payments taken together? Give me the full name.",
+        instruction=f"{question} on Venmo in {name}, all payments taken together? Give me the full name.",
         answer=top,
-        public={"month": month},
+        public={"month": month, "direction": direction},
         steps=[
             login("venmo"),
-            pages("payments", "venmo.show_transactions", 'direction="sent"'),
+            pages("payments", "venmo.show_transactions", f'direction="{direction}"'),
             dedent(f"""
             totals = {{}}
             for payment in payments:
                 if payment["created_at"][:7] == "{month}":
-                    name = payment["receiver"]["name"]
+                    name = payment["{there}"]["name"]
                     totals[name] = totals.get(name, 0) + payment["amount"]
             best = max(totals, key=totals.get)
             print(totals, best)
@@ -46,8 +59,21 @@ def top_recipient_of_month(scene: Scene) -> Draft:
 
 @scenario("train", 3)
 def approve_requests_of_relation(scene: Scene) -> Draft:
-    """Approves what people of one relation ask for, and nobody else."""
-    relation = scene.choose(["coworker", "friend", "roommate"])
+    """Approves what people of one relation or two ask for, and nobody else."""
+    relations = scene.choose(
+        [
+            ["coworker"],
+            ["friend"],
+            ["roommate"],
+            ["parent"],
+            ["friend", "sibling"],
+            ["sibling"],
+            ["roommate", "coworker"],
+            ["parent", "friend"],
+            ["coworker", "manager"],
+        ]
+    )
+    lists = ["contacts", "others"][: len(relations)]
     app, user = scene.models.venmo, scene.account("venmo")
     chosen, balances = [], {user.id: user.venmo_balance}
     for contact in scene.contacts():
@@ -62,13 +88,16 @@ def approve_requests_of_relation(scene: Scene) -> Draft:
                 created_at=when,
                 updated_at=when,
             )
-            if relation in contact.relationships:
+            if set(relations) & set(contact.relationships):
                 chosen.append(request)
                 balances[user.id] -= request.amount
                 balances[other.id] = balances.get(other.id, other.venmo_balance) + request.amount
     return Draft(
-        instruction=f"Accept all the Venmo payment requests that are still waiting from any of my {relation}s, and pay them from my Venmo balance.",
-        public={"relation": relation},
+        instruction=(
+            f"Accept all the Venmo payment requests that are still waiting from any of my {' or '.join(f'{relation}s' for relation in relations)}, "
+            "and pay them from my Venmo balance."
+        ),
+        public={"relations": relations},
         changes=[
             Change("venmo.PaymentRequest", updated={request.id: {"approved_at": scene.now, "denied_at": None} for request in chosen}, upkeep=("updated_at",)),
             Change(
@@ -83,10 +112,10 @@ def approve_requests_of_relation(scene: Scene) -> Draft:
         ],
         steps=[
             login("phone", "venmo"),
-            pages("contacts", "phone.search_contacts", f'relationship="{relation}"'),
+            *(pages(name, "phone.search_contacts", f'relationship="{relation}"') for name, relation in zip(lists, relations, strict=True)),
             pages("requests", "venmo.show_received_payment_requests", 'status="pending"'),
-            dedent("""
-            emails = [contact["email"] for contact in contacts]
+            dedent(f"""
+            emails = [contact["email"] for contact in {" + ".join(lists)}]
             chosen = [request for request in requests if request["sender"]["email"] in emails]
             for request in chosen:
                 apis.venmo.approve_payment_request(payment_request_id=request["payment_request_id"], access_token=venmo_token)
@@ -100,7 +129,7 @@ def approve_requests_of_relation(scene: Scene) -> Draft:
 @scenario("train", 2)
 def remind_old_requests(scene: Scene) -> Draft:
     """Reminders for requests of a certain age."""
-    days = scene.choose([14, 21, 30])
+    days = scene.choose([14, 21, 30, 10, 45, 18, 60, 25, 90])
     app, user = scene.models.venmo, scene.account("venmo")
     reminded = []
     for contact in scene.contacts():
@@ -151,10 +180,22 @@ def remind_old_requests(scene: Scene) -> Draft:
 @scenario("train", 3)
 def sent_to_relation_last_month(scene: Scene) -> Draft:
     """Phone book, payments and the calendar in one sum."""
-    relation = scene.choose(["friend", "roommate", "coworker"])
+    relation, ago = scene.choose(
+        [
+            ("friend", 1),
+            ("roommate", 1),
+            ("coworker", 1),
+            ("parent", 1),
+            ("friend", 2),
+            ("sibling", 1),
+            ("coworker", 2),
+            ("parent", 2),
+            ("roommate", 2),
+        ]
+    )
     user = scene.account("venmo")
     contacts = scene.contacts(relation)
-    start, end = scene.now.subtract(months=1).start_of("month"), scene.now.start_of("month")
+    start, end = (scene.now.subtract(months=months).start_of("month") for months in (ago, ago - 1))
     for contact in contacts:
         for _ in range(2):
             when = start.add(days=scene.rng.randint(0, 28), hours=9)
@@ -168,16 +209,17 @@ def sent_to_relation_last_month(scene: Scene) -> Draft:
             )
     emails = {contact.email for contact in contacts}
     sent = [one.amount for one in scene.models.venmo.Transaction.find_all(sender_id=user.id) if start <= one.created_at < end and one.receiver.email in emails]
+    month = "the last calendar month" if ago == 1 else "the calendar month before last"
     return Draft(
-        instruction=f"Add it up for me: how many dollars went from me to my {relation}s over Venmo in the last calendar month?",
+        instruction=f"Add it up for me: how many dollars went from me to my {relation}s over Venmo in {month}?",
         answer=round(sum(sent), 2),
-        public={"relation": relation},
+        public={"relation": relation, "month": month},
         steps=[
             login("phone", "venmo"),
             pages("contacts", "phone.search_contacts", f'relationship="{relation}"'),
             pages("payments", "venmo.show_transactions", 'direction="sent"'),
-            dedent("""
-            month = DateTime.now().subtract(months=1).strftime("%Y-%m")
+            dedent(f"""
+            month = DateTime.now().subtract(months={ago}).strftime("%Y-%m")
             emails = [contact["email"] for contact in contacts]
             chosen = [payment for payment in payments if payment["receiver"]["email"] in emails and payment["created_at"][:7] == month]
             total = round(sum(payment["amount"] for payment in chosen), 2)

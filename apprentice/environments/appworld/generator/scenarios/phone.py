@@ -10,7 +10,9 @@ from generator.scene import Scene, scenario
 @scenario("train", 1)
 def newest_code_in_texts(scene: Scene) -> Draft:
     """A number out of the newest of several similar messages."""
-    what = scene.choose(["door code", "wifi password", "locker code"])
+    what = scene.choose(
+        ["door code", "wifi password", "locker code", "gate code", "garage PIN", "safe combination", "voicemail PIN", "alarm code", "printer passcode"]
+    )
     friend = scene.choose(scene.contacts("friend"))
     ages = scene.rng.sample(range(3, 90), 4)
     codes = scene.rng.sample(range(100000, 999999), 4)
@@ -39,7 +41,7 @@ def newest_code_in_texts(scene: Scene) -> Draft:
 @scenario("train", 2)
 def switch_off_early_alarms(scene: Scene) -> Draft:
     """Alarms before a time of day."""
-    limit = scene.choose(["07:30", "09:00", "08:15"])
+    limit = scene.choose(["07:30", "09:00", "08:15", "06:45", "10:00", "07:05", "11:20", "06:30", "08:50"])
     user = scene.account("phone")
     for hour in (5, 6, 7):
         scene.models.phone.Alarm.create_save(

@@ -10,22 +10,24 @@ from generator.words import PRODUCTS
 
 @scenario("train", 1)
 def spent_in_year(scene: Scene) -> Draft:
-    """A sum over the orders of one year."""
-    year = scene.choose([2023, 2024, 2023])
+    """A sum over the orders of one year, some from an amount on."""
+    year, least = scene.choose([(2023, 0), (2024, 0), (2023, 0), (2023, 150), (2024, 60), (2023, 250), (2024, 100), (2023, 400), (2023, 320)])
     total = 0.0
     for order in scene.models.amazon.Order.find_all(user_id=scene.account("amazon").id):
         if order.created_at.year == year:
             items = sum(item.price * item.ordered_quantity for item in order.order_items)
-            total += items + order.tax + order.delivery_fee + order.gift_wrap_fee - order.discount
+            paid = items + order.tax + order.delivery_fee + order.gift_wrap_fee - order.discount
+            total += paid if paid > least else 0
+    wish, condition = (f" that cost more than {least} dollars each", f' and order["paid_amount"] > {least}') if least else ("", "")
     return Draft(
-        instruction=f"How much money did I leave at Amazon in {year}? Sum up what I paid for all orders placed that year, in dollars and cents.",
+        instruction=f"How much money did I leave at Amazon in {year}? Sum up what I paid for all orders placed that year{wish}, in dollars and cents.",
         answer=round(total, 2),
-        public={"year": year},
+        public={"year": year, "least": least},
         steps=[
             login("amazon"),
             pages("orders", "amazon.show_orders"),
             dedent(f"""
-            chosen = [order for order in orders if order["created_at"][:4] == "{year}"]
+            chosen = [order for order in orders if order["created_at"][:4] == "{year}"{condition}]
             total = round(sum(order["paid_amount"] for order in chosen), 2)
             print(len(chosen), total)
             """),
@@ -37,8 +39,9 @@ def spent_in_year(scene: Scene) -> Draft:
 @scenario("train", 2)
 def cheapest_into_cart(scene: Scene) -> Draft:
     """The cheapest of the good ones."""
-    kind = scene.rng.choice(sorted(PRODUCTS)[scene.variant :: 3])
-    limit = scene.choose([3.5, 3.0, 3.2])
+    kind = scene.rng.choice(sorted(PRODUCTS)[scene.variant % 3 :: 3])
+    limit, quantity = scene.choose([(3.5, 1), (3.0, 1), (3.2, 1), (2.8, 2), (4.0, 1), (3.7, 3), (2.5, 1), (3.4, 4), (3.9, 2)])
+    pieces = ["one piece", "two pieces", "three pieces", "four pieces"][quantity - 1]
     user, products = scene.account("amazon"), scene.models.amazon.Product.find_all(product_type=kind)
     good = sorted((product for product in products if product.rating >= limit), key=lambda product: product.price)
     if not good:
@@ -46,9 +49,9 @@ def cheapest_into_cart(scene: Scene) -> Draft:
         good[0].rating = 4.5
         good[0].save()
     return Draft(
-        instruction=f"I want a {kind}. Of those on Amazon that are rated {limit} or better, put one piece of the cheapest into my cart. Don't order it yet.",
-        public={"kind": kind, "limit": limit},
-        changes=[Change("amazon.CartEntry", added=[{"user_id": user.id, "product_id": good[0].id, "quantity": 1}])],
+        instruction=f"I want a {kind}. Of those on Amazon that are rated {limit} or better, put {pieces} of the cheapest into my cart. Don't order it yet.",
+        public={"kind": kind, "limit": limit, "quantity": quantity},
+        changes=[Change("amazon.CartEntry", added=[{"user_id": user.id, "product_id": good[0].id, "quantity": quantity}])],
         steps=[
             login("amazon"),
             pages("products", "amazon.search_products", f'product_type="{kind}"', token=""),
@@ -57,8 +60,8 @@ def cheapest_into_cart(scene: Scene) -> Draft:
             best = min(good, key=lambda product: product["price"])
             print(len(good), best["product_id"], best["name"], best["price"])
             """),
-            dedent("""
-            result = apis.amazon.add_product_to_cart(product_id=best["product_id"], quantity=1, access_token=amazon_token)
+            dedent(f"""
+            result = apis.amazon.add_product_to_cart(product_id=best["product_id"], quantity={quantity}, access_token=amazon_token)
             print(result)
             """),
             complete(),

@@ -27,7 +27,7 @@ def _task(scene: Scene, project, title: str, index: int, **fields):
 @scenario("train", 2)
 def close_overdue_tasks(scene: Scene) -> Draft:
     """Tasks past their date in one project."""
-    name = scene.choose(["Balcony", "Tax return", "Flea market"])
+    name = scene.choose(["Balcony", "Tax return", "Flea market", "Vegetable patch", "School fair", "Moving to Denver", "Bike workshop", "Thesis", "Guest room"])
     project, late = _project(scene, name), []
     for index, title in enumerate(scene.rng.sample(CHORES, 8)):
         offset = scene.rng.choice([*range(-40, -2), *(range(3, 30) if late else ())])
@@ -62,7 +62,9 @@ def close_overdue_tasks(scene: Scene) -> Draft:
 @scenario("train", 3)
 def tasks_from_minutes(scene: Scene) -> Draft:
     """Lines of a note become tasks with dates, in a project that exists."""
-    name = scene.choose(["Choir board", "Parents' council", "Garden club"])
+    name = scene.choose(
+        ["Choir board", "Parents' council", "Garden club", "Street party", "Rowing team", "Tenants' union", "Film festival", "Chess league", "Food bank"]
+    )
     project = _project(scene, name)
     title = f"Minutes {name}"
     things = scene.rng.sample(MEETING_ITEMS, 5)

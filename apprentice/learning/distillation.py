@@ -23,7 +23,7 @@ WARM_UP_SHARE = 0.1
 """Share of the optimizer steps over which the learning rate rises."""
 FINAL_SHARE = 0.1
 """Share of the learning rate left at the last step."""
-CHECKPOINT_EVERY_S = 60.0
+CHECKPOINT_EVERY_S = 180.0
 PHASE = "warm start"
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 from apprentice.config import Layout, PipelineConfig
 from apprentice.errors import ApprenticeError
@@ -13,6 +13,9 @@ from apprentice.records.files import write_json
 from apprentice.records.fingerprint import fingerprint
 from apprentice.records.tables import read_tasks
 from apprentice.stages.entry import main
+
+EXPERTS = 8
+"""Expert episodes that are played at once."""
 
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
@@ -52,14 +55,17 @@ async def _expert_traces(config: PipelineConfig, layout: Layout, tasks: Sequence
     chat, case, wanted = ChatFormat(base_model(config.model.name)), use_case(config, layout), min(config.distill.traces, len(tasks))
     traces: list[Trajectory] = []
     async with case.opened() as make_environment:
-        for task in tasks:
-            if len(traces) == wanted:
+
+        def trace(task: Task) -> Coroutine[None, None, Trajectory | None]:
+            return enact(task, make_environment(), chat, case.expert, limits=config.environment, seed=config.distill.seed)
+
+        for first in range(0, len(tasks), EXPERTS):
+            enacted = await asyncio.gather(*map(trace, tasks[first : first + EXPERTS]))
+            traces += [trajectory for trajectory in enacted if trajectory is not None]
+            progress.advance("expert traces", min(len(traces), wanted), wanted)
+            if len(traces) >= wanted:
                 break
-            trace = await enact(task, make_environment(), chat, case.expert, limits=config.environment, seed=config.distill.seed)
-            if trace is not None:
-                traces.append(trace)
-                progress.advance("expert traces", len(traces), wanted)
-    return traces
+    return traces[:wanted]
 
 
 async def _own_successes(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:

@@ -13,7 +13,7 @@ from apprentice.environments.appworld.workers import AppWorldWorkers, WorkerLimi
 from apprentice.records.fingerprint import fingerprint
 
 ROOT = Path(__file__).resolve().parents[3]
-SEED, SCENARIOS = 7, 3
+SEED, SCENARIOS, VARIANTS = 7, 3, 9
 TIMEOUT_S = 4
 
 
@@ -30,7 +30,7 @@ def appworld_python() -> Path:
 def appworld_root(appworld_python: Path) -> Path:
     """A generated data root of a few scenarios; kept for the next run of the tests while the generator stays the same."""
     generator = fingerprint(*sorted((PACKAGE / "generator").rglob("*.py")))
-    return ensure_generated(appworld_python, ROOT / ".cache" / "tests" / f"appworld-{generator}", SEED, scenarios=SCENARIOS).path
+    return ensure_generated(appworld_python, ROOT / ".cache" / "tests" / f"appworld-{generator}", SEED, scenarios=SCENARIOS, variants=VARIANTS).path
 
 
 @pytest.fixture(scope="session")

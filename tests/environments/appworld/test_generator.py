@@ -11,9 +11,10 @@ import pytest
 
 from apprentice.environments.appworld.roots import PACKAGE, DataRoot, ensure_generated
 from apprentice.errors import ApprenticeError
-from tests.environments.appworld.conftest import SCENARIOS, SEED
+from tests.environments.appworld.conftest import SCENARIOS, SEED, VARIANTS
 
-VARIANTS = 3
+TASKS = {"train": VARIANTS, "dev": 3, "test_normal": 3}
+"""Of each scenario."""
 
 
 def fingerprints(root: Path) -> dict[str, str]:
@@ -39,14 +40,17 @@ def test_the_root_is_complete_and_split_by_scenario(appworld_root: Path):
     scenarios = {split: {root.task(task_id).scenario for task_id in ids} for split, ids in root.splits.items()}
     assert sorted(scenarios) == ["dev", "test_normal", "train"]
     assert len(set.union(*scenarios.values())) == sum(map(len, scenarios.values())) == SCENARIOS
-    assert all(len(ids) == VARIANTS * len(scenarios[split]) for split, ids in root.splits.items())
+    assert all(len(ids) == TASKS[split] * len(scenarios[split]) for split, ids in root.splits.items())
 
 
-def test_variants_differ_in_supervisor_and_scenarios_in_wording(appworld_root: Path):
+def test_variants_differ_in_supervisor_and_instruction(appworld_root: Path):
     root = DataRoot.open(appworld_root)
     tasks = [root.task(task_id) for task_id in root.task_ids]
     for scenario in {task.scenario for task in tasks}:
-        assert len({task.supervisor["email"] for task in tasks if task.scenario == scenario}) == VARIANTS
+        variants = [task for task in tasks if task.scenario == scenario]
+        assert len({task.supervisor["email"] for task in variants}) == len(variants) == TASKS[variants[0].split]
+        beyond_appworlds = {task.instruction for task in variants[3:]}
+        assert len(beyond_appworlds) == len(variants[3:]) and not beyond_appworlds & {task.instruction for task in variants[:3]}
     assert all(task.difficulty in (1, 2, 3) and task.apps for task in tasks)
 
 
@@ -72,7 +76,7 @@ def test_steps_begin_with_the_documentation_and_end_with_completion(appworld_roo
 
 def test_the_marker_counts_the_proofs_of_every_task(appworld_root: Path):
     marker = json.loads((appworld_root / "generated.json").read_text())
-    assert marker["complete"] and marker["seed"] == SEED and marker["tasks"] == SCENARIOS * VARIANTS
+    assert marker["complete"] and marker["seed"] == SEED and marker["tasks"] == sum(TASKS.values())
     for case in ("no-op", "bare completion", "steps", "solution", "wrong answer"):
         assert marker["cases"][case] == marker["tasks"]
     assert marker["cases"]["collateral change"] >= 2 * marker["tasks"]
@@ -110,7 +114,8 @@ def spoil(draft):
     {spoil}
 bad = dataclasses.replace(scenario, build=lambda scene: spoil(scenario.build(scene)))
 try:
-    build._build_task(Path("data").absolute(), {seed}, bad, 0, 1)
+    build.SCENARIOS[:] = [bad]
+    build._build_task(Path("data").absolute(), {seed}, build._orders({seed}, bad, 3)[0])
 except GenerationError as error:
     print(error)
 """
@@ -130,13 +135,14 @@ def test_a_task_that_is_not_sound_is_refused_by_name_and_case(appworld_python: P
     assert "scenario " in result.stdout and f"_1, {case}" in result.stdout
 
 
-def test_too_few_scenarios_are_refused_in_one_line(appworld_python: Path, tmp_path: Path):
-    with pytest.raises(ApprenticeError, match="exit code 2: --scenarios 2: from 3 to"):
-        ensure_generated(appworld_python, tmp_path / "root", SEED, scenarios=2)
+@pytest.mark.parametrize(("size", "message"), [({"scenarios": 2}, "--scenarios 2: from 3 to"), ({"variants": 10}, "--variants 10: from 3 to 9")])
+def test_a_size_that_is_not_possible_is_refused_in_one_line(appworld_python: Path, tmp_path: Path, size: dict[str, int], message: str):
+    with pytest.raises(ApprenticeError, match=f"exit code 2: {message}"):
+        ensure_generated(appworld_python, tmp_path / "root", SEED, **size)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_one_seed_gives_the_same_bytes(appworld_python: Path, appworld_root: Path, tmp_path: Path):
-    again = ensure_generated(appworld_python, tmp_path / "again", SEED, scenarios=SCENARIOS)
+    again = ensure_generated(appworld_python, tmp_path / "again", SEED, scenarios=SCENARIOS, variants=VARIANTS)
     assert fingerprints(again.path) == fingerprints(appworld_root)

@@ -10,7 +10,7 @@ Where it departs from the paper:
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +20,11 @@ from torch import Tensor
 from apprentice.config.schema import TrainConfig
 from apprentice.errors import ApprenticeError
 from apprentice.learning import export, objectives
-from apprentice.learning.advantages import GROUP_BASELINES, final_rewards, gae, whiten
+from apprentice.learning.advantages import final_rewards, gae, whiten
 from apprentice.learning.engine import Engine
+from apprentice.learning.graph import group_advantages
 from apprentice.learning.models import Actor, Scores, SeparateCritic, ValueHead, load_language_model, load_reference
-from apprentice.learning.packing import PackedBatch, action_logprobs, action_offsets, action_positions, pack
+from apprentice.learning.packing import PackedBatch, action_logprobs, action_offsets, pack
 from apprentice.records import Trajectory
 
 WARM_UP_TOKENS = 256
@@ -142,7 +143,7 @@ class PpoLearner:
 
         # 3. Advantages and returns.
         if self._critic is None:
-            advantages, returns = _against_group(trajectories, GROUP_BASELINES[self._config.advantage])
+            advantages, returns = _against_group(trajectories, self._config)
         else:
             advantages, returns = _against_critic(trajectories, forward.values, self._config.gamma, self._config.lam)
         figures = self._figures(trajectories, forward, reference, advantages, returns)
@@ -332,14 +333,16 @@ def _groups(trajectories: Sequence[Trajectory]) -> dict[str, list[int]]:
     return groups
 
 
-def _against_group(trajectories: Sequence[Trajectory], baseline: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def _against_group(trajectories: Sequence[Trajectory], config: TrainConfig) -> tuple[Tensor, Tensor]:
     """Advantages and returns [A] of all trajectories' action tokens, from the rewards of each group."""
-    rewards = torch.tensor([trajectory.reward for trajectory in trajectories], dtype=torch.float32)
-    advantages = torch.zeros_like(rewards)
+    offsets = action_offsets(trajectories)
+    tokens = [range(start, end) for start, end in zip(offsets, offsets[1:], strict=False)]
+    advantages = torch.zeros(offsets[-1])
     for members in _groups(trajectories).values():
-        advantages[members] = baseline(rewards[members])
-    tokens = torch.tensor([len(action_positions(trajectory)) for trajectory in trajectories])
-    return advantages.repeat_interleave(tokens), rewards.repeat_interleave(tokens)
+        rows = [row for index in members for row in tokens[index]]
+        advantages[rows] = group_advantages([trajectories[index] for index in members], config)
+    rewards = torch.tensor([trajectory.reward for trajectory in trajectories], dtype=torch.float32)
+    return advantages, rewards.repeat_interleave(torch.tensor([len(rows) for rows in tokens]))
 
 
 def _against_critic(trajectories: Sequence[Trajectory], values: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:

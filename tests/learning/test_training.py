@@ -10,7 +10,7 @@ import torch
 from learning.toys import bandit, distill_config, train_config, trajectories
 from tiny import make_tiny_checkpoint
 
-from apprentice.learning.advantages import GROUP_BASELINES
+from apprentice.learning.graph import GROUP_ADVANTAGES
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.distillation import fine_tune
 from apprentice.learning.engine import Engine
@@ -116,7 +116,7 @@ def test_resumed_in_a_new_process_equals_uninterrupted_bit_for_bit(checkpoint, t
     assert straight.read_bytes() == resumed.read_bytes()
 
 
-@pytest.mark.parametrize("advantage", ["gae", *GROUP_BASELINES])
+@pytest.mark.parametrize("advantage", ["gae", *GROUP_ADVANTAGES])
 def test_every_advantage_makes_the_rewarded_answers_likelier(checkpoint, advantage):
     config = train_config(advantage=advantage, learning_rate=1e-2, kl_coefficient=0.0, entropy_coefficient=0.0, micro_batch_tokens=400)
     learner = PpoLearner(config, checkpoint, dtype="float32")
@@ -149,7 +149,7 @@ def test_an_update_reports_finite_figures_under_stable_names(checkpoint):
     assert figures["skipped"] == 0
 
 
-@pytest.mark.parametrize("advantage", GROUP_BASELINES)
+@pytest.mark.parametrize("advantage", GROUP_ADVANTAGES)
 def test_a_group_of_equal_rewards_changes_nothing_and_there_is_no_critic(checkpoint, tmp_path, advantage):
     learner = PpoLearner(train_config(advantage=advantage, kl_coefficient=0.0, entropy_coefficient=0.0), checkpoint)
     before = weights(learner._actor.module)

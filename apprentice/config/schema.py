@@ -180,13 +180,29 @@ class TrainConfig(Section):
     """Of `gae` (an action token), `gigpo` and `graph_gae` (a turn)."""
     lam: float = Field(ge=0, le=1)
     normalize_advantages: bool
+    min_advantage: float = Field(ge=0)
+    """Attempts none of whose tokens has at least this advantage (before normalisation) are left out of the update, which saves their time."""
+    learn_truncated: bool
+    """False: attempts that ran out of turns or tokens are left out of the update (over-long masking)."""
+    objective: Literal["ppo", "gspo", "cispo"]
+    """`ppo`: clipped ratio of a token; `gspo`: of a sequence; `cispo`: clipped weight on the log-likelihood (learning/objectives.py)."""
+    loss_mean: Literal["token", "sequence", "constant"]
+    """Over all tokens; over attempts, of each one's mean (GRPO) or of each one's sum over `loss_length` (Dr. GRPO)."""
+    loss_length: int = Field(gt=0)
     clip: float = Field(gt=0, lt=1)
-    """Half-width of the interval to which the probability ratio is clipped."""
+    """How far below 1 the probability ratio counts."""
+    clip_high: float = Field(gt=0)
+    """How far above 1; more than `clip` lets unlikely tokens grow (clip-higher)."""
+    dual_clip: float = Field(ge=0)
+    """A token of negative advantage adds at least this many times its advantage; above 1, or 0 for no such bound."""
     kl_coefficient: float = Field(ge=0)
-    """Weight of the KL penalty (k3) to the reference; 0 keeps no reference."""
+    """Weight of the KL penalty to the reference; 0 keeps no reference."""
+    kl_estimator: Literal["k1", "k2", "k3"]
+    kl_in: Literal["loss", "reward"]
     entropy_coefficient: float = Field(ge=0)
+    importance: Literal["truncate", "mask"]
+    """Importance weights against the sampler above `importance_cap` become the cap, or 0."""
     importance_cap: float = Field(gt=0)
-    """Truncated importance sampling against the sampler: its weight is at most this."""
     max_gradient_norm: float = Field(gt=0)
     critic: Literal["shared", "separate"]
     """`shared`: a value head on the actor's trunk; `separate`: a model of its own, from the same weights."""

@@ -148,9 +148,12 @@ GROUP_ADVANTAGES: dict[str, GroupAdvantage] = {
 """What `train.advantage` names besides `gae`: rewards [n] and steps of the attempts of a group -> the advantage of each step."""
 
 
-def group_advantages(trajectories: Sequence[Trajectory], config: TrainConfig) -> Tensor:
-    """Advantages of the action tokens of one group's trajectories, one after the other; alike within an action."""
-    rewards = torch.tensor([trajectory.reward for trajectory in trajectories])
+def group_advantages(trajectories: Sequence[Trajectory], rewards: Tensor, config: TrainConfig) -> Tensor:
+    """Advantages of the action tokens of one group's trajectories, one after the other; alike within an action.
+
+    Args:
+        rewards: [n] of the trajectories.
+    """
     attempts = [steps_of(trajectory, config.history) for trajectory in trajectories]
     advantages = torch.cat(GROUP_ADVANTAGES[config.advantage](rewards, attempts, config))
     tokens = [action.stop - action.start for trajectory in trajectories for action in actions_of(trajectory)]

@@ -5,8 +5,21 @@ Losses are sums over the tokens divided by `denominator`, the number of counted 
 its micro-batches and ranks: so a token weighs the same in whichever micro-batch it lies.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+
+
+class Bounds(NamedTuple):
+    """How far an update may carry a token's probability before its surrogate stops to reward it."""
+
+    low: float
+    """The ratio counts down to 1 - low."""
+    high: float
+    """The ratio counts up to 1 + high; above `low`, unlikely tokens may grow (clip-higher, Yu et al. 2025, "DAPO")."""
+    dual: float = 0.0
+    """A token of negative advantage A adds at least dual x A (Ye et al. 2020); 0 sets no such bound."""
 
 
 def token_mean(values: Tensor, mask: Tensor, denominator: float) -> Tensor:
@@ -19,21 +32,58 @@ def probability_ratio(logprobs: Tensor, old: Tensor) -> Tensor:
     return torch.exp(logprobs - old)
 
 
-def policy_loss(logprobs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, *, clip: float, denominator: float, weights: Tensor | None = None) -> Tensor:
-    """PPO's clipped surrogate, to be minimised: -min(r A, clip(r, 1 - clip, 1 + clip) A) (Schulman et al. 2017, eq. 7).
+def sequence_ratio(logprobs: Tensor, old: Tensor, sequences: Tensor) -> Tensor:
+    """GSPO's ratio: the geometric mean of a sequence's, exp(mean_t(log pi - log pi_old)), for each of its tokens (Zheng et al. 2025, eq. 7 and 14).
+
+    Its gradient at a token is that of the token alone, so that a sequence may have advantages that differ from token to token.
 
     Args:
-        logprobs: current log-probabilities; the only argument with a gradient.
-        old: the trainer's log-probabilities before the update.
-        advantages: how much better than expected each token was.
-        mask: which tokens count.
-        clip: half-width of the interval for the ratio.
-        denominator: tokens of the optimizer step.
-        weights: truncated importance weights against the sampler; None is 1.
+        sequences: the number of each token's sequence, from 0; a sequence lies whole in the micro-batch.
     """
-    ratio = probability_ratio(logprobs, old)
-    surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+    log_ratio = (logprobs - old).detach()
+    sums = torch.zeros(int(sequences.max()) + 1, dtype=log_ratio.dtype, device=log_ratio.device).index_add_(0, sequences, log_ratio)
+    means = sums / torch.bincount(sequences).clamp(min=1)
+    return torch.exp(means[sequences] + logprobs - logprobs.detach())
+
+
+def clipped_surrogate(ratio: Tensor, advantages: Tensor, bounds: Bounds) -> Tensor:
+    """min(r A, clip(r, 1 - low, 1 + high) A) (Schulman et al. 2017, eq. 7), not below dual x A where A < 0."""
+    surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - bounds.low, 1 + bounds.high) * advantages)
+    return torch.where(advantages < 0, torch.maximum(surrogate, bounds.dual * advantages), surrogate) if bounds.dual else surrogate
+
+
+def weighted_log_likelihood(ratio: Tensor, logprobs: Tensor, advantages: Tensor, bounds: Bounds) -> Tensor:
+    """CISPO: the clipped ratio, without gradient, times A log pi: no token loses its gradient (MiniMax-M1, 2025, eq. 4)."""
+    return ratio.clamp(1 - bounds.low, 1 + bounds.high).detach() * advantages * logprobs
+
+
+def policy_loss(surrogate: Tensor, mask: Tensor, *, denominator: float, weights: Tensor | None = None) -> Tensor:
+    """What is minimised: minus the mean surrogate.
+
+    Args:
+        surrogate: of each token.
+        mask: which tokens count.
+        denominator: tokens of the optimizer step.
+        weights: of each token, such as importance weights against the sampler; None is 1.
+    """
     return -token_mean(surrogate if weights is None else surrogate * weights, mask, denominator)
+
+
+def shares(lengths: Tensor, mean: str, constant: int) -> Tensor:
+    """What a token of each sequence weighs, so that a sum over tokens divided by the number of tokens is the mean that is wanted.
+
+    Args:
+        lengths: [n] action tokens of each sequence of the optimizer step.
+        mean: `token`: over all tokens; `sequence`: over sequences, of each one's mean over tokens (GRPO); `constant`: over sequences, of each
+            one's sum over `constant` (Dr. GRPO: long ones are not diluted).
+        constant: tokens that count as one sequence.
+
+    Returns:
+        [n]
+    """
+    if mean == "token":
+        return torch.ones(len(lengths))
+    return lengths.sum() / (len(lengths) * (lengths if mean == "sequence" else torch.full_like(lengths, constant)))
 
 
 def value_loss(values: Tensor, old: Tensor, returns: Tensor, mask: Tensor, *, clip: float, denominator: float) -> Tensor:
@@ -66,20 +116,24 @@ def kl_k3(logprobs: Tensor, reference: Tensor) -> Tensor:
     return torch.exp(difference) - 1 - difference
 
 
-def importance_weights(old: Tensor, behaviour: Tensor, cap: float) -> Tensor:
-    """Truncated importance weights min(exp(old - behaviour), cap) of the trainer against the sampler (Ionides 2008).
+KL_ESTIMATORS = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
+
+
+def importance_weights(old: Tensor, behaviour: Tensor, cap: float, *, masked: bool = False) -> Tensor:
+    """Importance weights w = exp(old - behaviour) of the trainer against the sampler: min(w, cap) (Ionides 2008), or, `masked`, 0 above the cap.
 
     Args:
         old: the trainer's log-probabilities under the weights that sampled.
         behaviour: the sampler's own.
         cap: the largest weight.
     """
-    return torch.exp(old - behaviour).clamp(max=cap)
+    weights = torch.exp(old - behaviour)
+    return weights * (weights <= cap) if masked else weights.clamp(max=cap)
 
 
-def clip_fraction(logprobs: Tensor, old: Tensor, mask: Tensor, clip: float) -> Tensor:
+def clip_fraction(ratio: Tensor, mask: Tensor, bounds: Bounds) -> Tensor:
     """Share of the counted tokens whose ratio lies outside the interval."""
-    outside = ((probability_ratio(logprobs, old) - 1).abs() > clip).float()
+    outside = ((ratio < 1 - bounds.low) | (ratio > 1 + bounds.high)).float()
     return token_mean(outside, mask, max(float(mask.sum()), 1.0))
 
 

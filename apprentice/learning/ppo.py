@@ -3,7 +3,7 @@
 Where it departs from the paper:
 - Actor and critic are two optimizers, so that the critic's gradient neither counts in the actor's clipping nor shapes its trunk.
 - Each token's surrogate is weighted by a truncated importance weight against the sampler, whose kernels differ from the trainer's.
-- The KL penalty to the reference is part of the loss (k3), not of the reward.
+- The KL penalty to the reference is part of the loss (k3) unless `train.kl_in` puts it into the reward.
 - With an advantage that a group gives (`train.advantage: rloo`, …), there is no critic: its values are 0 and nothing is fitted.
 """
 
@@ -103,7 +103,8 @@ class PpoLearner:
         began = time.perf_counter()
         trajectories = _learnable(trajectories)
         forward = self._forward(trajectories)
-        returns = _against_critic(trajectories, torch.zeros_like(forward.values), self._config.gamma, 1.0)[1]
+        rewards = self._rewards(trajectories, forward.logprobs, None)
+        returns = _against_critic(trajectories, rewards, torch.zeros_like(forward.values), self._config.gamma, 1.0)[1]
         losses: list[float] = []
         for epoch in range(self._config.critic_warmup_epochs):
             fit = self._fit_head if self._config.critic == "shared" else self._fit_critic
@@ -142,15 +143,17 @@ class PpoLearner:
         seconds_reference = time.perf_counter() - began
 
         # 3. Advantages and returns.
+        rewards = self._rewards(trajectories, forward.logprobs, reference)
         if self._critic is None:
-            advantages, returns = _against_group(trajectories, self._config)
+            advantages, returns = _against_group(trajectories, rewards, self._config)
         else:
-            advantages, returns = _against_critic(trajectories, forward.values, self._config.gamma, self._config.lam)
+            advantages, returns = _against_critic(trajectories, rewards, forward.values, self._config.gamma, self._config.lam)
         figures = self._figures(trajectories, forward, reference, advantages, returns)
 
         # 4. Optimizer steps.
         began = time.perf_counter()
-        done = [self._optimizer_step(trajectories, chosen, figures) for chosen in self._minibatches(trajectories, step)]
+        worthwhile = self._worthwhile(trajectories, advantages)
+        done = [self._optimizer_step(trajectories, chosen, figures) for chosen in self._minibatches(trajectories, worthwhile, step)]
         seconds_update = time.perf_counter() - began
 
         timings = {"seconds_old": seconds_old, "seconds_reference": seconds_reference, "seconds_update": seconds_update}
@@ -220,12 +223,26 @@ class PpoLearner:
         behaviour = action_logprobs(trajectories)
         if self._config.normalize_advantages:
             advantages = whiten(advantages, torch.ones_like(advantages))
-        weights = objectives.importance_weights(forward.logprobs, behaviour, self._config.importance_cap)
+        masked = self._config.importance == "mask"
+        weights = objectives.importance_weights(forward.logprobs, behaviour, self._config.importance_cap, masked=masked)
         return Figures(behaviour, forward.logprobs, reference, forward.values, advantages, returns, weights)
 
-    def _minibatches(self, trajectories: Sequence[Trajectory], step: int) -> list[list[int]]:
+    def _rewards(self, trajectories: Sequence[Trajectory], logprobs: Tensor, reference: Tensor | None) -> Tensor:
+        """What each action token [A] is rewarded with: the reward at the last of an attempt, and the KL penalty where it is part of the reward."""
+        rewards = torch.cat([final_rewards(trajectory.reward, count) for trajectory, count in zip(trajectories, _lengths(trajectories), strict=True)])
+        if reference is None or self._config.kl_in == "loss":
+            return rewards
+        return rewards - self._config.kl_coefficient * objectives.KL_ESTIMATORS[self._config.kl_estimator](logprobs, reference)
+
+    def _worthwhile(self, trajectories: Sequence[Trajectory], advantages: Tensor) -> list[int]:
+        """The trajectories to update on."""
+        largest = [float(part.abs().max()) for part in advantages.split(_lengths(trajectories))]
+        truncated = [trajectory.outcome == "truncated" and not self._config.learn_truncated for trajectory in trajectories]
+        return [index for index in range(len(trajectories)) if largest[index] >= self._config.min_advantage and not truncated[index]]
+
+    def _minibatches(self, trajectories: Sequence[Trajectory], chosen: Sequence[int], step: int) -> list[list[int]]:
         """The trajectories of each optimizer step, all epochs; the same for the same seed and step. Groups stay together: they share their beginning."""
-        groups, minibatches = _groups(trajectories), []
+        groups, minibatches = _groups(trajectories, chosen), []
         for epoch in range(self._config.epochs):
             order = list(groups)
             random.Random(f"{self._config.seed}/{step}/{epoch}").shuffle(order)
@@ -234,12 +251,15 @@ class PpoLearner:
         return minibatches
 
     def _optimizer_step(self, trajectories: Sequence[Trajectory], chosen: list[int], figures: Figures) -> dict[str, float]:
-        offsets = action_offsets(trajectories)
-        denominator = float(sum(offsets[index + 1] - offsets[index] for index in chosen))
+        lengths = torch.tensor(_lengths(trajectories))
+        sequences = torch.arange(len(lengths)).repeat_interleave(lengths)
+        share = torch.zeros(len(lengths))
+        share[chosen] = objectives.shares(lengths[chosen], self._config.loss_mean, self._config.loss_length)
+        denominator = float(lengths[chosen].sum())
         sums = torch.zeros(4)
         ratio_max = 0.0
         for batch in self._batches(trajectories, chosen):
-            part, ratio = self._accumulate(batch, figures, denominator)
+            part, ratio = self._accumulate(batch, figures, sequences, share[sequences], denominator)
             sums += part
             ratio_max = max(ratio_max, ratio)
         policy, value, kl, clipped = self._actor.total(sums).tolist()
@@ -258,21 +278,31 @@ class PpoLearner:
             "skipped": float(not stepped),
         }
 
-    def _accumulate(self, batch: PackedBatch, figures: Figures, denominator: float) -> tuple[Tensor, float]:
-        """Adds one micro-batch's gradients; returns its shares of policy loss, value loss, KL to the old policy and clip fraction."""
+    def _accumulate(self, batch: PackedBatch, figures: Figures, sequences: Tensor, share: Tensor, denominator: float) -> tuple[Tensor, float]:
+        """Adds one micro-batch's gradients; returns its parts of policy loss, value loss, KL to the old policy and clip fraction."""
         config, at = self._config, batch.actions
-        old, advantages, weights, values, returns = (
-            tensor[at].to(self._actor.device) for tensor in (figures.old, figures.advantages, figures.weights, figures.values, figures.returns)
+        old, advantages, weights, values, returns, share, sequences = (
+            tensor[at].to(self._actor.device)
+            for tensor in (figures.old, figures.advantages, figures.weights, figures.values, figures.returns, share, sequences)
         )
         mask = torch.ones_like(old)
         scores = self._actor(batch, config.temperature, config.entropy_coefficient > 0)
-        policy = objectives.policy_loss(scores.logprobs, old, advantages, mask, clip=config.clip, denominator=denominator, weights=weights)
+        bounds = objectives.Bounds(config.clip, config.clip_high, config.dual_clip)
+        if config.objective == "gspo":
+            ratio = objectives.sequence_ratio(scores.logprobs, old, sequences)
+        else:
+            ratio = objectives.probability_ratio(scores.logprobs, old)
+        if config.objective == "cispo":
+            surrogate = objectives.weighted_log_likelihood(ratio, scores.logprobs, advantages, bounds)
+        else:
+            surrogate = objectives.clipped_surrogate(ratio, advantages, bounds)
+        policy = objectives.policy_loss(surrogate, mask, denominator=denominator, weights=weights * share)
         loss = policy
-        if figures.reference is not None:
-            reference = figures.reference[at].to(self._actor.device)
-            loss = loss + config.kl_coefficient * objectives.token_mean(objectives.kl_k3(scores.logprobs, reference), mask, denominator)
+        if figures.reference is not None and config.kl_in == "loss":
+            kl = objectives.KL_ESTIMATORS[config.kl_estimator](scores.logprobs, figures.reference[at].to(self._actor.device))
+            loss = loss + config.kl_coefficient * objectives.token_mean(kl * share, mask, denominator)
         if scores.entropy is not None:
-            loss = loss - config.entropy_coefficient * objectives.token_mean(scores.entropy, mask, denominator)
+            loss = loss - config.entropy_coefficient * objectives.token_mean(scores.entropy * share, mask, denominator)
         self._actor.accumulate(loss)
 
         value = torch.zeros_like(policy)
@@ -280,10 +310,9 @@ class PpoLearner:
             value = objectives.value_loss(self._values(scores, batch), values, returns, mask, clip=config.value_clip, denominator=denominator)
             self._critic.accumulate(value)
 
-        now = scores.logprobs.detach()
-        kl = objectives.token_mean(objectives.kl_k3(old, now), mask, denominator)
-        clipped = objectives.clip_fraction(now, old, mask, config.clip) * len(old) / denominator
-        return torch.stack([policy.detach(), value.detach(), kl, clipped]).cpu(), float(objectives.probability_ratio(now, old).max())
+        kl = objectives.token_mean(objectives.kl_k3(old, scores.logprobs.detach()), mask, denominator)
+        clipped = objectives.clip_fraction(ratio.detach(), mask, bounds) * len(old) / denominator
+        return torch.stack([policy.detach(), value.detach(), kl, clipped]).cpu(), float(ratio.detach().max())
 
     def _fit_head(self, trajectories: Sequence[Trajectory], forward: Forward, returns: Tensor, epoch: int) -> list[float]:
         """One pass of a shared critic's head over features that are already there."""
@@ -325,33 +354,36 @@ def _learnable(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
     return chosen
 
 
-def _groups(trajectories: Sequence[Trajectory]) -> dict[str, list[int]]:
-    """The indices of each group's trajectories."""
+def _lengths(trajectories: Sequence[Trajectory]) -> list[int]:
+    """The action tokens of each."""
+    offsets = action_offsets(trajectories)
+    return [end - start for start, end in zip(offsets, offsets[1:], strict=False)]
+
+
+def _groups(trajectories: Sequence[Trajectory], chosen: Sequence[int] | None = None) -> dict[str, list[int]]:
+    """The indices of each group's trajectories; of those chosen, where some are."""
     groups: dict[str, list[int]] = {}
-    for index, trajectory in enumerate(trajectories):
-        groups.setdefault(trajectory.group, []).append(index)
+    for index in range(len(trajectories)) if chosen is None else chosen:
+        groups.setdefault(trajectories[index].group, []).append(index)
     return groups
 
 
-def _against_group(trajectories: Sequence[Trajectory], config: TrainConfig) -> tuple[Tensor, Tensor]:
-    """Advantages and returns [A] of all trajectories' action tokens, from the rewards of each group."""
-    offsets = action_offsets(trajectories)
-    tokens = [range(start, end) for start, end in zip(offsets, offsets[1:], strict=False)]
-    advantages = torch.zeros(offsets[-1])
+def _against_group(trajectories: Sequence[Trajectory], rewards: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """Advantages and returns [A] of all trajectories' action tokens, each attempt's rewards against those of its group."""
+    lengths = _lengths(trajectories)
+    whole = torch.stack([part.sum() for part in rewards.split(lengths)])
+    advantages = list(torch.zeros_like(rewards).split(lengths))
     for members in _groups(trajectories).values():
-        rows = [row for index in members for row in tokens[index]]
-        advantages[rows] = group_advantages([trajectories[index] for index in members], config)
-    rewards = torch.tensor([trajectory.reward for trajectory in trajectories], dtype=torch.float32)
-    return advantages, rewards.repeat_interleave(torch.tensor([len(rows) for rows in tokens]))
+        found = group_advantages([trajectories[index] for index in members], whole[members], config)
+        for index, part in zip(members, found.split([lengths[index] for index in members]), strict=True):
+            advantages[index] = part
+    return torch.cat(advantages), whole.repeat_interleave(torch.tensor(lengths))
 
 
-def _against_critic(trajectories: Sequence[Trajectory], values: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+def _against_critic(trajectories: Sequence[Trajectory], rewards: Tensor, values: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
     """Advantages and returns [A] of all trajectories' action tokens, by generalised advantage estimation."""
-    offsets = action_offsets(trajectories)
-    parts = [
-        gae(final_rewards(trajectory.reward, end - start), values[start:end], gamma, lam)
-        for trajectory, start, end in zip(trajectories, offsets, offsets[1:], strict=False)
-    ]
+    lengths = _lengths(trajectories)
+    parts = [gae(*attempt, gamma, lam) for attempt in zip(rewards.split(lengths), values.split(lengths), strict=True)]
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 

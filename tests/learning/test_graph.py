@@ -144,5 +144,6 @@ def test_where_no_step_is_shared_salt_is_the_attempts_advantage(attempts):
 
 def test_the_tokens_of_an_action_share_its_advantage():
     one, other = made([1, 7, 7, 3, 9, 9], [0, 1, 1, 0, 1, 1], 1.0), made([1, 7, 7, 3, 8], [0, 1, 1, 0, 1], 0.0)
-    assert group_advantages([one, other], train_config(advantage="salt_rloo")).tolist() == pytest.approx([0, 0, 1, 1, 0, 0, -1])
-    assert group_advantages([one, other], train_config(advantage="rloo")).tolist() == [1, 1, 1, 1, -1, -1, -1]
+    rewards = torch.tensor([1.0, 0.0])
+    assert group_advantages([one, other], rewards, train_config(advantage="salt_rloo")).tolist() == pytest.approx([0, 0, 1, 1, 0, 0, -1])
+    assert group_advantages([one, other], rewards, train_config(advantage="rloo")).tolist() == [1, 1, 1, 1, -1, -1, -1]

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from apprentice.learning import objectives
+from apprentice.learning.objectives import Bounds
 
+EVEN = Bounds(0.2, 0.2)
 RNG = np.random.default_rng(1)
 LOGPROBS, OLD, ADVANTAGES, VALUES, RETURNS = (RNG.normal(size=12) for _ in range(5))
 MASK = np.array([1, 1, 0, 1, 1, 1, 0, 1, 0, 1, 1, 1])
@@ -15,10 +17,15 @@ def tensors(*arrays):
     return [torch.tensor(array) for array in arrays]
 
 
+def ppo(logprobs, old, advantages, mask, denominator, weights=None, bounds=EVEN):
+    surrogate = objectives.clipped_surrogate(objectives.probability_ratio(logprobs, old), advantages, bounds)
+    return objectives.policy_loss(surrogate, mask, denominator=denominator, weights=weights)
+
+
 def test_policy_loss_equals_numpy():
     logprobs, old, advantages, mask = tensors(LOGPROBS, OLD, ADVANTAGES, MASK)
     weights = np.linspace(0.5, 1.5, 12)
-    loss = objectives.policy_loss(logprobs, old, advantages, mask, clip=0.2, denominator=20.0, weights=torch.tensor(weights))
+    loss = ppo(logprobs, old, advantages, mask, 20.0, torch.tensor(weights))
     ratio = np.exp(LOGPROBS - OLD)
     surrogate = np.where(ADVANTAGES > 0, np.minimum(ratio, 1.2), np.maximum(ratio, 0.8)) * ADVANTAGES
     assert float(loss) == pytest.approx(-(surrogate * weights * MASK).sum() / 20)
@@ -27,14 +34,69 @@ def test_policy_loss_equals_numpy():
 def test_policy_loss_of_a_hand_worked_example():
     # Ratio 2 with A = 1 is clipped to 1.2; ratio 0.5 with A = 1 is not; ratio 0.5 with A = -1 is clipped to -0.8.
     logprobs = torch.log(torch.tensor([2.0, 0.5, 0.5]))
-    loss = objectives.policy_loss(logprobs, torch.zeros(3), torch.tensor([1.0, 1.0, -1.0]), torch.ones(3), clip=0.2, denominator=3)
+    loss = ppo(logprobs, torch.zeros(3), torch.tensor([1.0, 1.0, -1.0]), torch.ones(3), 3)
     assert float(loss) == pytest.approx(-(1.2 + 0.5 - 0.8) / 3)
 
 
 def test_a_clipped_token_has_no_gradient():
     logprobs = torch.log(torch.tensor([2.0, 1.0])).requires_grad_()
-    objectives.policy_loss(logprobs, torch.zeros(2), torch.ones(2), torch.ones(2), clip=0.2, denominator=2).backward()
+    ppo(logprobs, torch.zeros(2), torch.ones(2), torch.ones(2), 2).backward()
     assert logprobs.grad.tolist() == pytest.approx([0.0, -0.5])
+
+
+def test_the_upper_bound_may_be_wider_than_the_lower():
+    # Ratios 1.5 and 0.5 with A = 1 and -1: up to 1.3 and down to 0.8.
+    logprobs = torch.log(torch.tensor([1.5, 0.5]))
+    loss = ppo(logprobs, torch.zeros(2), torch.tensor([1.0, -1.0]), torch.ones(2), 1, bounds=Bounds(0.2, 0.3))
+    assert float(loss) == pytest.approx(-(1.3 - 0.8))
+
+
+def test_dual_clip_bounds_what_a_bad_token_costs():
+    # Ratio 9 with A = -1 costs 9, with dual clip 3 it costs 3 and has no gradient; ratio 2 is inside, A = 1 is not concerned.
+    logprobs = torch.log(torch.tensor([9.0, 2.0, 1.1])).requires_grad_()
+    advantages = torch.tensor([-1.0, -1.0, 1.0])
+    loss = ppo(logprobs, torch.zeros(3), advantages, torch.ones(3), 1, bounds=Bounds(0.2, 0.2, 3.0))
+    assert loss.item() == pytest.approx(3 + 2 - 1.1)
+    loss.backward()
+    assert logprobs.grad.tolist() == pytest.approx([0.0, 2.0, -1.1])
+
+
+def test_sequence_ratio_is_the_geometric_mean_of_its_tokens():
+    logprobs, old = tensors(LOGPROBS, OLD)
+    sequences = torch.tensor([0] * 5 + [2] * 7)
+    expected = np.repeat([np.exp((LOGPROBS - OLD)[:5].mean()), np.exp((LOGPROBS - OLD)[5:].mean())], [5, 7])
+    np.testing.assert_allclose(objectives.sequence_ratio(logprobs, old, sequences), expected)
+
+
+def test_the_gradient_of_gspo_is_that_of_the_sequence_ratio():
+    logprobs = torch.tensor(LOGPROBS, requires_grad=True)
+    old, sequences = torch.tensor(OLD), torch.tensor([0] * 5 + [1] * 7)
+    lengths, advantages = torch.tensor([5, 7]), torch.tensor([1.5, -0.5], dtype=torch.float64)
+    share = objectives.shares(lengths, "sequence", 1)
+    surrogate = objectives.sequence_ratio(logprobs, old, sequences) * advantages[sequences]
+    objectives.policy_loss(surrogate, torch.ones(12), denominator=12.0, weights=share[sequences]).backward()
+    found, logprobs = logprobs.grad, torch.tensor(LOGPROBS, requires_grad=True)
+    ratios = torch.stack([torch.exp((logprobs - old)[:5].mean()), torch.exp((logprobs - old)[5:].mean())])
+    (-(ratios * advantages).mean()).backward()
+    np.testing.assert_allclose(found, logprobs.grad)
+
+
+def test_cispo_keeps_the_gradient_of_a_clipped_token():
+    # Ratio 2, A = 1: PPO's gradient is 0, CISPO's is the clipped ratio.
+    logprobs = torch.log(torch.tensor([2.0, 1.1])).requires_grad_()
+    ratio = objectives.probability_ratio(logprobs, torch.zeros(2))
+    surrogate = objectives.weighted_log_likelihood(ratio, logprobs, torch.ones(2), Bounds(0.2, 0.2))
+    objectives.policy_loss(surrogate, torch.ones(2), denominator=1.0).backward()
+    assert logprobs.grad.tolist() == pytest.approx([-1.2, -1.1])
+
+
+@pytest.mark.parametrize("mean", ["token", "sequence", "constant"])
+def test_a_mean_of_losses_is_what_it_is_called(mean):
+    lengths = [5, 7]
+    share = objectives.shares(torch.tensor(lengths), mean, 10).repeat_interleave(torch.tensor(lengths))
+    parts = np.split(LOGPROBS, [5])
+    expected = {"token": LOGPROBS.mean(), "sequence": np.mean([part.mean() for part in parts]), "constant": np.mean([part.sum() / 10 for part in parts])}
+    assert float(objectives.token_mean(torch.tensor(LOGPROBS) * share, torch.ones(12), 12.0)) == pytest.approx(expected[mean])
 
 
 def test_value_loss_takes_the_larger_error():
@@ -65,11 +127,14 @@ def test_kl_estimators_approach_the_true_divergence():
 def test_importance_weights_are_truncated():
     weights = objectives.importance_weights(torch.log(torch.tensor([0.5, 0.1])), torch.log(torch.tensor([0.1, 0.2])), 2.0)
     assert weights.tolist() == pytest.approx([2.0, 0.5])
+    masked = objectives.importance_weights(torch.log(torch.tensor([0.5, 0.1])), torch.log(torch.tensor([0.1, 0.2])), 2.0, masked=True)
+    assert masked.tolist() == pytest.approx([0.0, 0.5])
 
 
 def test_clip_fraction_counts_ratios_outside():
     ratios = torch.tensor([1.0, 1.3, 0.7, 1.1, 9.0])
-    assert float(objectives.clip_fraction(ratios.log(), torch.zeros(5), torch.tensor([1, 1, 1, 1, 0]), 0.2)) == pytest.approx(0.5)
+    assert float(objectives.clip_fraction(ratios, torch.tensor([1, 1, 1, 1, 0]), Bounds(0.2, 0.2))) == pytest.approx(0.5)
+    assert float(objectives.clip_fraction(ratios, torch.tensor([1, 1, 1, 1, 0]), Bounds(0.2, 0.4))) == pytest.approx(0.25)
 
 
 def test_explained_variance_equals_numpy():
@@ -83,7 +148,7 @@ def test_masked_tokens_never_change_a_gradient(poison):
     def gradient(masked_value):
         logprobs = torch.tensor(np.where(MASK, LOGPROBS, masked_value), requires_grad=True)
         _, old, advantages, mask, values, returns = tensors(LOGPROBS, OLD, ADVANTAGES, MASK, VALUES, RETURNS)
-        loss = objectives.policy_loss(torch.where(mask.bool(), logprobs, 0.0), old, advantages, mask, clip=0.2, denominator=9)
+        loss = ppo(torch.where(mask.bool(), logprobs, 0.0), old, advantages, mask, 9)
         loss = loss + objectives.token_mean(objectives.kl_k3(torch.where(mask.bool(), logprobs, 0.0), old), mask, 9)
         loss.backward()
         return logprobs.grad

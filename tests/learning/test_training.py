@@ -10,10 +10,10 @@ import torch
 from learning.toys import bandit, distill_config, train_config, trajectories
 from tiny import make_tiny_checkpoint
 
-from apprentice.learning.graph import GROUP_ADVANTAGES
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.distillation import fine_tune
 from apprentice.learning.engine import Engine
+from apprentice.learning.graph import GROUP_ADVANTAGES
 from apprentice.learning.models import Actor, load_language_model
 from apprentice.learning.objectives import negative_log_likelihood
 from apprentice.learning.packing import pack
@@ -116,24 +116,27 @@ def test_resumed_in_a_new_process_equals_uninterrupted_bit_for_bit(checkpoint, t
     assert straight.read_bytes() == resumed.read_bytes()
 
 
-@pytest.mark.parametrize("advantage", ["gae", *GROUP_ADVANTAGES])
-def test_every_advantage_makes_the_rewarded_answers_likelier(checkpoint, advantage):
-    config = train_config(advantage=advantage, learning_rate=1e-2, kl_coefficient=0.0, entropy_coefficient=0.0, micro_batch_tokens=400)
-    learner = PpoLearner(config, checkpoint, dtype="float32")
-    model = learner._actor.module.language_model
-    generator = torch.Generator().manual_seed(0)
+def rewarded_share(learner: PpoLearner, steps: int) -> float:
+    """By how much the share of rewarded (even) answers grows over so many updates of the bandit."""
+    model, generator = learner._actor.module.language_model, torch.Generator().manual_seed(0)
 
-    def even_share():
+    def answers() -> torch.Tensor:
         with torch.no_grad():
             return model(input_ids=torch.tensor([[1, 2, 3, 4, 5]])).logits[0, -1].softmax(-1)
 
-    before = float(even_share()[::2].sum())
-    for step in range(8):
-        probabilities = even_share()
-        answers = torch.multinomial(probabilities, 64, replacement=True, generator=generator)
-        figures = learner.update(bandit(answers.tolist(), probabilities[answers].log().tolist()), step)
+    before = float(answers()[::2].sum())
+    for step in range(steps):
+        probabilities = answers()
+        chosen = torch.multinomial(probabilities, 64, replacement=True, generator=generator)
+        figures = learner.update(bandit(chosen.tolist(), probabilities[chosen].log().tolist()), step)
         assert figures["sampler_gap_max"] < 1e-4
-    assert float(even_share()[::2].sum()) > before + 0.2
+    return float(answers()[::2].sum()) - before
+
+
+@pytest.mark.parametrize("advantage", ["gae", *GROUP_ADVANTAGES])
+def test_every_advantage_makes_the_rewarded_answers_likelier(checkpoint, advantage):
+    config = train_config(advantage=advantage, learning_rate=1e-2, kl_coefficient=0.0, entropy_coefficient=0.0, micro_batch_tokens=400)
+    assert rewarded_share(PpoLearner(config, checkpoint, dtype="float32"), steps=8) > 0.2
 
 
 def test_an_update_reports_finite_figures_under_stable_names(checkpoint):
@@ -163,10 +166,38 @@ def test_a_group_of_equal_rewards_changes_nothing_and_there_is_no_critic(checkpo
     learner.load_state(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": "gspo", "loss_mean": "sequence", "clip": 0.01, "clip_high": 0.02},
+        {"objective": "cispo", "clip_high": 0.5},
+        {"loss_mean": "constant", "loss_length": 1},
+        {"dual_clip": 3.0, "clip_high": 0.3, "importance": "mask", "min_advantage": 0.01},
+        {"advantage": "rloo", "kl_in": "reward", "kl_estimator": "k1", "kl_coefficient": 0.01},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_every_objective_makes_the_rewarded_answers_likelier(checkpoint, changes):
+    common = {"advantage": "grpo", "learning_rate": 1e-2, "kl_coefficient": 0.0, "entropy_coefficient": 0.0, "micro_batch_tokens": 400, "minibatches": 1}
+    learner = PpoLearner(train_config(**common | {"epochs": 2} | changes), checkpoint, dtype="float32")
+    assert rewarded_share(learner, steps=8) > 0.2
+
+
+def test_what_cannot_teach_is_left_out_of_the_update(checkpoint):
+    learner = PpoLearner(train_config(advantage="rloo", min_advantage=0.01, learn_truncated=False), checkpoint)
+    made = [replace(item, group=str(number // 2), reward=float(number == 0)) for number, item in enumerate(trajectories(6))]
+    advantages = torch.zeros(sum(item.action_tokens for item in made))
+    advantages[: made[0].action_tokens + made[1].action_tokens] = 1.0
+    assert learner._worthwhile(made, advantages) == [0, 1]
+    assert learner._worthwhile([replace(made[0], outcome="truncated"), *made[1:]], advantages) == [1]
+    even = [replace(item, reward=0.0) for item in made]
+    assert learner.update(even, 0)["gradient_norm"] == 0
+
+
 def test_a_group_is_never_split_over_optimizer_steps(checkpoint):
     learner = PpoLearner(train_config(minibatches=3, epochs=2), checkpoint)
     made = [replace(item, group=str(number % 4)) for number, item in enumerate(trajectories(12))]
-    minibatches = learner._minibatches(made, 0)
+    minibatches = learner._minibatches(made, range(12), 0)
     assert len(minibatches) == 6
     for epoch in (minibatches[:3], minibatches[3:]):
         assert sorted(index for chosen in epoch for index in chosen) == list(range(12))

@@ -112,7 +112,17 @@ class RemoteRequester(Requester):
 
 
 class QuickGuard(SafetyGuard):
-    """AppWorld's guard over what code may say, which parses every block three times: blocks without one suspicious word are passed at once."""
+    """AppWorld's guard over what code may say and call.
+
+    It parses every block three times, and imports every module it guards anew around each: here blocks without one suspicious word are passed at
+    once, and modules are looked up once.
+    """
+
+    @classmethod
+    @functools.cache
+    def module_by_path(cls, path: str) -> ModuleType:
+        """AppWorld's answer."""
+        return super().module_by_path(path)
 
     def is_syntax_safe(self, code: str) -> tuple[bool, str]:
         """AppWorld's answer."""

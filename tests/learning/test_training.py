@@ -10,6 +10,7 @@ import torch
 from learning.toys import bandit, distill_config, train_config, trajectories
 from tiny import make_tiny_checkpoint
 
+from apprentice.learning.advantages import GROUP_BASELINES
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.distillation import fine_tune
 from apprentice.learning.engine import Engine
@@ -152,7 +153,7 @@ def test_an_update_reports_finite_figures_under_stable_names(checkpoint):
     assert figures["skipped"] == 0
 
 
-@pytest.mark.parametrize("advantage", GROUP_ADVANTAGES)
+@pytest.mark.parametrize("advantage", GROUP_BASELINES)
 def test_a_group_of_equal_rewards_changes_nothing_and_there_is_no_critic(checkpoint, tmp_path, advantage):
     learner = PpoLearner(train_config(advantage=advantage, kl_coefficient=0.0, entropy_coefficient=0.0), checkpoint)
     before = weights(learner._actor.module)

@@ -1,8 +1,8 @@
 """Attention over a row of packed prefix trees, for Transformers' attention interface: no padding, no mask over the whole row.
 
 Each tree attends to itself alone: causally where it is one sequence, else to ancestors, a large tree branch by branch. A GPU takes a row of
-plain sequences in one flash kernel. On a CPU, short trees go through plain matrix products with a backward pass written out here: for some
-200 tokens that takes a third of the time of PyTorch's flash kernel, whose backward pass is slow there.
+plain sequences in one flash kernel. On a CPU, a block of queries at a time goes through plain matrix products, with a backward pass written
+out here: a block's weights stay in the cache, and it takes two thirds of the time of PyTorch's flash kernel.
 """
 
 import torch
@@ -14,8 +14,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from apprentice.learning.sharing import Branch, Sight
 
 NAME = "packed"
-SHORT = 800
-"""Tokens up to which the square of attention weights is kept for the backward pass."""
+BLOCK = 128
+"""Queries whose attention weights exist at the same time on a CPU."""
+KEPT = 400
+"""Tokens of a tree or branch up to which the weights are kept for the backward pass; beyond, computing them again is as fast."""
 
 
 def register() -> str:
@@ -63,59 +65,91 @@ def packed_attention(
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, sight: Sight, scaling: float) -> Tensor:
+    """Attention within one tree; with a `sight` of None, causally from the last tokens of `key` to all of them."""
     if isinstance(sight, tuple):
         return torch.cat([_attend_back(query, key, value, branch, scaling) for branch in sight], 2)
-    if _is_long(query, key):
-        seen = None if sight is None else ~sight
-        grouped = query.shape[1] != key.shape[1]
-        return functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, is_causal=seen is None, scale=scaling, enable_gqa=grouped)
-    return _ShortAttention.apply(query, key, value, _future(query, key) if sight is None else sight, scaling)
+    if not query.is_cuda:
+        return _BlockAttention.apply(query, key, value, sight, scaling)
+    plain = sight is None and query.shape[2] == key.shape[2]
+    seen = None if plain else ~(_future(query.shape[2], key.shape[2], query.device) if sight is None else sight)
+    grouped = query.shape[1] != key.shape[1]
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, is_causal=plain, scale=scaling, enable_gqa=grouped)
 
 
 def _attend_back(query: Tensor, key: Tensor, value: Tensor, branch: Branch, scaling: float) -> Tensor:
     """Attention of one branch: to its ancestors, and causally to itself."""
     own = slice(branch.first, branch.end)
-    query = query[:, :, own]
-    if not len(branch.ancestors):
-        return _attend(query, key[:, :, own], value[:, :, own], None, scaling)
     key, value = (torch.cat((tensor.index_select(2, branch.ancestors), tensor[:, :, own]), 2) for tensor in (key, value))
-    return _attend(query, key, value, _future(query, key), scaling)
+    return _attend(query[:, :, own], key, value, None, scaling)
 
 
-def _is_long(query: Tensor, key: Tensor) -> bool:
-    return query.is_cuda or query.shape[2] * key.shape[2] > SHORT**2
+def _future(tokens: int, reach: int, device: torch.device) -> Tensor:
+    """[tokens, reach] bool, true where the key comes after the query; both end at the same token."""
+    return torch.ones(tokens, reach, dtype=torch.bool, device=device).triu_(1 + reach - tokens)
 
 
-def _future(query: Tensor, key: Tensor) -> Tensor:
-    """[t, k] bool, true where the key comes after the query; both end at the same token."""
-    tokens, reach = query.shape[2], key.shape[2]
-    return torch.ones(tokens, reach, dtype=torch.bool, device=query.device).triu_(1 + reach - tokens)
-
-
-class _ShortAttention(torch.autograd.Function):
-    """softmax(q k^T scaling, without what is hidden) v of one tree or branch, the query heads of a group stacked as rows of one product."""
+class _BlockAttention(torch.autograd.Function):
+    """softmax(q k^T scaling, without what is hidden) v of one tree or branch; the query heads that share a key head are rows of one product."""
 
     @staticmethod
-    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, scaling: float) -> Tensor:
-        _, heads, tokens, width = query.shape
-        rows = query.reshape(key.shape[1], -1, width)
-        scores = torch.bmm(rows, key[0].transpose(1, 2)).view(heads, tokens, -1).mul_(scaling).masked_fill_(hidden, float("-inf"))
-        weights = torch.softmax(scores, -1).view(key.shape[1], -1, key.shape[2])
-        ctx.save_for_backward(query, key, value, weights)
+    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, sight: Tensor | None, scaling: float) -> Tensor:
+        query, key, value = _by_key_head(query, key), key[0].contiguous(), value[0].contiguous()
+        out = torch.empty_like(query)
+        kept = []
+        for block in _blocks(query):
+            weights = _weights(query, key, sight, scaling, block)
+            out[:, block] = torch.bmm(weights, value[:, : weights.shape[2]]).view(out[:, block].shape)
+            if query.shape[1] <= KEPT:
+                kept.append(weights)
+        ctx.save_for_backward(query, key, value, sight, *kept)
         ctx.scaling = scaling
-        return torch.bmm(weights, value[0]).view(query.shape)
+        return _by_head(out)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        query, key, value, weights = ctx.saved_tensors
-        rows = query.reshape(key.shape[1], -1, query.shape[-1])
-        upstream = gradient.reshape(rows.shape)
-        to_value = torch.bmm(weights.transpose(1, 2), upstream)
-        to_weights = torch.bmm(upstream, value[0].transpose(1, 2))
-        to_scores = torch.ops.aten._softmax_backward_data(to_weights, weights, -1, weights.dtype).mul_(ctx.scaling)
-        to_query = torch.bmm(to_scores, key[0]).view(query.shape)
-        to_key = torch.bmm(to_scores.transpose(1, 2), rows)
-        return to_query, to_key[None], to_value[None], None, None
+        query, key, value, sight, *kept = ctx.saved_tensors
+        upstream = _by_key_head(gradient, key[None])
+        to_query = torch.empty_like(query)
+        to_key, to_value = torch.zeros(2, *key.shape)
+        for index, block in enumerate(_blocks(query)):
+            weights = kept[index] if kept else _weights(query, key, sight, ctx.scaling, block)
+            reach = weights.shape[2]
+            arriving = upstream[:, block].flatten(1, 2)
+            to_value[:, :reach] += torch.bmm(weights.transpose(1, 2), arriving)
+            to_weights = torch.bmm(arriving, value[:, :reach].transpose(1, 2))
+            to_scores = torch.ops.aten._softmax_backward_data(to_weights, weights, -1, weights.dtype).mul_(ctx.scaling)
+            to_query[:, block] = torch.bmm(to_scores, key[:, :reach]).view(to_query[:, block].shape)
+            to_key[:, :reach] += torch.bmm(to_scores.transpose(1, 2), query[:, block].flatten(1, 2))
+        return _by_head(to_query), to_key[None].to(key.dtype), to_value[None].to(value.dtype), None, None
+
+
+def _blocks(query: Tensor) -> list[slice]:
+    return [slice(first, min(first + BLOCK, query.shape[1])) for first in range(0, query.shape[1], BLOCK)]
+
+
+def _weights(query: Tensor, key: Tensor, sight: Tensor | None, scaling: float, block: slice) -> Tensor:
+    """[key heads, tokens of the block * query heads a key head, keys up to the block's last] attention weights of a block of queries."""
+    _, tokens, stacked, _ = query.shape
+    before, size = key.shape[1] - tokens, block.stop - block.start
+    reach = before + block.stop
+    rows = query[:, block].flatten(1, 2)
+    scores = torch.baddbmm(rows.new_empty(()), rows, key[:, :reach].transpose(1, 2), beta=0, alpha=scaling)
+    by_token = scores.view(len(key), size, stacked, reach)
+    if sight is None:
+        by_token[..., before + block.start :].masked_fill_(_future(size, size, query.device)[:, None], float("-inf"))
+    else:
+        by_token.masked_fill_(sight[block, None, :reach], float("-inf"))
+    return torch.softmax(scores, -1)
+
+
+def _by_key_head(heads: Tensor, key: Tensor) -> Tensor:
+    """[1, heads, T, width] -> [key heads, T, heads a key head, width]."""
+    return heads[0].unflatten(0, (key.shape[1], -1)).transpose(1, 2).contiguous()
+
+
+def _by_head(tensor: Tensor) -> Tensor:
+    """The other way round."""
+    return tensor.transpose(1, 2).flatten(0, 1)[None]
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scaling: float) -> Tensor:

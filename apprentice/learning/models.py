@@ -15,8 +15,8 @@ from apprentice.errors import ApprenticeError
 from apprentice.learning import attention
 from apprentice.learning.packing import PackedBatch
 
-CHUNK_TOKENS = 256
-"""Action tokens whose distribution over the vocabulary is held in fp32 at the same time."""
+CHUNK_TOKENS = {"cpu": 32, "cuda": 1024}
+"""Action tokens whose distribution over the vocabulary is held in fp32 at the same time; on a CPU, few enough to stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ class _TokenScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, targets: Tensor, temperature: float, with_entropy: bool):
         logprobs, entropy, normalizer = torch.zeros(3, len(logits), device=logits.device).unbind(0)
-        for part in _chunks(len(logits)):
-            scaled = logits[part].float() / temperature
+        for part in _chunks(logits):
+            scaled = logits[part].to(torch.float32, copy=True).div_(temperature)
             normalizer[part] = scaled.logsumexp(-1)
             logprobs[part] = scaled.gather(1, targets[part, None])[:, 0] - normalizer[part]
             if with_entropy:
@@ -145,16 +145,16 @@ class _TokenScores(torch.autograd.Function):
     def backward(ctx, to_logprobs: Tensor, to_entropy: Tensor):
         logits, targets, normalizer, entropy = ctx.saved_tensors
         to_logits = torch.empty_like(logits)
-        for part in _chunks(len(logits)):
-            log_probabilities = logits[part].float() / ctx.temperature - normalizer[part, None]
-            slope = -to_logprobs[part, None]
+        for part in _chunks(logits):
+            log_probabilities = logits[part].to(torch.float32, copy=True).div_(ctx.temperature).sub_(normalizer[part, None])
+            slope = -to_logprobs[part, None] / ctx.temperature
             if ctx.with_entropy:
-                slope = slope - to_entropy[part, None] * (log_probabilities + entropy[part, None])
+                slope = slope - to_entropy[part, None] / ctx.temperature * (log_probabilities + entropy[part, None])
             gradient = log_probabilities.exp_().mul_(slope)
-            gradient.scatter_add_(1, targets[part, None], to_logprobs[part, None])
-            to_logits[part] = gradient.div_(ctx.temperature)
+            to_logits[part] = gradient.scatter_add_(1, targets[part, None], to_logprobs[part, None] / ctx.temperature)
         return to_logits, None, None, None
 
 
-def _chunks(count: int) -> list[slice]:
-    return [slice(start, start + CHUNK_TOKENS) for start in range(0, count, CHUNK_TOKENS)]
+def _chunks(logits: Tensor) -> list[slice]:
+    size = CHUNK_TOKENS[logits.device.type]
+    return [slice(start, start + size) for start in range(0, len(logits), size)]

@@ -21,11 +21,11 @@ def plain_logprobs(model, trajectory, temperature):
     return logprobs[torch.tensor(trajectory.action_mask[1:], dtype=torch.bool)]
 
 
-@pytest.mark.parametrize("short", [attention.SHORT, 0])
-def test_packed_log_probabilities_and_gradients_equal_those_of_each_sequence_alone(checkpoint, monkeypatch, short):
+@pytest.mark.parametrize("block", [attention.BLOCK, 5])
+def test_packed_log_probabilities_and_gradients_equal_those_of_each_sequence_alone(checkpoint, monkeypatch, block):
     from transformers import AutoModelForCausalLM
 
-    monkeypatch.setattr(attention, "SHORT", short)
+    monkeypatch.setattr(attention, "BLOCK", block)
     made = trajectories(7)
     alone = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation="eager")
     expected = torch.cat([plain_logprobs(alone, trajectory, 0.7) for trajectory in made])

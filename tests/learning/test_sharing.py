@@ -64,11 +64,11 @@ def test_a_tree_of_short_sequences_stays_small_enough_for_a_mask_and_one_of_long
 
 
 @pytest.mark.parametrize("masked", [sharing.MASKED, 0], ids=["masked", "by branches"])
-@pytest.mark.parametrize("short", [attention.SHORT, 12, 0], ids=["short", "some short", "long"])
-def test_log_probabilities_and_gradients_equal_those_without_sharing(checkpoint, short, masked, monkeypatch):
+@pytest.mark.parametrize("block", [attention.BLOCK, 4], ids=["one block", "blocks"])
+def test_log_probabilities_and_gradients_equal_those_without_sharing(checkpoint, block, masked, monkeypatch):
     made = branching()
     weights = torch.linspace(-1, 1, action_offsets(made)[-1])
-    monkeypatch.setattr(attention, "SHORT", short)
+    monkeypatch.setattr(attention, "BLOCK", block)
     monkeypatch.setattr(sharing, "MASKED", masked)
     results = [_scored(checkpoint, made, weights, share) for share in (True, False)]
     (shared, gradients, tokens), (plain, expected, all_tokens) = results

@@ -39,6 +39,8 @@ class EnvironmentConfig(Section):
     max_turns: int = Field(gt=0)
     max_turn_tokens: int = Field(gt=0)
     """Tokens the policy may sample in one turn."""
+    max_failed_turns: int = Field(gt=0)
+    """Turns in a row that are malformed or end in an error, after which the attempt is over."""
     max_tokens: int = Field(gt=0)
     """Tokens of a whole episode, prompt and observations included."""
     concurrency: int = Field(gt=0)

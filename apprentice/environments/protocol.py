@@ -10,6 +10,8 @@ from apprentice.records import Task, Verdict
 
 MALFORMED = "malformed"
 """The kind of an action that could not be understood."""
+ERROR = "error"
+"""The kind of an action that was carried out and failed."""
 AGENT = "agent"
 """The environment of the agent itself, where a use case has others to compare it with."""
 

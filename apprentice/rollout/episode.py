@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from apprentice.config.schema import EnvironmentConfig
-from apprentice.environments.protocol import MALFORMED, Environment, Observation
+from apprentice.environments.protocol import ERROR, MALFORMED, Environment, Observation
 from apprentice.errors import ApprenticeError
 from apprentice.policy.protocol import Completion
 from apprentice.records import Outcome, Task, Trajectory, Turn, Verdict
 
+FAILED = (MALFORMED, ERROR)
 CUT_OFF = Observation("That was too long. Write less.", kind=MALFORMED)
 
 
@@ -85,8 +86,12 @@ class Tape:
         self.turns.append(Turn(start, len(self.token_ids), action, "", "", completion.version))
 
     def answered(self, told: str, observation: Observation) -> None:
-        """Notes what the environment took the last action for, and what the agent is told (nothing after the last action)."""
+        """Notes what the environment took the last action for, and what the agent is told."""
         self.turns[-1] = replace(self.turns[-1], observation=told, kind=observation.kind, calls=observation.calls)
+
+    def failed_turns(self) -> int:
+        """How many of the last turns failed, one after the other."""
+        return next((index for index, turn in enumerate(reversed(self.turns)) if turn.kind not in FAILED), len(self.turns))
 
     def trajectory(self, outcome: Outcome, verdict: Verdict, error: str = "") -> Trajectory:
         """The finished record."""
@@ -108,7 +113,7 @@ class Tape:
 
 
 async def play(tape: Tape, environment: Environment, chat: Chat, limits: EnvironmentConfig, decide: Decide) -> Trajectory:
-    """Plays an episode to its end: the environment is done, the turns are used up, or no token is left.
+    """Plays an episode to its end: the environment is done, the turns are used up, too many in a row failed, or no token is left.
 
     An observation is appended only where another action follows it. Whatever is raised passes through; `tape` then holds
     what was played until then.
@@ -119,8 +124,8 @@ async def play(tape: Tape, environment: Environment, chat: Chat, limits: Environ
         raise ApprenticeError(
             f"the first message of task {tape.episode.task.id!r} takes {len(given)} tokens", where="environment.max_tokens", todo=f"raise it above {len(given)}"
         )
-    done = False
-    while not done and len(tape.turns) < limits.max_turns and len(tape.token_ids) + len(given) < limits.max_tokens:
+    done = over = False
+    while not over:
         tape.given(given)
         room = min(limits.max_turn_tokens, limits.max_tokens - len(tape.token_ids))
         completion = await decide(tape.token_ids, told, room, len(tape.turns))
@@ -129,8 +134,10 @@ async def play(tape: Tape, environment: Environment, chat: Chat, limits: Environ
         observation = await _answered(environment, action, completion)
         told, done = observation.text, observation.done
         given = [] if done else chat.reply(told, ended=completion.token_ids[-1] == chat.end_token_id)
-        last = done or len(tape.turns) == limits.max_turns or len(tape.token_ids) + len(given) >= limits.max_tokens
-        tape.answered("" if last else told, observation)
+        tape.answered(told, observation)
+        over = done or len(tape.turns) == limits.max_turns or tape.failed_turns() == limits.max_failed_turns
+        over = over or len(tape.token_ids) + len(given) >= limits.max_tokens
+    tape.turns[-1] = replace(tape.turns[-1], observation="")
     verdict = await environment.verify()
     return tape.trajectory(_outcome(verdict, done), verdict)
 

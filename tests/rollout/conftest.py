@@ -94,7 +94,7 @@ def limits():
     """Makes the limits of an episode; what is not named is roomy."""
 
     def make(**settings) -> EnvironmentConfig:
-        roomy = {"max_turns": 3, "max_turn_tokens": 40, "max_tokens": 500, "concurrency": 8}
+        roomy = {"max_turns": 3, "max_turn_tokens": 40, "max_failed_turns": 3, "max_tokens": 500, "concurrency": 8}
         return EnvironmentConfig(**(roomy | settings))
 
     return make

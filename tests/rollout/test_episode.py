@@ -73,6 +73,12 @@ def test_an_episode_ends_after_its_last_turn_without_an_observation_nobody_answe
     assert [turn.observation for turn in trajectory.turns] == ["A", ""]
 
 
+def test_an_episode_ends_after_so_many_failed_turns_in_a_row(play_one):
+    trajectory, _ = play_one("a", "<say>b</say>", "c", "d", "<answer>yes</answer>", max_turns=9, max_failed_turns=2)
+    assert (trajectory.outcome, [turn.kind for turn in trajectory.turns]) == ("truncated", ["malformed", "say", "malformed", "malformed"])
+    assert trajectory.turns[-1].observation == "" and text(trajectory).endswith("{d")
+
+
 def test_a_turn_cut_at_its_limit_is_malformed_and_not_stepped(play_one):
     trajectory, _ = play_one("<say>boom</say><say>boom</say>", "<answer>yes</answer>", max_turn_tokens=20)
     assert trajectory.turns[0].action == "<say>boom</say><say>"

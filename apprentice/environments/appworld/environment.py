@@ -5,7 +5,7 @@ import uuid
 
 from apprentice.config.schema import AppWorldConfig
 from apprentice.environments.appworld.workers import AppWorldWorkers, Execution, TaskInfo, World
-from apprentice.environments.protocol import MALFORMED, Observation
+from apprentice.environments.protocol import ERROR, MALFORMED, Observation
 from apprentice.records import Task, Verdict
 
 BLOCK = re.compile(r"^[ \t]*```(?P<language>\w*)[ \t]*\n(?P<code>.*?)(?:```|\Z)", re.DOTALL | re.MULTILINE)
@@ -13,8 +13,8 @@ PYTHON = ("", "python", "py")
 """Languages of a block that is run."""
 ADVICE = "Write one block of Python: ```python, the code, ```."
 ONLY_FIRST = "Only your first block was run: write one a message."
-CODE, ERROR, COMPLETE, KILLED = "code", "error", "complete", "killed"
-"""Kinds of actions: code that ran, code that raised, code that reported the task as done, code whose process had to be ended."""
+CODE, COMPLETE, KILLED = "code", "complete", "killed"
+"""Kinds of actions: code that ran, code that reported the task as done, code whose process had to be ended. Code that raised is an `ERROR`."""
 PROMPT = """\
 You are my assistant. Do my task with Python: in each message write one block, ```python ... ```. I run it and show you what it prints; variables stay.
 Apps are called as apis.app.api(name=value). How to use them:

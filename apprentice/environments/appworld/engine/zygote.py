@@ -22,7 +22,7 @@ FIRST_DATE = "2023-05-18T12:00:00"
 WORLD_MEMORY, WORLD_FILE = 2 << 30, 256 << 20
 """Bytes: what a world may hold beyond what it begins with, and its largest file."""
 REFUSED = 3
-WARM_EPISODE = "warm"
+WARM_EPISODE = ".warm"
 
 
 def main() -> int:

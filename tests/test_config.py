@@ -123,6 +123,7 @@ def test_override_with_the_same_value_leaves_the_file_as_it_is(params: Path):
         ("trian.seed=1", "did you mean 'train'"),
         ("train.seed=often", "train.seed"),
         ("train.clip=2", "train.clip"),
+        ("train.dual_clip=0.5", "must be 0, or above 1"),
     ],
 )
 def test_a_refused_override_leaves_the_file_as_it_is(params: Path, override: str, message: str):

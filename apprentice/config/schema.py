@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
@@ -156,6 +156,12 @@ class RolloutConfig(Section):
     seed: int
 
 
+def _zero_or_above_1(value: float) -> float:
+    if value != 0 and value <= 1:
+        raise ValueError("must be 0, or above 1")
+    return value
+
+
 class TrainConfig(Section):
     """Online PPO."""
 
@@ -195,7 +201,7 @@ class TrainConfig(Section):
     """How far below 1 the probability ratio counts."""
     clip_high: float = Field(gt=0)
     """How far above 1; more than `clip` lets unlikely tokens grow (clip-higher)."""
-    dual_clip: float = Field(ge=0)
+    dual_clip: Annotated[float, AfterValidator(_zero_or_above_1)]
     """A token of negative advantage adds at least this many times its advantage; above 1, or 0 for no such bound."""
     kl_coefficient: float = Field(ge=0)
     """Weight of the KL penalty to the reference; 0 keeps no reference."""

@@ -15,7 +15,9 @@ PASSAGES = (
     Passage(id="a", title="Lisbon", text="Lisbon is the capital of\nPortugal and lies on the Tagus."),
     Passage(id="b", title="Tagus", text="The Tagus is the longest river in Iberia."),
 )
-LIMITS = DeepSearchConfig(use="deepsearch", retriever="bm25", top_k=2, passage_words=6, max_turns=3, max_turn_tokens=40, max_failed_turns=3, max_tokens=500, concurrency=4)
+LIMITS = DeepSearchConfig(
+    use="deepsearch", retriever="bm25", top_k=2, passage_words=6, max_turns=3, max_turn_tokens=40, max_failed_turns=3, max_tokens=500, concurrency=4
+)
 TASK = Task(id="t", scenario="s", split="dev", instruction="What is the capital of Portugal?", answers=("Lisbon", "city of Lisbon"))
 
 

@@ -169,6 +169,16 @@ class TrainConfig(Section):
     tasks_per_step: int = Field(gt=0)
     attempts: int = Field(gt=0)
     """Episodes a task and step."""
+    max_attempts: int = Field(ge=0)
+    """A task whose attempts are expected to end all alike is attempted more often, at most so many times; up to `attempts`, every task alike."""
+    sampling: Literal["shuffle", "adaptive"]
+    """`shuffle`: the curriculum's tasks in turn. `adaptive`: by the chance that a task's attempts differ, as its pass rate moves in training."""
+    oversampling: float = Field(ge=1)
+    """Groups begun for each one that is learned from; above 1, a step's collection ends as soon as enough groups are complete."""
+    mixed_groups_only: bool
+    """Groups whose attempts were all rewarded alike do not count; `oversampling` says how many may take their place (dynamic sampling)."""
+    replay: int = Field(ge=0)
+    """Steps for which the last success at a task is kept, to join a group of that task without one; 0 keeps none."""
     temperature: float = Field(gt=0)
     epochs: int = Field(gt=0)
     """Passes over a step's trajectories."""

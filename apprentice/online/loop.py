@@ -10,9 +10,11 @@ from apprentice.data.trajectories import checked
 from apprentice.errors import ApprenticeError
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.ppo import PpoLearner
-from apprentice.online.sampler import tasks_of_step
+from apprentice.online.collection import collect
+from apprentice.online.replay import Replay
+from apprentice.online.sampler import TaskSampler
 from apprentice.policy.protocol import Policy
-from apprentice.records import Task, Trajectory
+from apprentice.records import Trajectory
 from apprentice.records.events import Progress
 from apprentice.rollout.figures import rollout_figures
 from apprentice.rollout.simulator import Simulator, plan_episodes
@@ -28,7 +30,7 @@ class OnlineTraining:
         learner: owns actor, critic and reference.
         simulator: lets `policy` act.
         policy: takes the learner's weights after each update.
-        curriculum: the tasks to train on.
+        sampler: chooses the tasks of each step.
         store: checkpoints to resume from.
         exchange: a folder through which weights reach the policy; rewritten at each step.
     """
@@ -39,13 +41,14 @@ class OnlineTraining:
         learner: PpoLearner,
         simulator: Simulator,
         policy: Policy,
-        curriculum: Sequence[Task],
+        sampler: TaskSampler,
         store: CheckpointStore,
         exchange: Path,
         progress: Progress,
     ):
         self._config, self._learner, self._simulator, self._policy = config, learner, simulator, policy
-        self._curriculum, self._store, self._exchange, self._progress = curriculum, store, exchange, progress
+        self._sampler, self._store, self._exchange, self._progress = sampler, store, exchange, progress
+        self._replay = Replay(config.replay)
         self.quarantine: list[dict] = []
         """The episodes left out of the updates, with the step and the reasons."""
 
@@ -68,15 +71,17 @@ class OnlineTraining:
             self._progress.metrics(step, rows[-1])
             self._progress.advance("training", step + 1, self._config.steps)
             if (step + 1) % self._config.checkpoint_every == 0 and step + 1 < self._config.steps:
-                self._store.save(step + 1, self._learner.save_state, {"rows": rows, "quarantine": self.quarantine})
+                self._store.save(step + 1, self._save, {"rows": rows, "quarantine": self.quarantine, "counts": self._sampler.counts})
         shutil.rmtree(self._exchange, ignore_errors=True)
         return rows
 
     async def _step(self, step: int) -> Row:
         started = time.monotonic()
-        trajectories, left_out = await self._simulate(step)
+        trajectories, counts = await self._simulate(step)
         simulated = time.monotonic()
-        figures = self._learner.update(trajectories, step)
+        remembered = self._replay.additions(trajectories, step)
+        self._replay.note(trajectories)
+        figures = self._learner.update([*trajectories, *remembered], step)
         updated = time.monotonic()
         await self._sync(version=step + 1)
         synced = time.monotonic()
@@ -86,22 +91,28 @@ class OnlineTraining:
             "seconds_sync": synced - updated,
             "seconds_step": synced - started,
         }
-        return {"step": step, **_of_rollouts(trajectories, step, simulated - started), **figures, **seconds, **left_out}
+        return {"step": step, **_of_rollouts(trajectories, step, simulated - started), **figures, **seconds, **counts, "replayed": len(remembered)}
 
     async def _simulate(self, step: int) -> tuple[list[Trajectory], Row]:
-        """The step's trajectories, and how many attempts broke and how many trajectories were refused."""
-        tasks = tasks_of_step(self._curriculum, step, self._config.tasks_per_step, self._config.seed)
-        episodes = plan_episodes(tasks, self._config.attempts, self._config.seed, tag=f"step{step}")
-        trajectories, faults = await self._simulator.run(episodes), self._simulator.faults
-        good, refused = checked(trajectories, faults)
+        """The step's trajectories to learn from, and how many others there were."""
+        tasks = self._sampler.tasks(step)
+        episodes = [episode for task in tasks for episode in plan_episodes([task], self._sampler.attempts(task), self._config.seed, tag=f"step{step}")]
+        collected = await collect(self._simulator, episodes, self._config.tasks_per_step, self._config.mixed_groups_only)
+        good, refused = checked(collected.chosen, collected.faults)
+        self._sampler.note([*good, *collected.others])
         self.quarantine += [{"step": step, **row} for row in refused]
         if not good:
             raise ApprenticeError(f"every trajectory was refused; the first: {refused[0]['problems'][0]}", where=f"train, step {step}")
-        return good, {"faults": len(faults), "quarantined": len(trajectories) - len(good)}
+        left_out = {"quarantined": len(collected.chosen) - len(good), "passed_over": len(collected.others), "unfinished_groups": collected.unfinished}
+        return good, {"faults": len(collected.faults), **left_out}
 
     async def _sync(self, version: int) -> None:
         self._learner.save_policy(self._exchange)
         await self._policy.load(self._exchange, version)
+
+    def _save(self, folder: Path) -> None:
+        self._learner.save_state(folder)
+        self._replay.save(folder)
 
     def _resume(self) -> list[Row] | None:
         found = self._store.latest()
@@ -109,6 +120,8 @@ class OnlineTraining:
             return None
         folder, state = found
         self._learner.load_state(folder)
+        self._replay.load(folder)
+        self._sampler.counts = state["counts"]
         self.quarantine = state["quarantine"]
         self._progress.note(f"continues from step {len(state['rows'])}")
         return state["rows"]

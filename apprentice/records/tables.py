@@ -26,6 +26,7 @@ TASKS = pa.schema(
         ("answerable", pa.bool_()),
         ("hops", pa.int32()),
         ("difficulty", pa.int32()),
+        ("pass_rate", pa.float64()),
         ("supporting", pa.list_(pa.string())),
         ("plan", pa.list_(pa.string())),
     ]

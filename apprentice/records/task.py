@@ -33,6 +33,8 @@ class Task(Record):
     """Facts that must be chained to reach the answer."""
     difficulty: int | None = Field(default=None, ge=1)
     """As its source says it, 1 is the easiest; None where it says nothing."""
+    pass_rate: float | None = Field(default=None, ge=0, le=1)
+    """Share of the starting policy's probes that solved it; None where it was not probed."""
     supporting: tuple[str, ...] = ()
     """Ids of the passages that hold the evidence; for analysis only, never shown to the agent."""
     plan: tuple[str, ...] = ()

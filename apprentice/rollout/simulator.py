@@ -13,7 +13,7 @@ from apprentice.records import Trajectory, Verdict
 from apprentice.records.events import Progress
 from apprentice.rollout.episode import Chat, Episode, Tape, derive_seed, each_episode, plan_episodes, play
 
-__all__ = ["Episode", "Simulator", "each_episode", "plan_episodes"]
+__all__ = ["Episode", "Played", "Simulator", "each_episode", "nothing_left", "plan_episodes"]
 
 RETRY_PAUSE_S = 1.0
 """Before the first retry after the policy did not answer; doubled for each further one."""
@@ -22,12 +22,18 @@ POLICY_LOST_AFTER = 8
 
 
 @dataclass
-class _Played:
-    """All attempts at one episode; the last is good unless an error is left."""
+class Played:
+    """One episode that came to its end, or was given up."""
 
     index: int
-    trajectories: list[Trajectory] = field(default_factory=list)
+    """Its place among the episodes."""
+    episode: Episode
+    faults: list[Trajectory] = field(default_factory=list)
+    """The attempts that broke."""
+    trajectory: Trajectory | None = None
+    """None where every attempt broke."""
     error: Exception | None = None
+    """What broke the last attempt."""
 
 
 class Simulator:
@@ -67,37 +73,31 @@ class Simulator:
         """
         good: dict[int, Trajectory] = {}
         self.faults, error, done = [], None, 0
-        async with aclosing(self._each_played(episodes)) as finished:
+        async with aclosing(self.played(episodes)) as finished:
             async for played in finished:
-                self.faults += [trajectory for trajectory in played.trajectories if trajectory.outcome == "fault"]
-                if played.error is None:
-                    good[played.index] = played.trajectories[-1]
+                self.faults += played.faults
+                if played.trajectory is not None:
+                    good[played.index] = played.trajectory
                 error, done = error or played.error, done + 1
                 if progress:
                     progress.advance(phase, done, len(episodes))
         if error and not good:
-            raise _nothing_left(error, done) from error
+            raise nothing_left(error, done) from error
         return [good[index] for index in sorted(good)]
 
-    async def stream(self, episodes: Iterable[Episode]) -> AsyncIterator[Trajectory]:
-        """The trajectories as they finish, broken attempts (outcome `fault`) included; episodes are taken as places fall free.
+    async def played(self, episodes: Iterable[Episode]) -> AsyncIterator[Played]:
+        """The episodes as they finish; they are taken as places fall free. Those in flight are ended with the iteration.
 
         Raises:
             PolicyUnavailable: the policy stopped answering.
         """
-        async with aclosing(self._each_played(episodes)) as finished:
-            async for played in finished:
-                for trajectory in played.trajectories:
-                    yield trajectory
-
-    async def _each_played(self, episodes: Iterable[Episode]) -> AsyncIterator[_Played]:
         waiting: Iterator[tuple[int, Episode]] = enumerate(episodes)
-        running: set[asyncio.Task[_Played]] = set()
+        running: set[asyncio.Task[Played]] = set()
         unanswered = 0
         try:
             while True:
                 while len(running) < self._limits.concurrency and (following := next(waiting, None)):
-                    running.add(asyncio.create_task(self._played(*following)))
+                    running.add(asyncio.create_task(self._play(*following)))
                 if not running:
                     return
                 finished, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -111,16 +111,17 @@ class Simulator:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _played(self, index: int, episode: Episode) -> _Played:
+    async def _play(self, index: int, episode: Episode) -> Played:
         """Plays an episode, again under a new id where it broke."""
-        played = _Played(index)
+        played = Played(index, episode)
         for retry in range(self._retries + 1):
             if isinstance(played.error, PolicyUnavailable):
                 await asyncio.sleep(self._pause_s * 2 ** (retry - 1))
             trajectory, played.error = await self._attempt(replace(episode, id=f"{episode.id}-r{retry}") if retry else episode)
-            played.trajectories.append(trajectory)
             if played.error is None:
+                played.trajectory = trajectory
                 break
+            played.faults.append(trajectory)
         return played
 
     async def _attempt(self, episode: Episode) -> tuple[Trajectory, Exception | None]:
@@ -146,7 +147,7 @@ class Simulator:
         return decide
 
 
-def _nothing_left(error: Exception, episodes: int) -> Exception:
+def nothing_left(error: Exception, episodes: int) -> Exception:
     """What a run raises when none of its episodes came to an end."""
     if isinstance(error, PolicyUnavailable):
         return PolicyUnavailable(f"the policy did not answer any of {episodes} episodes: {error}")

@@ -28,7 +28,7 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     progress.note(curriculum.note)
     figures = difficulty_figures(trajectories, rates, curriculum, config.filter.probes) | {"faults": faults}
     progress.metrics(0, figures)
-    write_tasks(layout.curriculum, curriculum.tasks)
+    write_tasks(layout.curriculum, [task.model_copy(update={"pass_rate": rates[task.id]}) for task in curriculum.tasks])
     write_text(layout.curves("difficulty"), difficulty_rows(tasks, rates, curriculum, config.filter.probes))
     write_json(layout.metrics("difficulty"), figures)
 

@@ -26,6 +26,7 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
     from apprentice.learning.checkpoint import CheckpointStore
     from apprentice.learning.ppo import PpoLearner
     from apprentice.online.loop import OnlineTraining
+    from apprentice.online.sampler import TaskSampler
     from apprentice.policy.models import starting_policy
     from apprentice.policy.opening import open_policy
     from apprentice.rollout.setup import make_simulator
@@ -39,7 +40,8 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
     learner = PpoLearner(config.train, start)
     async with use_case(config, layout).opened() as make_environment, open_policy(config, layout, start) as policy:
         simulator = make_simulator(config, make_environment, policy, start, config.train.temperature)
-        training = OnlineTraining(config.train, learner, simulator, policy, curriculum, store, layout.runtime / "exchange", progress)
+        sampler = TaskSampler(curriculum, config.train, config.filter.probes)
+        training = OnlineTraining(config.train, learner, simulator, policy, sampler, store, layout.runtime / "exchange", progress)
         rows = await training.run(seeds)
     learner.save_policy(layout.policy)
     write_lines(layout.train_quarantine, training.quarantine)

@@ -9,8 +9,10 @@ from learning.toys import train_config
 from apprentice.errors import ApprenticeError
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.online.loop import OnlineTraining
+from apprentice.online.sampler import TaskSampler
 from apprentice.records import Task, Trajectory, Turn
 from apprentice.records.events import Progress
+from apprentice.rollout.simulator import Played
 
 SOUND = Trajectory("sound", "t", "g", (1, 2, 3), (0, 1, 1), (0.0, -1.0, -1.0), (Turn(1, 3, "a", "", "answer", 0),), 1.0, "success", "a", 0, 1.0)
 BROKEN = replace(SOUND, id="broken", logprobs=(0.0, 0.5, -1.0))
@@ -18,13 +20,14 @@ FAULT = replace(SOUND, id="f", outcome="fault", reward=0.0, error="KeyError: 'x'
 
 
 class Simulator:
-    faults = [FAULT]
+    """Plays the same trajectories in every step, and one attempt breaks each time."""
 
     def __init__(self, *trajectories):
-        self._trajectories = list(trajectories)
+        self._trajectories = trajectories
 
-    async def run(self, episodes):
-        return self._trajectories
+    async def played(self, episodes):
+        for index, (episode, trajectory) in enumerate(zip(episodes, self._trajectories, strict=True)):
+            yield Played(index, episode, [] if index else [FAULT], trajectory)
 
 
 class Learner:
@@ -52,10 +55,11 @@ class Policy:
         pass
 
 
-def training(learner, folder, trajectories=(SOUND, BROKEN)) -> OnlineTraining:
+def training(learner, folder, trajectories=(SOUND, BROKEN), **settings) -> OnlineTraining:
     task = Task(id="t", scenario="s", split="train", instruction="?", answers=("x",))
     store, progress = CheckpointStore(folder / "checkpoints"), Progress(folder / "events.jsonl", "train")
-    return OnlineTraining(train_config(steps=2), learner, Simulator(*trajectories), Policy(), [task], store, folder / "exchange", progress)
+    config = train_config(steps=2, attempts=len(trajectories), **settings)
+    return OnlineTraining(config, learner, Simulator(*trajectories), Policy(), TaskSampler([task], config, 4), store, folder / "exchange", progress)
 
 
 def test_refused_trajectories_and_faults_are_kept_aside_with_their_reasons(tmp_path):
@@ -74,6 +78,31 @@ def test_what_was_kept_aside_outlives_an_interruption(tmp_path):
     run = training(Learner(), tmp_path)
     assert [row["step"] for row in asyncio.run(run.run([]))] == [0, 1]
     assert [row["step"] for row in run.quarantine] == [0, 0, 1, 1]
+
+
+def test_how_often_tasks_were_solved_outlives_an_interruption(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(training(Learner(die_at=1), tmp_path, sampling="adaptive").run([]))
+    whole, resumed = training(Learner(), tmp_path / "other", sampling="adaptive"), training(Learner(), tmp_path, sampling="adaptive")
+    for run in (whole, resumed):
+        asyncio.run(run.run([]))
+    assert resumed._sampler.counts == whole._sampler.counts == {"t": [1.5, 1.5]}
+
+
+def test_a_remembered_success_joins_a_group_of_failures(tmp_path):
+    class Turning(Simulator):
+        async def played(self, episodes):
+            reward = 1.0 if episodes[0].group.startswith("step0") else 0.0
+            for index, episode in enumerate(episodes):
+                won = replace(SOUND, id=episode.id, group=episode.group, reward=reward, outcome="success" if reward else "failure")
+                yield Played(index, episode, [], won)
+
+    learner = Learner()
+    run = training(learner, tmp_path, (SOUND, SOUND), replay=1)
+    run._simulator = Turning()
+    rows = asyncio.run(run.run([]))
+    assert learner.seen == [["step0-t-0", "step0-t-1"], ["step1-t-0", "step1-t-1", "step0-t-1-for-step1-t"]]
+    assert [row["replayed"] for row in rows] == [0, 1] and [row["success_rate"] for row in rows] == [1.0, 0.0]
 
 
 def test_a_step_without_a_sound_trajectory_says_what_is_wrong(tmp_path):

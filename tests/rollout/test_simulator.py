@@ -35,11 +35,11 @@ def test_trajectories_come_in_the_order_of_the_episodes(simulator, tasks):
     assert [trajectory.id for trajectory in trajectories] == [f"x-t{task}-{attempt}" for task in range(20) for attempt in range(2)]
 
 
-def test_a_stream_yields_each_episode_as_it_finishes(simulator, tasks):
+def test_episodes_come_as_they_finish(simulator, tasks):
     slow_first = simulator(lambda prompt, sampling: "<say>hi</say>" if "Task 0?" in prompt and "HI" not in prompt else "<answer>yes</answer>", delay_s=0.002)
 
     async def collect():
-        return [trajectory.task_id async for trajectory in slow_first.stream(plan_episodes(tasks(4), 1, 0, "x"))]
+        return [played.trajectory.task_id async for played in slow_first.played(plan_episodes(tasks(4), 1, 0, "x"))]
 
     assert asyncio.run(collect())[-1] == "t0"
 
@@ -59,12 +59,12 @@ def test_episodes_are_taken_only_as_places_fall_free(simulator, tasks):
             taken.append(episode.id)
             yield episode
 
-    async def first_of_stream():
-        async with aclosing(simulator(concurrency=4).stream(watched())) as stream:
-            async for _ in stream:
+    async def first_of_them():
+        async with aclosing(simulator(concurrency=4).played(watched())) as finished:
+            async for _ in finished:
                 return
 
-    asyncio.run(first_of_stream())
+    asyncio.run(first_of_them())
     assert len(taken) == 4
 
 
@@ -103,14 +103,12 @@ def test_an_episode_that_keeps_breaking_is_left_out_and_quarantined(simulator, t
     assert echo.open == 0
 
 
-def test_a_stream_yields_faults_as_well(simulator, tasks):
+def test_an_episode_that_was_given_up_brings_its_faults(simulator, tasks):
     async def collect():
-        return [
-            trajectory.outcome
-            async for trajectory in simulator(lambda prompt, sampling: "<say>boom</say>", retries=1).stream(plan_episodes(tasks(1), 1, 0, "x"))
-        ]
+        breaking = simulator(lambda prompt, sampling: "<say>boom</say>", retries=1)
+        return [(played.trajectory, [fault.outcome for fault in played.faults]) async for played in breaking.played(plan_episodes(tasks(1), 1, 0, "x"))]
 
-    assert asyncio.run(collect()) == ["fault", "fault"]
+    assert asyncio.run(collect()) == [(None, ["fault", "fault"])]
 
 
 def test_an_environment_that_cannot_be_made_is_a_fault(simulator, tasks):

@@ -162,6 +162,19 @@ def _zero_or_above_1(value: float) -> float:
     return value
 
 
+class AlarmConfig(Section):
+    """Limits of an update's figures; beyond them it is undone."""
+
+    kl: float = Field(gt=0)
+    """Of the KL divergence from the policy before the update, nats a token."""
+    ratio: float = Field(gt=1)
+    """Of the largest probability ratio of a token."""
+    sampler_gap: float = Field(gt=0)
+    """Of the mean difference between sampler's and trainer's log-probabilities: beyond, they do not hold the same weights."""
+    entropy: float = Field(ge=0)
+    """Below it the policy has collapsed; nats a token."""
+
+
 class TrainConfig(Section):
     """Online PPO."""
 
@@ -229,11 +242,18 @@ class TrainConfig(Section):
     """Passes over the rollout stage's trajectories before the first policy update."""
     value_clip: float = Field(gt=0)
     """Half-width of the interval around the old value to which the new one is clipped in the loss."""
+    lora_rank: int = Field(ge=0)
+    """Rank of the adapters that are trained instead of the weights (LoRA), and merged into them for the simulator; 0 trains the weights."""
+    lora_alpha: float = Field(gt=0)
+    """Adapters count alpha / rank times."""
+    ranks: int = Field(gt=0)
+    """Processes that train together, each on a GPU of its own where there are GPUs."""
     zero_stage: Literal[0, 1, 2, 3]
     recompute_activations: bool
     """Keeps each layer's input only and computes the rest again in the backward pass: a fraction of the memory for a third more work."""
     checkpoint_every: int = Field(gt=0)
     """Steps between checkpoints."""
+    alarms: AlarmConfig
     seed: int
 
 

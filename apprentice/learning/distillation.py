@@ -14,7 +14,7 @@ from apprentice.learning import export, objectives
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.engine import Engine
 from apprentice.learning.models import Actor, load_language_model
-from apprentice.learning.packing import action_offsets, pack
+from apprentice.learning.packing import action_offsets, dealt, pack
 from apprentice.records import Trajectory
 from apprentice.records.events import Progress
 
@@ -125,7 +125,7 @@ def _step(engine: Engine, trajectories: Sequence[Trajectory], chosen: list[int],
     offsets = action_offsets(trajectories)
     denominator = float(sum(offsets[index + 1] - offsets[index] for index in chosen))
     loss = 0.0
-    for batch in pack(trajectories, token_budget, chosen)[engine.rank :: engine.ranks]:
+    for batch in dealt(pack(trajectories, token_budget, chosen), engine.rank, engine.ranks):
         logprobs = engine(batch.to(engine.device)).logprobs
         loss += engine.accumulate(objectives.negative_log_likelihood(logprobs, torch.ones_like(logprobs), denominator=denominator))
     engine.step(learning_rate)

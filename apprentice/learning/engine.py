@@ -35,11 +35,13 @@ class Engine:
 
     def __init__(self, model: nn.Module, *, learning_rate: float, max_gradient_norm: float, zero_stage: int = 1, dtype: torch.dtype = torch.bfloat16):
         deepspeed = _deepspeed()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=BETAS, weight_decay=0.0, fused=True)
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=learning_rate, betas=BETAS, weight_decay=0.0, fused=True)
         config = _config(max(1, zero_stage), max_gradient_norm, dtype)
         with _quiet(), _local_rank():
             self._engine, *_ = deepspeed.initialize(model=model.to(dtype), optimizer=optimizer, config=config, dist_init_required=False)
         self._distributed = deepspeed.comm
+        self._all_trained = len(trained) == len(list(model.parameters()))
 
     @property
     def device(self) -> torch.device:
@@ -92,13 +94,13 @@ class Engine:
         return _deepspeed().zero.GatheredParameters(list(self.module.parameters()))
 
     def save(self, folder: Path) -> None:
-        """Writes weights, fp32 master weights and optimizer state; `load` continues bit for bit.
+        """Writes what is trained, its fp32 master weights and optimizer state; `load` continues bit for bit.
 
         Raises:
             OSError: the disk is full.
         """
         with _quiet():
-            self._engine.save_checkpoint(str(folder), tag=STATE, save_latest=False)
+            self._engine.save_checkpoint(str(folder), tag=STATE, save_latest=False, exclude_frozen_parameters=True)
 
     def load(self, folder: Path) -> None:
         """Reads what `save` wrote.
@@ -107,7 +109,7 @@ class Engine:
             ApprenticeError: the folder holds no state.
         """
         with _quiet():
-            found, _ = self._engine.load_checkpoint(str(folder), tag=STATE)
+            found, _ = self._engine.load_checkpoint(str(folder), tag=STATE, load_module_strict=self._all_trained)
         if found is None:
             raise ApprenticeError("holds no trainer state", where=folder, todo="delete it to start anew")
 

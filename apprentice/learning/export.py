@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from apprentice.errors import ApprenticeError
+from apprentice.learning.models import merged_weights
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
 CHAT_FILES = ("chat_template.jinja", "generation_config.json")
@@ -17,7 +18,7 @@ def save_policy(language_model: nn.Module, source: Path, folder: Path) -> None:
     """Writes the weights in bf16 with the tokenizer of the checkpoint that training started from; whole, or the old folder stays.
 
     Args:
-        language_model: a Transformers causal language model; tied weights are stored once.
+        language_model: a Transformers causal language model; tied weights are stored once, adapters merged into the weights.
         source: the checkpoint whose tokenizer and chat template are copied.
         folder: replaced if it exists.
 
@@ -40,11 +41,7 @@ def _write(language_model: nn.Module, source: Path, folder: Path) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True)
-    weights, seen = {}, set()
-    for name, weight in language_model.state_dict().items():
-        if weight.data_ptr() not in seen:
-            seen.add(weight.data_ptr())
-            weights[name] = weight.detach().to("cpu", torch.bfloat16).contiguous().clone()
+    weights = {name: weight.to("cpu", torch.bfloat16).contiguous().clone() for name, weight in merged_weights(language_model)}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     config = language_model.config.to_dict() | {"dtype": "bfloat16", "use_cache": True, "architectures": [type(language_model).__name__]}
     for private in [key for key in config if key.startswith("_")]:

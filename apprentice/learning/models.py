@@ -5,6 +5,8 @@ A sparse reward at the end of a short episode gives a noisy value gradient, whic
 critic can be warmed up first, on its own, without changing the policy. `critic: separate` trains a trunk of its own instead.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,10 +76,21 @@ class SeparateCritic(nn.Module):
         return self.head(trunk_features(self.trunk, batch))
 
 
-def load_language_model(checkpoint: Path, dtype: torch.dtype, *, recompute: bool = False) -> nn.Module:
+@dataclass(frozen=True)
+class Adapters:
+    """Low-rank adapters beside every linear layer, trained instead of the weights: W + alpha / rank B A (LoRA, Hu et al. 2021)."""
+
+    rank: int
+    alpha: float
+    seed: int
+    """Of A; B is 0 at the start."""
+
+
+def load_language_model(checkpoint: Path, dtype: torch.dtype, *, recompute: bool = False, adapters: Adapters | None = None) -> nn.Module:
     """A causal language model with packed attention.
 
     Args:
+        adapters: what is trained; None trains every weight.
         recompute: activations within a layer are computed again in the backward pass instead of being kept.
 
     Raises:
@@ -89,10 +102,55 @@ def load_language_model(checkpoint: Path, dtype: torch.dtype, *, recompute: bool
         raise ApprenticeError("holds no model: config.json is missing", where=checkpoint, todo="run the stage that writes it: `dvc repro`")
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, attn_implementation=attention.register(), local_files_only=True)
     model.config.use_cache = False
+    if adapters is not None:
+        _adapt(model, adapters)
     if recompute:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.train()  # the layers look at it; there is no dropout to wake
     return model
+
+
+def _adapt(model: nn.Module, adapters: Adapters) -> None:
+    from peft import LoraConfig, inject_adapter_in_model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(adapters.seed)
+        inject_adapter_in_model(LoraConfig(r=adapters.rank, lora_alpha=adapters.alpha, target_modules="all-linear", task_type="CAUSAL_LM"), model)
+
+
+@contextmanager
+def without_adapters(model: nn.Module) -> Iterator[None]:
+    """Within it, the model is what it was before its adapters were trained."""
+    layers = _adapted(model)
+    for layer in layers:
+        layer._disable_adapters = True  # peft's own switch also takes the adapters out of training
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
+
+
+def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Names and values of the weights of a model without adapters that does what this one does; tied weights once."""
+    layers = {id(layer.base_layer.weight): layer for layer in _adapted(model)}
+    seen = set()
+    for name, weight in model.state_dict(keep_vars=True).items():
+        if ".lora_" in name or weight.data_ptr() in seen:
+            continue
+        seen.add(weight.data_ptr())
+        layer = layers.get(id(weight))
+        yield name.replace(".base_layer.", "."), weight.detach() if layer is None else weight.detach().float() + _delta(layer)
+
+
+def _adapted(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if hasattr(module, "lora_A") and hasattr(module, "base_layer")]
+
+
+@torch.no_grad()
+def _delta(layer: nn.Module) -> Tensor:
+    (name,) = layer.lora_A
+    return layer.scaling[name] * (layer.lora_B[name].weight.float() @ layer.lora_A[name].weight.float())
 
 
 def load_reference(checkpoint: Path, dtype: torch.dtype) -> Actor:

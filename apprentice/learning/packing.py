@@ -77,6 +77,19 @@ def pack(trajectories: Sequence[Trajectory], token_budget: int, chosen: Sequence
     return [_packed(trajectories, offsets, members) for members in _balanced(trees, token_budget)]
 
 
+def dealt(batches: Sequence[PackedBatch], rank: int, ranks: int) -> list[PackedBatch]:
+    """A rank's share of the micro-batches. All ranks get as many, since they reduce gradients together: where that is not even, an idle one."""
+    idle = [_idle(batches[0])] * (-len(batches) % ranks) if batches else []
+    return [*batches, *idle][rank::ranks]
+
+
+def _idle(batch: PackedBatch) -> PackedBatch:
+    """One token, from which nothing is predicted."""
+    nothing = torch.zeros(0, dtype=torch.long)
+    one = {"token_ids": batch.token_ids[:, :1], "position_ids": batch.position_ids[:, :1], "lengths": (1,), "sights": (None,)}
+    return replace(batch, **one, predictors=nothing, targets=nothing, actions=nothing)
+
+
 def _balanced(trees: list[PrefixTree], token_budget: int) -> list[list[PrefixTree]]:
     """Longest first, each into the emptiest bin with room; with as few bins as that allows."""
     bins: list[list[PrefixTree]] = [[] for _ in range(math.ceil(sum(map(len, trees)) / token_budget))]

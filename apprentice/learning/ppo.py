@@ -23,8 +23,8 @@ from apprentice.learning import export, objectives
 from apprentice.learning.advantages import final_rewards, gae, whiten
 from apprentice.learning.engine import Engine
 from apprentice.learning.graph import group_advantages
-from apprentice.learning.models import Actor, Scores, SeparateCritic, ValueHead, load_language_model, load_reference
-from apprentice.learning.packing import PackedBatch, action_logprobs, action_offsets, pack
+from apprentice.learning.models import Actor, Adapters, Scores, SeparateCritic, ValueHead, load_language_model, load_reference, without_adapters
+from apprentice.learning.packing import PackedBatch, action_logprobs, action_offsets, dealt, pack
 from apprentice.records import Trajectory
 
 WARM_UP_TOKENS = 256
@@ -81,7 +81,8 @@ class PpoLearner:
         self._config, self._checkpoint = config, checkpoint
         self._optimizer_steps = 0
         kind = getattr(torch, dtype)
-        model = load_language_model(checkpoint, kind, recompute=config.recompute_activations)
+        adapters = Adapters(config.lora_rank, config.lora_alpha, config.seed) if config.lora_rank else None
+        model = load_language_model(checkpoint, kind, recompute=config.recompute_activations, adapters=adapters)
         common = {"max_gradient_norm": config.max_gradient_norm, "zero_stage": config.zero_stage}
         self._actor = Engine(Actor(model), learning_rate=config.learning_rate, dtype=kind, **common)
         self._critic: Engine | None = None
@@ -90,7 +91,9 @@ class PpoLearner:
         elif config.advantage == "gae":
             critic = SeparateCritic(load_language_model(checkpoint, kind, recompute=config.recompute_activations).base_model)
             self._critic = Engine(critic, learning_rate=config.critic_learning_rate, dtype=kind, **common)
-        self._reference = load_reference(reference or checkpoint, kind).to(self._actor.device) if config.kl_coefficient > 0 else None
+        self._reference = None
+        if config.kl_coefficient > 0 and (reference is not None or adapters is None):
+            self._reference = load_reference(reference or checkpoint, kind).to(self._actor.device)
 
     def warm_up_critic(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
         """Fits the critic, if there is one, to the trajectories' discounted rewards; the policy stays as it is.
@@ -176,7 +179,9 @@ class PpoLearner:
         self._actor.save(folder / "actor")
         if self._critic is not None:
             self._critic.save(folder / "critic")
-        (folder / LEARNER).write_text(json.dumps({"optimizer_steps": self._optimizer_steps}), encoding="utf-8")
+        if self._actor.rank == 0:
+            (folder / LEARNER).write_text(json.dumps({"optimizer_steps": self._optimizer_steps}), encoding="utf-8")
+        self._actor.total(torch.zeros(1))  # every rank has written its part
 
     def load_state(self, folder: Path) -> None:
         """Reads what `save_state` wrote."""
@@ -190,8 +195,8 @@ class PpoLearner:
 
     def _batches(self, trajectories: Sequence[Trajectory], chosen: Sequence[int] | None = None) -> list[PackedBatch]:
         """This rank's micro-batches."""
-        batches = pack(trajectories, self._config.micro_batch_tokens, chosen)
-        return [batch.to(self._actor.device) for batch in batches[self._actor.rank :: self._actor.ranks]]
+        batches = dealt(pack(trajectories, self._config.micro_batch_tokens, chosen), self._actor.rank, self._actor.ranks)
+        return [batch.to(self._actor.device) for batch in batches]
 
     @torch.no_grad()
     def _forward(self, trajectories: Sequence[Trajectory]) -> Forward:
@@ -212,11 +217,12 @@ class PpoLearner:
 
     @torch.no_grad()
     def _reference_logprobs(self, trajectories: Sequence[Trajectory]) -> Tensor | None:
-        if self._reference is None:
+        if self._config.kl_coefficient == 0:
             return None
         logprobs = torch.zeros(action_offsets(trajectories)[-1])
-        for batch in self._batches(trajectories):
-            logprobs[batch.actions] = self._reference(batch, self._config.temperature).logprobs.cpu()
+        with without_adapters(self._actor.module):  # where adapters are trained, the actor without them is the reference
+            for batch in self._batches(trajectories):
+                logprobs[batch.actions] = (self._reference or self._actor)(batch, self._config.temperature).logprobs.cpu()
         return self._actor.total(logprobs)
 
     def _figures(self, trajectories: Sequence[Trajectory], forward: Forward, reference: Tensor | None, advantages: Tensor, returns: Tensor) -> Figures:
@@ -256,13 +262,13 @@ class PpoLearner:
         share = torch.zeros(len(lengths))
         share[chosen] = objectives.shares(lengths[chosen], self._config.loss_mean, self._config.loss_length)
         denominator = float(lengths[chosen].sum())
-        sums = torch.zeros(4)
-        ratio_max = 0.0
+        sums, ratios = torch.zeros(4), torch.zeros(self._actor.ranks)
         for batch in self._batches(trajectories, chosen):
             part, ratio = self._accumulate(batch, figures, sequences, share[sequences], denominator)
             sums += part
-            ratio_max = max(ratio_max, ratio)
+            ratios[self._actor.rank] = max(float(ratios[self._actor.rank]), ratio)
         policy, value, kl, clipped = self._actor.total(sums).tolist()
+        ratio_max = float(self._actor.total(ratios).max())
         learning_rate = self._learning_rate(self._optimizer_steps)
         norm, stepped = self._actor.step(learning_rate)
         if self._critic is not None:
@@ -279,8 +285,10 @@ class PpoLearner:
         }
 
     def _accumulate(self, batch: PackedBatch, figures: Figures, sequences: Tensor, share: Tensor, denominator: float) -> tuple[Tensor, float]:
-        """Adds one micro-batch's gradients; returns its parts of policy loss, value loss, KL to the old policy and clip fraction."""
+        """Adds one micro-batch's gradients; returns its parts of policy loss, value loss, KL to the old policy and clip fraction, and its largest ratio."""
         config, at = self._config, batch.actions
+        if not len(at):
+            return self._accumulate_nothing(batch)
         old, advantages, weights, values, returns, share, sequences = (
             tensor[at].to(self._actor.device)
             for tensor in (figures.old, figures.advantages, figures.weights, figures.values, figures.returns, share, sequences)
@@ -314,24 +322,37 @@ class PpoLearner:
         clipped = objectives.clip_fraction(ratio.detach(), mask, bounds) * len(old) / denominator
         return torch.stack([policy.detach(), value.detach(), kl, clipped]).cpu(), float(ratio.detach().max())
 
+    def _accumulate_nothing(self, batch: PackedBatch) -> tuple[Tensor, float]:
+        """Takes part in what the ranks do together."""
+        scores = self._actor(batch, self._config.temperature, False)
+        self._actor.accumulate(scores.logprobs.sum())
+        if self._critic is not None:
+            self._critic.accumulate(self._values(scores, batch).sum())
+        return torch.zeros(4), 0.0
+
     def _fit_head(self, trajectories: Sequence[Trajectory], forward: Forward, returns: Tensor, epoch: int) -> list[float]:
         """One pass of a shared critic's head over features that are already there."""
-        order = torch.randperm(len(forward.rows), generator=torch.Generator().manual_seed(self._config.seed * 1000 + epoch))
+        order = torch.randperm(len(returns), generator=torch.Generator().manual_seed(self._config.seed * 1000 + epoch))
+        place = torch.full((len(returns),), -1)
+        place[forward.rows] = torch.arange(len(forward.rows))
         losses = []
         for part in order.split(WARM_UP_TOKENS):
-            target = returns[forward.rows[part]].to(self._critic.device)
-            values = self._critic(forward.features[part.to(forward.features.device)])
-            losses.append(self._critic.accumulate(objectives.squared_error(values, target, torch.ones_like(target), denominator=len(part))))
+            mine = part[place[part] >= 0]
+            target = returns[mine].to(self._critic.device)
+            values = self._critic(forward.features[place[mine].to(forward.features.device)])
+            loss = self._critic.accumulate(objectives.squared_error(values, target, torch.ones_like(target), denominator=len(part)))
+            losses.append(float(self._critic.total(torch.tensor(loss))))
             self._critic.step(self._config.critic_learning_rate)
         return losses
 
     def _fit_critic(self, trajectories: Sequence[Trajectory], forward: Forward, returns: Tensor, epoch: int) -> list[float]:
-        """One pass of a separate critic over the trajectories, an optimizer step a micro-batch."""
+        """One pass of a separate critic over the trajectories, an optimizer step a micro-batch of each rank."""
         losses = []
         for batch in self._batches(trajectories):
             target = returns[batch.actions].to(self._critic.device)
-            loss = objectives.squared_error(self._critic(batch), target, torch.ones_like(target), denominator=len(target))
-            losses.append(self._critic.accumulate(loss))
+            tokens = float(self._critic.total(torch.tensor(float(len(target)))))
+            loss = self._critic.accumulate(objectives.squared_error(self._critic(batch), target, torch.ones_like(target), denominator=tokens))
+            losses.append(float(self._critic.total(torch.tensor(loss))))
             self._critic.step(self._config.critic_learning_rate)
         return losses
 

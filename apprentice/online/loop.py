@@ -10,12 +10,14 @@ from apprentice.data.trajectories import checked
 from apprentice.errors import ApprenticeError
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.ppo import PpoLearner
+from apprentice.online.alarms import IN_A_ROW, raised
 from apprentice.online.collection import collect
 from apprentice.online.replay import Replay
 from apprentice.online.sampler import TaskSampler
 from apprentice.policy.protocol import Policy
 from apprentice.records import Trajectory
 from apprentice.records.events import Progress
+from apprentice.records.tables import write_trajectories
 from apprentice.rollout.figures import rollout_figures
 from apprentice.rollout.simulator import Simulator, plan_episodes
 
@@ -49,6 +51,7 @@ class OnlineTraining:
         self._config, self._learner, self._simulator, self._policy = config, learner, simulator, policy
         self._sampler, self._store, self._exchange, self._progress = sampler, store, exchange, progress
         self._replay = Replay(config.replay)
+        self._in_a_row = 0
         self.quarantine: list[dict] = []
         """The episodes left out of the updates, with the step and the reasons."""
 
@@ -63,6 +66,7 @@ class OnlineTraining:
             rows = []
             if seed_trajectories:
                 self._learner.warm_up_critic(seed_trajectories)
+            self._store.save(0, self._save, self._state(rows))  # what the first steps roll back to
         else:
             await self._sync(version=len(rows))
         self._progress.advance("training", len(rows), self._config.steps)
@@ -71,7 +75,7 @@ class OnlineTraining:
             self._progress.metrics(step, rows[-1])
             self._progress.advance("training", step + 1, self._config.steps)
             if (step + 1) % self._config.checkpoint_every == 0 and step + 1 < self._config.steps:
-                self._store.save(step + 1, self._save, {"rows": rows, "quarantine": self.quarantine, "counts": self._sampler.counts})
+                self._store.save(step + 1, self._save, self._state(rows))
         shutil.rmtree(self._exchange, ignore_errors=True)
         return rows
 
@@ -82,6 +86,7 @@ class OnlineTraining:
         remembered = self._replay.additions(trajectories, step)
         self._replay.note(trajectories)
         figures = self._learner.update([*trajectories, *remembered], step)
+        alarm = self._undone_if_harmful(figures, [*trajectories, *remembered], step)
         updated = time.monotonic()
         await self._sync(version=step + 1)
         synced = time.monotonic()
@@ -91,7 +96,15 @@ class OnlineTraining:
             "seconds_sync": synced - updated,
             "seconds_step": synced - started,
         }
-        return {"step": step, **_of_rollouts(trajectories, step, simulated - started), **figures, **seconds, **counts, "replayed": len(remembered)}
+        return {
+            "step": step,
+            **_of_rollouts(trajectories, step, simulated - started),
+            **figures,
+            **seconds,
+            **counts,
+            "replayed": len(remembered),
+            "alarm": alarm,
+        }
 
     async def _simulate(self, step: int) -> tuple[list[Trajectory], Row]:
         """The step's trajectories to learn from, and how many others there were."""
@@ -110,6 +123,28 @@ class OnlineTraining:
         self._learner.save_policy(self._exchange)
         await self._policy.load(self._exchange, version)
 
+    def _undone_if_harmful(self, figures: Row, batch: list[Trajectory], step: int) -> float:
+        """Rolls an update back that raised an alarm, and keeps its batch; how many alarms there were in a row.
+
+        Raises:
+            ApprenticeError: too many steps in a row.
+        """
+        wrong = raised(figures, self._config.alarms)
+        self._in_a_row = self._in_a_row + 1 if wrong else 0
+        if wrong:
+            folder, state = self._store.latest()
+            self._learner.load_state(folder)
+            kept = self._exchange.parent / "alarms" / f"step{step}.parquet"
+            write_trajectories(kept, batch)
+            self._progress.note(f"step {step}: {'; '.join(wrong)}; back to the weights after step {len(state['rows'])}; its batch is kept in {kept}")
+            if self._in_a_row == IN_A_ROW:
+                todo = "lower train.learning_rate, look at the batches, or raise the limits in train.alarms"
+                raise ApprenticeError(f"{IN_A_ROW} updates in a row did harm: {'; '.join(wrong)}", where=f"train, step {step}", todo=todo)
+        return float(self._in_a_row)
+
+    def _state(self, rows: list[Row]) -> dict:
+        return {"rows": rows, "quarantine": self.quarantine, "counts": self._sampler.counts}
+
     def _save(self, folder: Path) -> None:
         self._learner.save_state(folder)
         self._replay.save(folder)
@@ -123,6 +158,7 @@ class OnlineTraining:
         self._replay.load(folder)
         self._sampler.counts = state["counts"]
         self.quarantine = state["quarantine"]
+        self._in_a_row = int(state["rows"][-1]["alarm"]) if state["rows"] else 0
         self._progress.note(f"continues from step {len(state['rows'])}")
         return state["rows"]
 

@@ -24,7 +24,7 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
 async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     from apprentice.environments.usecases import use_case
     from apprentice.learning.checkpoint import CheckpointStore
-    from apprentice.learning.ppo import PpoLearner
+    from apprentice.learning.ranks import open_learner
     from apprentice.online.loop import OnlineTraining
     from apprentice.online.sampler import TaskSampler
     from apprentice.policy.models import starting_policy
@@ -37,13 +37,13 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
     progress.note(f"{len(curriculum)} tasks, {config.train.steps} steps of {config.train.tasks_per_step} x {config.train.attempts} episodes")
     run_id = fingerprint(config.train, config.environment, config.model, start, layout.curriculum, layout.rollouts)
     store = CheckpointStore(layout.checkpoints / f"train-{run_id}")
-    learner = PpoLearner(config.train, start)
-    async with use_case(config, layout).opened() as make_environment, open_policy(config, layout, start) as policy:
-        simulator = make_simulator(config, make_environment, policy, start, config.train.temperature)
-        sampler = TaskSampler(curriculum, config.train, config.filter.probes)
-        training = OnlineTraining(config.train, learner, simulator, policy, sampler, store, layout.runtime / "exchange", progress)
-        rows = await training.run(seeds)
-    learner.save_policy(layout.policy)
+    with open_learner(config.train, start, layout.runtime) as learner:
+        async with use_case(config, layout).opened() as make_environment, open_policy(config, layout, start) as policy:
+            simulator = make_simulator(config, make_environment, policy, start, config.train.temperature)
+            sampler = TaskSampler(curriculum, config.train, config.filter.probes)
+            training = OnlineTraining(config.train, learner, simulator, policy, sampler, store, layout.runtime / "exchange", progress)
+            rows = await training.run(seeds)
+        learner.save_policy(layout.policy)
     write_lines(layout.train_quarantine, training.quarantine)
     write_text(layout.curves("training"), _csv(rows))
     write_json(layout.metrics("training"), _summary(rows))

@@ -205,6 +205,51 @@ def test_a_group_is_never_split_over_optimizer_steps(checkpoint):
         assert sum(len({made[index].group for index in chosen}) for chosen in epoch) == 4
 
 
+@pytest.mark.parametrize("kl_coefficient", [0.0, 0.05])
+def test_adapters_learn_leave_the_weights_alone_and_are_merged_for_the_policy(checkpoint, tmp_path, kl_coefficient):
+    from transformers import AutoModelForCausalLM
+
+    config = train_config(advantage="rloo", lora_rank=4, learning_rate=3e-2, warmup_steps=0, epochs=3, kl_coefficient=kl_coefficient)
+    learner, made = PpoLearner(config, checkpoint, dtype="float32"), trajectories(8)
+    first = learner.update(made, 0)
+    assert first["kl_reference"] == pytest.approx(0.0, abs=1e-9)
+    second = learner.update(made, 1)
+    assert (second["kl_reference"] > 1e-4) == (kl_coefficient > 0)
+    actor, before = learner._actor.module, load_language_model(checkpoint, torch.float32)
+    kept = {name.replace(".base_layer.", "."): weight for name, weight in actor.language_model.state_dict().items()}
+    for name, weight in before.state_dict().items():
+        torch.testing.assert_close(kept[name], weight, rtol=0, atol=0)
+
+    learner.save_policy(tmp_path / "policy")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "policy", dtype=torch.float32, attn_implementation="eager")
+    (packed,) = pack(made[:1], 100)
+    with torch.no_grad():
+        found, old = actor(packed).logprobs, Actor(before)(packed).logprobs
+        logits = merged(input_ids=torch.tensor([made[0].token_ids])).logits[0]
+    expected = logits.log_softmax(-1)[packed.predictors, packed.targets]
+    torch.testing.assert_close(found, expected, atol=2e-2, rtol=2e-2)
+    assert float((old - expected).abs().max()) > 0.05
+
+
+def test_adapters_continue_bit_for_bit_and_their_checkpoint_is_small(checkpoint, tmp_path):
+    def size(folder):
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+    made, policies = trajectories(8), {}
+    for rank in (0, 2):
+        learner = PpoLearner(train_config(advantage="rloo", lora_rank=rank), checkpoint, dtype="float32")
+        learner.update(made, 0)
+        learner.save_state(tmp_path / f"state{rank}")
+    assert size(tmp_path / "state2") < size(tmp_path / "state0") / 3
+    resumed = PpoLearner(train_config(advantage="rloo", lora_rank=2), checkpoint, dtype="float32")
+    resumed.load_state(tmp_path / "state2")
+    for name, each in (("whole", learner), ("resumed", resumed)):
+        each.update(made, 1)
+        each.save_policy(tmp_path / name)
+        policies[name] = (tmp_path / name / "model.safetensors").read_bytes()
+    assert policies["whole"] == policies["resumed"]
+
+
 def test_activations_that_are_computed_again_are_the_same(checkpoint, tmp_path):
     saved = []
     for recompute in (False, True):

@@ -39,8 +39,10 @@ def train_config(**changes) -> TrainConfig:
         advantage="gae", history=100, step_weight=1.0, gamma=1.0, lam=0.95, normalize_advantages=True,
         min_advantage=0.0, learn_truncated=True, objective="ppo", loss_mean="token", loss_length=10, clip=0.2, clip_high=0.2, dual_clip=0.0,
         kl_coefficient=0.01, kl_estimator="k3", kl_in="loss", entropy_coefficient=0.01, importance="truncate", importance_cap=2.0,
-        max_gradient_norm=1.0, critic="shared", critic_learning_rate=1e-2, critic_warmup_epochs=20, value_clip=0.2, zero_stage=1,
+        max_gradient_norm=1.0, critic="shared", critic_learning_rate=1e-2, critic_warmup_epochs=20, value_clip=0.2, lora_rank=0, lora_alpha=16.0, ranks=1,
+        zero_stage=1,
         recompute_activations=False, checkpoint_every=1, seed=0,
+        alarms=dict(kl=10.0, ratio=1e6, sampler_gap=100.0, entropy=0.0),
     )  # fmt: skip
     return TrainConfig(**(values | changes))
 

@@ -6,12 +6,15 @@ from dataclasses import replace
 import pytest
 from learning.toys import train_config
 
+from apprentice.config.schema import AlarmConfig
 from apprentice.errors import ApprenticeError
 from apprentice.learning.checkpoint import CheckpointStore
+from apprentice.online.alarms import raised
 from apprentice.online.loop import OnlineTraining
 from apprentice.online.sampler import TaskSampler
 from apprentice.records import Task, Trajectory, Turn
 from apprentice.records.events import Progress
+from apprentice.records.tables import read_trajectories
 from apprentice.rollout.simulator import Played
 
 SOUND = Trajectory("sound", "t", "g", (1, 2, 3), (0, 1, 1), (0.0, -1.0, -1.0), (Turn(1, 3, "a", "", "answer", 0),), 1.0, "success", "a", 0, 1.0)
@@ -31,23 +34,27 @@ class Simulator:
 
 
 class Learner:
-    def __init__(self, die_at: int | None = None):
-        self.seen, self._die_at = [], die_at
+    """Its weights are the numbers of the steps that it has taken."""
+
+    def __init__(self, die_at: int | None = None, harmful: tuple[int, ...] = ()):
+        self.seen, self._die_at, self.harmful, self.weights, self.synced = [], die_at, harmful, "", []
 
     def update(self, trajectories, step):
         if step == self._die_at:
             raise KeyboardInterrupt
         self.seen.append([trajectory.id for trajectory in trajectories])
-        return {}
+        self.weights += f"{step}"
+        return {"approx_kl": 50.0 if step in self.harmful else 0.1}
 
     def save_policy(self, folder):
         folder.mkdir(parents=True, exist_ok=True)
+        self.synced.append(self.weights)
 
     def save_state(self, folder):
-        (folder / "weights").write_text("")
+        (folder / "weights").write_text(self.weights)
 
     def load_state(self, folder):
-        assert (folder / "weights").exists()
+        self.weights = (folder / "weights").read_text()
 
 
 class Policy:
@@ -58,7 +65,7 @@ class Policy:
 def training(learner, folder, trajectories=(SOUND, BROKEN), **settings) -> OnlineTraining:
     task = Task(id="t", scenario="s", split="train", instruction="?", answers=("x",))
     store, progress = CheckpointStore(folder / "checkpoints"), Progress(folder / "events.jsonl", "train")
-    config = train_config(steps=2, attempts=len(trajectories), **settings)
+    config = train_config(**{"steps": 2, "attempts": len(trajectories)} | settings)
     return OnlineTraining(config, learner, Simulator(*trajectories), Policy(), TaskSampler([task], config, 4), store, folder / "exchange", progress)
 
 
@@ -103,6 +110,49 @@ def test_a_remembered_success_joins_a_group_of_failures(tmp_path):
     rows = asyncio.run(run.run([]))
     assert learner.seen == [["step0-t-0", "step0-t-1"], ["step1-t-0", "step1-t-1", "step0-t-1-for-step1-t"]]
     assert [row["replayed"] for row in rows] == [0, 1] and [row["success_rate"] for row in rows] == [1.0, 0.0]
+
+
+def test_a_harmful_update_is_undone_and_its_batch_kept(tmp_path):
+    learner = Learner(harmful=(2,))
+    run = training(learner, tmp_path, (SOUND,), steps=4, checkpoint_every=2)
+    rows = asyncio.run(run.run([]))
+    assert learner.synced == ["0", "01", "01", "013"]
+    assert [row["alarm"] for row in rows] == [0, 0, 1, 0]
+    assert [trajectory.id for trajectory in read_trajectories(tmp_path / "alarms" / "step2.parquet")] == [SOUND.id]
+    assert "step 2: approx_kl is 50, above 10; back to the weights after step 2" in (tmp_path / "events.jsonl").read_text()
+
+
+def test_the_first_update_is_undone_to_the_start(tmp_path):
+    learner = Learner(harmful=(0,))
+    asyncio.run(training(learner, tmp_path, (SOUND,), steps=2, checkpoint_every=5).run([]))
+    assert learner.synced == ["", "1"]
+
+
+def test_training_that_only_does_harm_ends_and_says_so_also_after_an_interruption(tmp_path):
+    settings = {"steps": 9, "checkpoint_every": 1}
+    with pytest.raises(ApprenticeError, match="3 updates in a row did harm: approx_kl is 50, above 10"):
+        asyncio.run(training(Learner(harmful=(2, 3, 4)), tmp_path / "whole", (SOUND,), **settings).run([]))
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(training(Learner(harmful=(2, 3, 4), die_at=4), tmp_path, (SOUND,), **settings).run([]))
+    with pytest.raises(ApprenticeError, match="train, step 4: 3 updates in a row"):
+        asyncio.run(training(Learner(harmful=(4,)), tmp_path, (SOUND,), **settings).run([]))
+
+
+@pytest.mark.parametrize(
+    ("figures", "reason"),
+    [
+        ({"policy_loss": float("nan")}, "policy_loss is nan"),
+        ({"skipped": 2.0}, "2 optimizer steps had a loss or a gradient that is not finite"),
+        ({"ratio_max": 11.0}, "ratio_max is 11, above 10"),
+        ({"sampler_gap_mean": 0.6}, "sampler_gap_mean is 0.6, above 0.5"),
+        ({"entropy": 0.01}, "entropy is 0.01, below 0.02"),
+    ],
+)
+def test_alarms_say_what_is_wrong(figures, reason):
+    limits = AlarmConfig(kl=1.0, ratio=10.0, sampler_gap=0.5, entropy=0.02)
+    sound = {"policy_loss": 0.1, "gradient_norm": 1.0, "approx_kl": 0.9, "ratio_max": 9.0, "sampler_gap_mean": 0.4, "entropy": 0.03, "skipped": 0.0}
+    assert raised(sound, limits) == []
+    assert raised(sound | figures, limits) == [reason]
 
 
 def test_a_step_without_a_sound_trajectory_says_what_is_wrong(tmp_path):

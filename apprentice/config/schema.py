@@ -162,19 +162,6 @@ def _zero_or_above_1(value: float) -> float:
     return value
 
 
-class AlarmConfig(Section):
-    """Limits of an update's figures; beyond them it is undone."""
-
-    kl: float = Field(gt=0)
-    """Of the KL divergence from the policy before the update, nats a token."""
-    ratio: float = Field(gt=1)
-    """Of the largest probability ratio of a token."""
-    sampler_gap: float = Field(gt=0)
-    """Of the mean difference between sampler's and trainer's log-probabilities: beyond, they do not hold the same weights."""
-    entropy: float = Field(ge=0)
-    """Below it the policy has collapsed; nats a token."""
-
-
 class TrainConfig(Section):
     """Online PPO."""
 
@@ -253,7 +240,14 @@ class TrainConfig(Section):
     """Keeps each layer's input only and computes the rest again in the backward pass: a fraction of the memory for a third more work."""
     checkpoint_every: int = Field(gt=0)
     """Steps between checkpoints."""
-    alarms: AlarmConfig
+    alarm_kl: float = Field(gt=0)
+    """Alarms are limits of an update's figures, beyond which it is undone. Of the KL divergence from the policy before it, nats a token."""
+    alarm_ratio: float = Field(gt=1)
+    """Of the largest probability ratio of a token."""
+    alarm_sampler_gap: float = Field(gt=0)
+    """Of the mean difference between the sampler's and the trainer's log-probabilities: beyond, they do not hold the same weights."""
+    alarm_entropy: float = Field(ge=0)
+    """Below it the policy has collapsed; nats a token."""
     seed: int
 
 

@@ -129,7 +129,7 @@ class OnlineTraining:
         Raises:
             ApprenticeError: too many steps in a row.
         """
-        wrong = raised(figures, self._config.alarms)
+        wrong = raised(figures, self._config)
         self._in_a_row = self._in_a_row + 1 if wrong else 0
         if wrong:
             folder, state = self._store.latest()
@@ -138,7 +138,7 @@ class OnlineTraining:
             write_trajectories(kept, batch)
             self._progress.note(f"step {step}: {'; '.join(wrong)}; back to the weights after step {len(state['rows'])}; its batch is kept in {kept}")
             if self._in_a_row == IN_A_ROW:
-                todo = "lower train.learning_rate, look at the batches, or raise the limits in train.alarms"
+                todo = "lower train.learning_rate, look at the batches, or raise the limit (train.alarm_…)"
                 raise ApprenticeError(f"{IN_A_ROW} updates in a row did harm: {'; '.join(wrong)}", where=f"train, step {step}", todo=todo)
         return float(self._in_a_row)
 

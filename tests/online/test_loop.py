@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 from learning.toys import train_config
 
-from apprentice.config.schema import AlarmConfig
 from apprentice.errors import ApprenticeError
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.online.alarms import raised
@@ -149,10 +148,10 @@ def test_training_that_only_does_harm_ends_and_says_so_also_after_an_interruptio
     ],
 )
 def test_alarms_say_what_is_wrong(figures, reason):
-    limits = AlarmConfig(kl=1.0, ratio=10.0, sampler_gap=0.5, entropy=0.02)
+    config = train_config(alarm_kl=1.0, alarm_ratio=10.0, alarm_sampler_gap=0.5, alarm_entropy=0.02)
     sound = {"policy_loss": 0.1, "gradient_norm": 1.0, "approx_kl": 0.9, "ratio_max": 9.0, "sampler_gap_mean": 0.4, "entropy": 0.03, "skipped": 0.0}
-    assert raised(sound, limits) == []
-    assert raised(sound | figures, limits) == [reason]
+    assert raised(sound, config) == []
+    assert raised(sound | figures, config) == [reason]
 
 
 def test_a_step_without_a_sound_trajectory_says_what_is_wrong(tmp_path):

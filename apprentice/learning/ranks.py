@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from apprentice.config.schema import TrainConfig
-from apprentice.errors import ApprenticeError
+from apprentice.errors import ApprenticeError, InfrastructureFault
 from apprentice.processes import Child, spawn
 from apprentice.records import Trajectory
 
@@ -49,21 +49,22 @@ def open_learner(config: TrainConfig, checkpoint: Path, folder: Path, *, dtype: 
     try:
         _join(0, config.ranks, folder)
         _tell((config.model_dump(), str(checkpoint), dtype))
-        yield Leader(PpoLearner(config, checkpoint, dtype=dtype))
+        yield Leader(PpoLearner(config, checkpoint, dtype=dtype), followers, folder / LOG)
         _tell(None)
         for follower in followers:
             follower.wait()
     finally:
         for follower in followers:
             follower.stop()
-        torch.distributed.destroy_process_group()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 class Leader:
     """The learner of rank 0; every call is made on all ranks."""
 
-    def __init__(self, learner: Any):
-        self._learner = learner
+    def __init__(self, learner: Any, followers: Sequence[Child], log: Path):
+        self._learner, self._followers, self._log = learner, followers, log
 
     def warm_up_critic(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
         """`PpoLearner.warm_up_critic`."""
@@ -86,8 +87,18 @@ class Leader:
         self._together("load_state", folder)
 
     def _together(self, method: str, *arguments: Any) -> Any:
-        _tell((method, arguments))
-        return getattr(self._learner, method)(*arguments)
+        """Calls a method on all ranks; what rank 0's returns.
+
+        Raises:
+            InfrastructureFault: another rank has ended.
+        """
+        try:
+            _tell((method, arguments))
+            return getattr(self._learner, method)(*arguments)
+        except RuntimeError as error:
+            if all(follower.poll() is None for follower in self._followers):
+                raise
+            raise InfrastructureFault(f"another rank of the trainer ended, see {self._log}: run again, it continues") from error
 
 
 def _start(rank: int, ranks: int, folder: Path, threads: int) -> Child:

@@ -1,0 +1,151 @@
+"""`python -m benchmarks.algorithms`: every algorithm from one starting policy, on one curriculum, with one budget and several seeds.
+
+Needs a pipeline that has run up to `rollout`. Each run trains and is scored on held-out tasks, greedily and sampled; it is logged to MLflow as a run of
+the experiment `<pipeline>-algorithms`, where the curves can be compared. What has been run is not run again; an interrupted run continues.
+"""
+
+import argparse
+import asyncio
+import csv
+import os
+import shutil
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from apprentice.config import Layout, PipelineConfig, load_pipeline
+from apprentice.records.events import Progress
+from apprentice.records.files import read_json, write_json, write_text
+
+GROUP = {"normalize_advantages": False, "kl_coefficient": 0.0}
+"""A group's advantages have their scale; there is no reference to hold on to."""
+ALGORITHMS: Mapping[str, Mapping[str, object]] = {
+    "PPO with critic (GAE)": {"advantage": "gae"},
+    "RLOO": {**GROUP, "advantage": "rloo"},
+    "LOOP": {**GROUP, "advantage": "rloo", "clip": 0.1, "clip_high": 0.1, "min_advantage": 0.01, "epochs": 2},
+    "GRPO": {**GROUP, "advantage": "grpo", "loss_mean": "sequence"},
+    "Dr. GRPO": {**GROUP, "advantage": "dr_grpo", "loss_mean": "constant"},
+    "DAPO": {**GROUP, "advantage": "grpo", "clip_high": 0.28, "mixed_groups_only": True, "oversampling": 1.5},
+    "SALT": {**GROUP, "advantage": "salt"},
+    "SALT over RLOO": {**GROUP, "advantage": "salt_rloo"},
+    "GiGPO": {**GROUP, "advantage": "gigpo", "history": 0},
+    "Graph-GAE": {**GROUP, "advantage": "graph_gae"},
+    "GSPO": {**GROUP, "advantage": "grpo", "objective": "gspo", "loss_mean": "sequence", "clip": 0.0003, "clip_high": 0.0004},
+    "CISPO": {**GROUP, "advantage": "grpo", "objective": "cispo", "clip": 0.99, "clip_high": 4.0},
+}
+"""What each changes in the `train` section; bounds and means are those of its paper."""
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One algorithm from one seed."""
+
+    name: str
+    seed: int
+    folder: Path
+
+    def config(self, pipeline: PipelineConfig, steps: int) -> PipelineConfig:
+        """The pipeline's parameters with the algorithm's."""
+        train = type(pipeline.train)(**{**pipeline.train.model_dump(), "steps": steps, "seed": self.seed, **ALGORITHMS[self.name]})
+        return pipeline.model_copy(update={"train": train})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.algorithms", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pipeline", default="quick")
+    parser.add_argument("--names", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS), metavar="NAME", help=f"of {', '.join(ALGORITHMS)}")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--tasks", type=int, default=120, help="held-out tasks, at most")
+    parser.add_argument("--table", type=Path, help="also write the table here")
+    arguments = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    pipeline, layout = load_pipeline(arguments.pipeline), Layout(arguments.pipeline)
+    jobs = [Job(name, seed, _folder(layout, name, seed, arguments.steps)) for seed in arguments.seeds for name in arguments.names]
+    for number, job in enumerate(jobs, start=1):
+        print(f"{number}/{len(jobs)} {job.name}, seed {job.seed}", flush=True)
+        if not (job.folder / RESULT).exists():
+            _run(job, job.config(pipeline, arguments.steps), layout, arguments.tasks)
+    table = "\n".join(_table(arguments.names, jobs))
+    print(table)
+    if arguments.table:
+        write_text(arguments.table, table + "\n")
+
+
+def _folder(layout: Layout, name: str, seed: int, steps: int) -> Path:
+    plain = "".join(letter if letter.isalnum() else "-" for letter in name.lower())
+    return layout.runtime / "algorithms" / f"{plain}-{steps}-{seed}"
+
+
+def _run(job: Job, config: PipelineConfig, layout: Layout, tasks: int) -> None:
+    from apprentice.stages import train
+
+    own = Layout(layout.pipeline, job.folder)
+    for link, target in ((own.data, layout.data), (own.warm_start, layout.warm_start)):
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(target.absolute())
+    progress = Progress(own.events, "train")
+    if not own.metrics("training").exists():
+        train.run(config, own, progress)
+    result = {**read_json(own.metrics("training")), **asyncio.run(_scores(config, own, tasks, progress))}
+    _log(job, config, own, result)
+    write_json(job.folder / RESULT, result)
+    shutil.rmtree(own.models)
+
+
+async def _scores(config: PipelineConfig, layout: Layout, tasks: int, progress: Progress) -> dict[str, float]:
+    """Share of held-out tasks that the trained policy solves."""
+    from apprentice.environments.usecases import use_case
+    from apprentice.policy.opening import open_policy
+    from apprentice.records.tables import read_tasks
+    from apprentice.rollout.setup import make_simulator
+    from apprentice.rollout.simulator import plan_episodes
+
+    held_out, shares = read_tasks(layout.tasks, "dev")[:tasks], {}
+    async with use_case(config, layout).opened() as make_environment, open_policy(config, layout, layout.policy) as policy:
+        for manner, temperature in (("greedy", 0.0), ("sampled", 1.0)):
+            simulator = make_simulator(config, make_environment, policy, layout.policy, temperature)
+            played = await simulator.run(plan_episodes(held_out, 1, config.evaluate.seed, tag=manner), progress, manner)
+            shares[manner] = sum(trajectory.outcome == "success" for trajectory in played) / len(played)
+    return shares
+
+
+def _log(job: Job, config: PipelineConfig, layout: Layout, result: Mapping[str, float]) -> None:
+    import mlflow
+
+    mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    mlflow.set_experiment(f"{layout.pipeline}-algorithms")
+    with mlflow.start_run(run_name=f"{job.name}, seed {job.seed}", tags={"algorithm": job.name}):
+        mlflow.log_params({f"train.{name}": value for name, value in config.train.model_dump().items()})
+        mlflow.log_metrics({name: result[name] for name in ("greedy", "sampled", "reward_first", "reward_last")})
+        for row in _curve(layout.curves("training")):
+            step = int(row.pop("step"))
+            mlflow.log_metrics(row, step=step)
+
+
+def _curve(path: Path) -> Iterator[dict[str, float]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            yield {name: float(value) for name, value in row.items() if value}
+
+
+def _table(names: list[str], jobs: list[Job]) -> Iterator[str]:
+    """Markdown: means over the seeds, and the lowest and highest of them."""
+    yield "| algorithm | reward, first steps | reward, last steps | held out, greedy | held out, sampled | seconds a step |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for name in names:
+        results = [read_json(job.folder / RESULT) for job in jobs if job.name == name]
+        columns = [_spread([result[key] for result in results]) for key in ("reward_first", "reward_last", "greedy", "sampled")]
+        seconds = statistics.mean(result["seconds"] / result["steps"] for result in results)
+        yield f"| {name} | {' | '.join(columns)} | {seconds:.0f} |"
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+if __name__ == "__main__":
+    main()

@@ -236,6 +236,8 @@ class TrainConfig(Section):
     ranks: int = Field(gt=0)
     """Processes that train together, each on a GPU of its own where there are GPUs."""
     zero_stage: Literal[0, 1, 2, 3]
+    offload_optimizer: bool
+    """Keeps the optimizer's state in the machine's memory instead of the GPU's: 12 bytes a weight, for slower steps."""
     recompute_activations: bool
     """Keeps each layer's input only and computes the rest again in the backward pass: a fraction of the memory for a third more work."""
     checkpoint_every: int = Field(gt=0)

@@ -30,14 +30,24 @@ class Engine:
         max_gradient_norm: gradients are scaled down to this 2-norm.
         zero_stage: what is sharded over the ranks. 0 runs as 1: DeepSpeed's stage 0 adds bf16 gradients up in bf16, and on one rank
             stage 1 shards nothing either.
+        offload: the optimizer's state and its step are the CPU's.
         dtype: of weights and activations.
     """
 
-    def __init__(self, model: nn.Module, *, learning_rate: float, max_gradient_norm: float, zero_stage: int = 1, dtype: torch.dtype = torch.bfloat16):
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        learning_rate: float,
+        max_gradient_norm: float,
+        zero_stage: int = 1,
+        offload: bool = False,
+        dtype: torch.dtype = torch.bfloat16,
+    ):
         deepspeed = _deepspeed()
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=learning_rate, betas=BETAS, weight_decay=0.0, fused=True)
-        config = _config(max(1, zero_stage), max_gradient_norm, dtype)
+        config = _config(max(1, zero_stage), offload, max_gradient_norm, dtype)
         with _quiet(), _local_rank():
             self._engine, *_ = deepspeed.initialize(model=model.to(dtype), optimizer=optimizer, config=config, dist_init_required=False)
         self._distributed = deepspeed.comm
@@ -130,13 +140,15 @@ def _deepspeed() -> Any:
     return deepspeed
 
 
-def _config(zero_stage: int, max_gradient_norm: float, dtype: torch.dtype) -> dict[str, Any]:
+def _config(zero_stage: int, offload: bool, max_gradient_norm: float, dtype: torch.dtype) -> dict[str, Any]:
+    offloaded = {"offload_optimizer": {"device": "cpu", "pin_memory": torch.cuda.is_available()}} if offload else {}
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
         "gradient_clipping": max_gradient_norm,
-        "zero_optimization": {"stage": zero_stage, "overlap_comm": False},
+        "zero_optimization": {"stage": zero_stage, "overlap_comm": False, **offloaded},
+        "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
         # Without `immediate_grad_update`, ZeRO 1 adds each micro-batch's gradient to the fp32 sum once for every later micro-batch too.
         "bf16": {"enabled": dtype == torch.bfloat16, "immediate_grad_update": True},

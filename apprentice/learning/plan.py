@@ -32,6 +32,8 @@ class Shape:
     layers: int
     hidden: int
     intermediate: int
+    edges: int
+    """Inputs and outputs of all linear layers but the last: what an adapter of rank 1 adds."""
 
     @classmethod
     def of(cls, folder: Path) -> "Shape":
@@ -52,7 +54,8 @@ class Shape:
                 f"is no model's architecture: {str(error).splitlines()[0]}", where=folder, todo="name a folder with its config.json"
             ) from None
         weights = {id(weight): weight.numel() for weight in model.parameters()}
-        return cls(sum(weights.values()), config.num_hidden_layers, config.hidden_size, config.intermediate_size)
+        edges = sum(layer.in_features + layer.out_features for layer in model.base_model.modules() if isinstance(layer, torch.nn.Linear))
+        return cls(sum(weights.values()), config.num_hidden_layers, config.hidden_size, config.intermediate_size, edges)
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,9 @@ def plan(config: PipelineConfig, shape: Shape, hardware: Hardware) -> Plan:
 
 def _bytes(config: PipelineConfig, shape: Shape, ranks: int) -> dict[str, float]:
     train, weights = config.train, shape.parameters
+    trained = train.lora_rank * shape.edges or weights
+    reference = train.kl_coefficient > 0 and not train.lora_rank
+    in_memory = not train.offload_optimizer
 
     def sharded(stage: int) -> int:
         return ranks if train.zero_stage >= stage else 1
@@ -111,9 +117,9 @@ def _bytes(config: PipelineConfig, shape: Shape, ranks: int) -> dict[str, float]
     activations = shape.layers * kept + within if train.recompute_activations else shape.layers * within
     parts = {
         "weights (bf16)": BF16 * weights / sharded(3),
-        "gradients (fp32)": FP32 * weights / sharded(2),
-        "optimizer (fp32 weights, two moments)": 3 * FP32 * weights / ranks,
-        "reference (bf16, whole on each rank)": BF16 * weights if train.kl_coefficient > 0 else 0,
+        "gradients (fp32)": FP32 * trained / sharded(2),
+        "optimizer (fp32 weights, two moments)": 3 * FP32 * trained / ranks * in_memory,
+        "reference (bf16, whole on each rank)": BF16 * weights * reference,
         "activations of a micro-batch (bf16)": BF16 * batch * activations,
         "policy server's weights (bf16)": BF16 * weights / ranks,
         "policy server's keys and values": config.policy.kv_cache_gib * GIB,

@@ -83,7 +83,7 @@ class PpoLearner:
         kind = getattr(torch, dtype)
         adapters = Adapters(config.lora_rank, config.lora_alpha, config.seed) if config.lora_rank else None
         model = load_language_model(checkpoint, kind, recompute=config.recompute_activations, adapters=adapters)
-        common = {"max_gradient_norm": config.max_gradient_norm, "zero_stage": config.zero_stage}
+        common = {"max_gradient_norm": config.max_gradient_norm, "zero_stage": config.zero_stage, "offload": config.offload_optimizer}
         self._actor = Engine(Actor(model), learning_rate=config.learning_rate, dtype=kind, **common)
         self._critic: Engine | None = None
         if config.advantage == "gae" and config.critic == "shared":

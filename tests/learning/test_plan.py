@@ -48,7 +48,21 @@ def test_zero_shards_what_its_stage_says(qwen):
 
 
 def staged(config, stage):
-    return config.model_copy(update={"train": config.train.model_copy(update={"zero_stage": stage})})
+    return trained(config, zero_stage=stage)
+
+
+def trained(config, **changes):
+    return config.model_copy(update={"train": config.train.model_copy(update=changes)})
+
+
+def test_adapters_need_gradients_and_optimizer_state_of_themselves_only_and_offloading_none_of_the_latter(qwen):
+    config, shape = load_pipeline("assistant-32b", PARAMS), Shape.of(qwen)
+    assert shape.edges == 64 * (5120 + 5120 + 2 * (5120 + 1024) + 5120 + 5120 + 3 * (5120 + 27648))
+    adapted = plan(trained(config, lora_rank=16, kl_coefficient=0.1), shape, EIGHT).memory_gib
+    assert adapted["gradients (fp32)"] == pytest.approx(4 * 16 * shape.edges / 8 / 2**30)
+    assert not any(name.startswith("reference") for name in adapted)
+    offloaded = plan(trained(config, offload_optimizer=True), shape, EIGHT).memory_gib
+    assert not any(name.startswith("optimizer") for name in offloaded)
 
 
 def test_batches_tokens_and_hours_follow_from_the_parameters(qwen):

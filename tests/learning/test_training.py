@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from learning.toys import bandit, distill_config, train_config, trajectories
+from safetensors.torch import load_file
 from tiny import make_tiny_checkpoint
 
 from apprentice.learning.advantages import GROUP_BASELINES
@@ -203,6 +204,21 @@ def test_a_group_is_never_split_over_optimizer_steps(checkpoint):
     for epoch in (minibatches[:3], minibatches[3:]):
         assert sorted(index for chosen in epoch for index in chosen) == list(range(12))
         assert sum(len({made[index].group for index in chosen}) for chosen in epoch) == 4
+
+
+@pytest.mark.parametrize("zero_stage", [1, 2, 3])
+def test_an_offloaded_optimizer_takes_the_same_steps(checkpoint, tmp_path, zero_stage):
+    made, policies = trajectories(8), []
+    for offload in (False, True):
+        learner = PpoLearner(train_config(zero_stage=zero_stage, offload_optimizer=offload, warmup_steps=0), checkpoint)
+        learner.update(made, 0)
+        learner.save_policy(tmp_path / str(offload))
+        policies.append(load_file(tmp_path / str(offload) / "model.safetensors"))
+    kept, offloaded = policies
+    before = load_file(checkpoint / "model.safetensors")
+    assert any(not torch.equal(kept[name], before[name].bfloat16()) for name in kept)
+    for name, weight in kept.items():
+        torch.testing.assert_close(offloaded[name], weight, atol=1e-4, rtol=1e-2, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @pytest.mark.parametrize("kl_coefficient", [0.0, 0.05])

@@ -1,7 +1,7 @@
 """One step's groups of episodes: as many as the update wants, and no later than that."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -62,6 +62,6 @@ async def collect(simulator: Simulator, episodes: Sequence[Episode], wanted: int
     )
 
 
-def _trajectories(groups) -> list[Trajectory]:
+def _trajectories(groups: Iterable[list[Played]]) -> list[Trajectory]:
     together = sorted((played for group in groups for played in group), key=lambda played: played.index)
     return [played.trajectory for played in together if played.trajectory is not None]

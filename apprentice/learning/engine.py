@@ -72,7 +72,8 @@ class Engine:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The model's forward pass."""
-        return self._engine(*args, **kwargs)
+        with _local_rank():
+            return self._engine(*args, **kwargs)
 
     def total(self, tensor: Tensor) -> Tensor:
         """Sum over the ranks; each rank must call it."""
@@ -84,7 +85,8 @@ class Engine:
     def accumulate(self, loss: Tensor) -> float:
         """Adds the gradient of a micro-batch's share of the step's loss. A loss that is not finite spoils the step: `step` skips it."""
         value = float(loss.detach())
-        self._engine.backward(loss * (self.ranks if math.isfinite(value) else math.nan))
+        with _local_rank():
+            self._engine.backward(loss * (self.ranks if math.isfinite(value) else math.nan))
         return value
 
     def step(self, learning_rate: float) -> tuple[float, bool]:
@@ -95,7 +97,8 @@ class Engine:
         """
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        self._engine.step()
+        with _local_rank():
+            self._engine.step()
         norm = float(self._engine.get_global_grad_norm())
         return norm, bool(self._engine.was_step_applied())
 
@@ -163,7 +166,7 @@ def _backend() -> str:
 
 @contextlib.contextmanager
 def _local_rank():
-    """DeepSpeed wants LOCAL_RANK set; left behind, it would make a launched rank of every child process."""
+    """DeepSpeed wants LOCAL_RANK set, ZeRO 3 at every pass; left behind, it would make a launched rank of every child process."""
     alone = "LOCAL_RANK" not in os.environ
     if alone:
         os.environ["LOCAL_RANK"] = "0"

@@ -67,7 +67,7 @@ class OnlineTraining:
             if seed_trajectories:
                 self._learner.warm_up_critic(seed_trajectories)
             self._store.save(0, self._save, self._state(rows))  # what the first steps roll back to
-        else:
+        elif rows:
             await self._sync(version=len(rows))
         self._progress.advance("training", len(rows), self._config.steps)
         for step in range(len(rows), self._config.steps):

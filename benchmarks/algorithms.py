@@ -1,7 +1,8 @@
 """`python -m benchmarks.algorithms`: every algorithm from one starting policy, on one curriculum, with one budget and several seeds.
 
-Needs a pipeline that has run up to `rollout`. Each run trains and is scored on held-out tasks, greedily and sampled; it is logged to MLflow as a run of
-the experiment `<pipeline>-algorithms`, where the curves can be compared. What has been run is not run again; an interrupted run continues.
+Needs a pipeline that has run up to `rollout`. Each run trains as long as the pipeline says, with its budget, and is scored on held-out tasks, greedily and
+sampled; it is logged to MLflow as a run of the experiment `<pipeline>-algorithms`, where the curves can be compared. All runs share one policy server.
+What has been run is not run again; an interrupted run continues.
 """
 
 import argparse
@@ -10,11 +11,14 @@ import csv
 import os
 import shutil
 import statistics
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
+from apprentice.policy.server import STATE
 from apprentice.records.events import Progress
 from apprentice.records.files import read_json, write_json, write_text
 
@@ -57,17 +61,16 @@ def main() -> None:
     parser.add_argument("--pipeline", default="quick")
     parser.add_argument("--names", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS), metavar="NAME", help=f"of {', '.join(ALGORITHMS)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--tasks", type=int, default=120, help="held-out tasks, at most")
+    parser.add_argument("--steps", type=int, help="of each run; the pipeline's train.steps unless said")
+    parser.add_argument("--tasks", type=int, help="held-out tasks, at most; the pipeline's evaluate.tasks unless said")
     parser.add_argument("--table", type=Path, help="also write the table here")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     pipeline, layout = load_pipeline(arguments.pipeline), Layout(arguments.pipeline)
-    jobs = [Job(name, seed, _folder(layout, name, seed, arguments.steps)) for seed in arguments.seeds for name in arguments.names]
-    for number, job in enumerate(jobs, start=1):
-        print(f"{number}/{len(jobs)} {job.name}, seed {job.seed}", flush=True)
-        if not (job.folder / RESULT).exists():
-            _run(job, job.config(pipeline, arguments.steps), layout, arguments.tasks)
+    steps, tasks = arguments.steps or pipeline.train.steps, arguments.tasks or pipeline.evaluate.tasks
+    jobs = [Job(name, seed, _folder(layout, name, seed, steps)) for seed in arguments.seeds for name in arguments.names]
+    if left := [job for job in jobs if not (job.folder / RESULT).exists()]:
+        _run_all(left, pipeline, layout, steps, tasks)
     table = "\n".join(_table(arguments.names, jobs))
     print(table)
     if arguments.table:
@@ -79,18 +82,30 @@ def _folder(layout: Layout, name: str, seed: int, steps: int) -> Path:
     return layout.runtime / "algorithms" / f"{plain}-{steps}-{seed}"
 
 
+def _run_all(jobs: list[Job], pipeline: PipelineConfig, layout: Layout, steps: int, tasks: int) -> None:
+    from apprentice.policy.opening import policy_server
+
+    with policy_server(pipeline, layout) if pipeline.policy.engine == "vllm" else nullcontext():
+        started = time.monotonic()
+        for number, job in enumerate(jobs):
+            pace = (time.monotonic() - started) / number if number else None
+            print(f"{number + 1}/{len(jobs)} {job.name}, seed {job.seed}" + (f", {pace * (len(jobs) - number) / 60:.0f} min left" if pace else ""), flush=True)
+            _run(job, job.config(pipeline, steps), layout, tasks)
+
+
 def _run(job: Job, config: PipelineConfig, layout: Layout, tasks: int) -> None:
     from apprentice.stages import train
 
     own = Layout(layout.pipeline, job.folder)
-    for link, target in ((own.data, layout.data), (own.warm_start, layout.warm_start)):
+    for link, target in ((own.data, layout.data), (own.warm_start, layout.warm_start), (own.root / STATE, layout.root / STATE)):
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
             link.symlink_to(target.absolute())
     progress = Progress(own.events, "train")
     if not own.metrics("training").exists():
         train.run(config, own, progress)
-    result = {**read_json(own.metrics("training")), **asyncio.run(_scores(config, own, tasks, progress))}
+    seconds = statistics.median(row["seconds_step"] for row in _curve(own.curves("training")))
+    result = {**read_json(own.metrics("training")), "seconds_step": seconds, **asyncio.run(_scores(config, own, tasks, progress))}
     _log(job, config, own, result)
     write_json(job.folder / RESULT, result)
     shutil.rmtree(own.models)
@@ -139,7 +154,7 @@ def _table(names: list[str], jobs: list[Job]) -> Iterator[str]:
     for name in names:
         results = [read_json(job.folder / RESULT) for job in jobs if job.name == name]
         columns = [_spread([result[key] for result in results]) for key in ("reward_first", "reward_last", "greedy", "sampled")]
-        seconds = statistics.mean(result["seconds"] / result["steps"] for result in results)
+        seconds = statistics.median(result["seconds_step"] for result in results)
         yield f"| {name} | {' | '.join(columns)} | {seconds:.0f} |"
 
 

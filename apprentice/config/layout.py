@@ -92,6 +92,11 @@ class Layout:
         return self.models / "policy"
 
     @property
+    def skills(self) -> Path:
+        """train: the skill library, beside the weights that wrote it; absent where nothing was kept."""
+        return self.policy / "skills.jsonl"
+
+    @property
     def report(self) -> Path:
         """evaluate: the page for people."""
         return self.reports / "report.html"

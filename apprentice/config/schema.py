@@ -73,6 +73,8 @@ class AppWorldConfig(EnvironmentConfig):
     """Of the agent's code."""
     isolation: Literal["full", "degraded-allowed"]
     """`full` refuses to run the agent's code where the machine cannot isolate it."""
+    skills: bool
+    """The agent may keep functions for later tasks of the scenario, and is offered those that were kept."""
 
 
 class DataConfig(Section):
@@ -179,6 +181,10 @@ class TrainConfig(Section):
     """Groups whose attempts were all rewarded alike do not count; `oversampling` says how many may take their place (dynamic sampling)."""
     replay: int = Field(ge=0)
     """Steps for which the last success at a task is kept, to join a group of that task without one; 0 keeps none."""
+    chains: bool
+    """Each attempt at a task is followed by one at another task of its scenario, in which what the first kept is at hand (environment.skills)."""
+    skill_reward: float = Field(ge=0)
+    """Of a chain whose second task was solved with a function kept in the first: added to both rewards, to the first where that was solved too."""
     temperature: float = Field(gt=0)
     epochs: int = Field(gt=0)
     """Passes over a step's trajectories."""

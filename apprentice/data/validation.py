@@ -12,7 +12,7 @@ from apprentice.config.schema import ValidateConfig
 from apprentice.data.readers import SPLITS, UNKNOWN, VARIANTS, Candidate
 from apprentice.environments.deepsearch.scoring import normalise
 from apprentice.records import Passage, Task
-from apprentice.records.task import Record
+from apprentice.records.record import Record
 
 R = TypeVar("R", bound=Record)
 

@@ -1,12 +1,12 @@
 """The contract of an environment: what a user brings. One object is one episode; its state lives in the object."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from apprentice.records import Task, Verdict
+from apprentice.records import Skill, Task, Trajectory, Verdict
 
 MALFORMED = "malformed"
 """The kind of an action that could not be understood."""
@@ -60,6 +60,18 @@ Expert = Callable[[Task], Generator[str, str, None]]
 """Yields actions as text and is sent the observation of each; ends where it gives up."""
 
 
+class Skills(Protocol):
+    """What attempts leave behind for later tasks, as training sees it."""
+
+    def kept(self, task: Task, trajectory: Trajectory) -> Sequence[Skill]:
+        """What an attempt at a task kept."""
+        ...
+
+    def used(self, skills: Sequence[Skill], trajectory: Trajectory) -> Sequence[Skill]:
+        """Which of the skills at hand an attempt used."""
+        ...
+
+
 class UseCase(Protocol):
     """A kind of environment and what it works on, as the stages see it."""
 
@@ -69,6 +81,8 @@ class UseCase(Protocol):
     """Files that tell what the episodes work on: a checkpoint or a finished part of a stage counts only for the same ones."""
     expert: Expert
     """Plays a task from its plan."""
+    skills: Skills | None
+    """None where attempts leave nothing."""
 
     def opened(self) -> AbstractAsyncContextManager[MakeEnvironment]:
         """What all episodes share, held open."""

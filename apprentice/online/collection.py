@@ -46,9 +46,8 @@ async def collect(simulator: Simulator, episodes: Sequence[Episode], wanted: int
             group = groups[played.episode.group]
             group.append(played)
             error, done = error or played.error, done + 1
-            rewards = {one.trajectory.reward for one in group if one.trajectory is not None}
-            if len(group) == sizes[played.episode.group] and rewards:
-                (alike if mixed_only and len(rewards) == 1 else counting).append(played.episode.group)
+            if len(group) == sizes[played.episode.group] and (trajectories := _trajectories([group])):
+                (alike if mixed_only and not _mixed(trajectories) else counting).append(played.episode.group)
             if len(counting) == wanted:
                 break
     if not counting and not alike:
@@ -57,11 +56,19 @@ async def collect(simulator: Simulator, episodes: Sequence[Episode], wanted: int
     return Collection(
         _trajectories(groups[name] for name in chosen),
         _trajectories(groups[name] for name in {*counting, *alike} - chosen),
-        [fault for group in groups.values() for played in group for fault in played.faults],
+        [fault for group in groups.values() for played in group for fault in played.broken],
         sum(len(groups[name]) < size for name, size in sizes.items()),
     )
 
 
 def _trajectories(groups: Iterable[list[Played]]) -> list[Trajectory]:
     together = sorted((played for group in groups for played in group), key=lambda played: played.index)
-    return [played.trajectory for played in together if played.trajectory is not None]
+    return [trajectory for played in together for trajectory in played.whole]
+
+
+def _mixed(trajectories: Iterable[Trajectory]) -> bool:
+    """Whether attempts that are compared were rewarded differently."""
+    rewards = defaultdict(set)
+    for trajectory in trajectories:
+        rewards[trajectory.group].add(trajectory.reward)
+    return any(len(values) > 1 for values in rewards.values())

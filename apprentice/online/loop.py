@@ -11,11 +11,12 @@ from apprentice.errors import ApprenticeError
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.ppo import PpoLearner
 from apprentice.online.alarms import IN_A_ROW, raised
+from apprentice.online.chains import Chains
 from apprentice.online.collection import collect
 from apprentice.online.replay import Replay
 from apprentice.online.sampler import TaskSampler
 from apprentice.policy.protocol import Policy
-from apprentice.records import Trajectory
+from apprentice.records import Skill, SkillLibrary, Trajectory
 from apprentice.records.events import Progress
 from apprentice.records.tables import write_trajectories
 from apprentice.rollout.figures import rollout_figures
@@ -30,27 +31,29 @@ class OnlineTraining:
     Args:
         config: the `train` section.
         learner: owns actor, critic and reference.
-        simulator: lets `policy` act.
+        simulator: lets `policy` act, task by task or in chains.
         policy: takes the learner's weights after each update.
         sampler: chooses the tasks of each step.
         store: checkpoints to resume from.
         exchange: a folder through which weights reach the policy; rewritten at each step.
+        library: what chains add to; part of the checkpoints.
     """
 
     def __init__(
         self,
         config: TrainConfig,
         learner: PpoLearner,
-        simulator: Simulator,
+        simulator: Simulator | Chains,
         policy: Policy,
         sampler: TaskSampler,
         store: CheckpointStore,
         exchange: Path,
         progress: Progress,
+        library: SkillLibrary | None = None,
     ):
         self._config, self._learner, self._simulator, self._policy = config, learner, simulator, policy
         self._sampler, self._store, self._exchange, self._progress = sampler, store, exchange, progress
-        self._replay = Replay(config.replay)
+        self._replay, self._library = Replay(config.replay), library if library is not None else SkillLibrary()
         self._in_a_row = 0
         self.quarantine: list[dict] = []
         """The episodes left out of the updates, with the step and the reasons."""
@@ -117,7 +120,8 @@ class OnlineTraining:
         if not good:
             raise ApprenticeError(f"every trajectory was refused; the first: {refused[0]['problems'][0]}", where=f"train, step {step}")
         left_out = {"quarantined": len(collected.chosen) - len(good), "passed_over": len(collected.others), "unfinished_groups": collected.unfinished}
-        return good, {"faults": len(collected.faults), **left_out}
+        chains = self._simulator.figures if isinstance(self._simulator, Chains) else {}
+        return good, {"faults": len(collected.faults), **left_out, **chains}
 
     async def _sync(self, version: int) -> None:
         self._learner.save_policy(self._exchange)
@@ -143,7 +147,8 @@ class OnlineTraining:
         return float(self._in_a_row)
 
     def _state(self, rows: list[Row]) -> dict:
-        return {"rows": rows, "quarantine": self.quarantine, "counts": self._sampler.counts}
+        skills = [skill.model_dump() for skill in self._library]
+        return {"rows": rows, "quarantine": self.quarantine, "counts": self._sampler.counts, "skills": skills}
 
     def _save(self, folder: Path) -> None:
         self._learner.save_state(folder)
@@ -158,6 +163,7 @@ class OnlineTraining:
         self._replay.load(folder)
         self._sampler.counts = state["counts"]
         self.quarantine = state["quarantine"]
+        self._library.add(Skill(**row) for row in state["skills"])
         self._in_a_row = int(state["rows"][-1]["alarm"]) if state["rows"] else 0
         self._progress.note(f"continues from step {len(state['rows'])}")
         return state["rows"]

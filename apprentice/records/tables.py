@@ -10,11 +10,14 @@ import pyarrow.parquet as pq
 
 from apprentice.errors import ApprenticeError
 from apprentice.records.files import written_whole
-from apprentice.records.task import Passage, Record, Task
+from apprentice.records.record import Record
+from apprentice.records.skill import Skill
+from apprentice.records.task import Passage, Task
 from apprentice.records.trajectory import Trajectory, Turn
 
 R = TypeVar("R", bound=Record)
 
+SKILL = pa.struct([(name, pa.string()) for name in Skill.model_fields])
 TASKS = pa.schema(
     [
         ("id", pa.string()),
@@ -29,6 +32,7 @@ TASKS = pa.schema(
         ("pass_rate", pa.float64()),
         ("supporting", pa.list_(pa.string())),
         ("plan", pa.list_(pa.string())),
+        ("skills", pa.list_(SKILL)),
     ]
 )
 PASSAGES = pa.schema([("id", pa.string()), ("title", pa.string()), ("text", pa.string())])

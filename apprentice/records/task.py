@@ -1,17 +1,12 @@
 """A task whose outcome can be checked, and the passages of a knowledge base it may be about."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-
-
-class Record(BaseModel):
-    """Frozen; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from apprentice.records.record import Record, Text
+from apprentice.records.skill import Skill
 
 
 class Task(Record):
@@ -39,6 +34,8 @@ class Task(Record):
     """Ids of the passages that hold the evidence; for analysis only, never shown to the agent."""
     plan: tuple[str, ...] = ()
     """What an expert would do, in order: searches, or blocks of code; used to write expert traces, never shown to the agent."""
+    skills: tuple[Skill, ...] = ()
+    """Functions at hand that the agent kept from earlier tasks of the scenario."""
 
     @field_validator("answers")
     @classmethod

@@ -38,6 +38,8 @@ class Episode:
     task: Task
     group: str
     seed: int
+    then: "Callable[[Trajectory], Episode] | None" = None
+    """What is played after it, in the same place, as its own trajectory allows."""
 
 
 def derive_seed(*parts: str | int) -> int:

@@ -34,6 +34,19 @@ class Played:
     """None where every attempt broke."""
     error: Exception | None = None
     """What broke the last attempt."""
+    then: "Played | None" = None
+    """The episode played after it, in the same place."""
+
+    @property
+    def whole(self) -> list[Trajectory]:
+        """Its trajectory and those of what was played after it, of what did not break."""
+        own = [] if self.trajectory is None else [self.trajectory]
+        return own if self.then is None else own + self.then.whole
+
+    @property
+    def broken(self) -> list[Trajectory]:
+        """Its attempts that broke and those of what was played after it."""
+        return self.faults if self.then is None else self.faults + self.then.broken
 
 
 class Simulator:
@@ -65,25 +78,25 @@ class Simulator:
         """The attempts of the last `run` that broke."""
 
     async def run(self, episodes: Sequence[Episode], progress: Progress | None = None, phase: str = "rollout") -> list[Trajectory]:
-        """The trajectories in the order of the episodes, without those that broke: these are in `faults`.
+        """The trajectories in the order of the episodes, each followed by those played after it, without those that broke: these are in `faults`.
 
         Raises:
             PolicyUnavailable: the policy stopped answering.
             ApprenticeError: every episode broke.
         """
-        good: dict[int, Trajectory] = {}
+        good: dict[int, list[Trajectory]] = {}
         self.faults, error, done = [], None, 0
         async with aclosing(self.played(episodes)) as finished:
             async for played in finished:
-                self.faults += played.faults
+                self.faults += played.broken
                 if played.trajectory is not None:
-                    good[played.index] = played.trajectory
+                    good[played.index] = played.whole
                 error, done = error or played.error, done + 1
                 if progress:
                     progress.advance(phase, done, len(episodes))
         if error and not good:
             raise nothing_left(error, done) from error
-        return [good[index] for index in sorted(good)]
+        return [trajectory for index in sorted(good) for trajectory in good[index]]
 
     async def played(self, episodes: Iterable[Episode]) -> AsyncIterator[Played]:
         """The episodes as they finish; they are taken as places fall free. Those in flight are ended with the iteration.
@@ -122,6 +135,8 @@ class Simulator:
                 played.trajectory = trajectory
                 break
             played.faults.append(trajectory)
+        if played.trajectory is not None and episode.then is not None:
+            played.then = await self._play(index, episode.then(played.trajectory))
         return played
 
     async def _attempt(self, episode: Episode) -> tuple[Trajectory, Exception | None]:

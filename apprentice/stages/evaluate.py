@@ -11,7 +11,7 @@ from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig
 from apprentice.errors import ApprenticeError
-from apprentice.records import Task, Trajectory
+from apprentice.records import SkillLibrary, Task, Trajectory
 from apprentice.records.events import Progress
 from apprentice.records.files import read_json, write_json, write_text
 from apprentice.records.fingerprint import fingerprint
@@ -31,6 +31,8 @@ class Plan:
     """Which of the use case's."""
     samples: int
     """Sampled episodes a task besides the greedy one."""
+    skills: Path | None = None
+    """A library to offer functions from."""
 
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
@@ -68,7 +70,7 @@ def _plans(config: PipelineConfig, layout: Layout, progress: Progress) -> list[P
     plans = [
         *(Plan(name, base, 0, name, 0) for name in use_case(config, layout).baselines),
         Plan("before", base, 0, AGENT, samples if config.distill.source == "none" else 0),
-        Plan("trained", layout.policy, 2, AGENT, samples),
+        Plan("trained", layout.policy, 2, AGENT, samples, layout.skills if getattr(config.environment, "skills", False) else None),
     ]
     return plans if config.distill.source == "none" else [*plans, Plan("warm_start", start, 1, AGENT, samples)]
 
@@ -120,6 +122,8 @@ async def _simulate(config: PipelineConfig, plan: Plan, make_environment: Callab
     from apprentice.rollout.simulator import plan_episodes
 
     trajectories: list[Trajectory] = []
+    library = SkillLibrary.read(plan.skills) if plan.skills else SkillLibrary()
+    tasks = [task.model_copy(update={"skills": library.of(task.scenario)}) for task in tasks]
     settings = config.evaluate
     for manner, temperature, attempts in (("greedy", 0.0, 1), ("sampled", settings.temperature, plan.samples)):
         if not attempts:

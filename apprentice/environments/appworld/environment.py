@@ -4,6 +4,7 @@ import re
 import uuid
 
 from apprentice.config.schema import AppWorldConfig
+from apprentice.environments.appworld.skills import notice, prelude
 from apprentice.environments.appworld.workers import AppWorldWorkers, Execution, TaskInfo, World
 from apprentice.environments.protocol import ERROR, MALFORMED, Observation
 from apprentice.records import Task, Verdict
@@ -23,7 +24,7 @@ apis.api_docs.show_api_descriptions(app_name="spotify")
 apis.api_docs.show_api_doc(app_name="spotify", api_name="login")
 apis.supervisor knows my profile and passwords. Lists come in pages: page_index from 0, page_limit up to 20.
 When it is done: apis.supervisor.complete_task(), with answer=... if I asked for something.
-I am {first_name} {last_name}, {email}, {phone_number}. It is {datetime}.
+{notice}I am {first_name} {last_name}, {email}, {phone_number}. It is {datetime}.
 Task: {instruction}"""
 
 
@@ -38,10 +39,10 @@ def fenced(code: str) -> str:
     return f"```python\n{code}\n```"
 
 
-def opening(info: TaskInfo) -> str:
-    """The first user message: how to work, for whom, and what to do."""
+def opening(info: TaskInfo, notice: str = "") -> str:
+    """The first user message: how to work, what else there is to know, for whom, and what to do."""
     fields = ("first_name", "last_name", "email", "phone_number", "datetime", "instruction")
-    return PROMPT.format(**{name: getattr(info, name) for name in fields})
+    return PROMPT.format(notice=f"{notice}\n" if notice else "", **{name: getattr(info, name) for name in fields})
 
 
 class AppWorldEnvironment:
@@ -62,7 +63,10 @@ class AppWorldEnvironment:
             WorldDied: the engine broke.
         """
         self._world = await self._workers.open(task.id, uuid.uuid4().hex)
-        return Observation(opening(self._world.info))
+        if not self._config.skills:
+            return Observation(opening(self._world.info))
+        await self._world.execute(prelude(task.skills))
+        return Observation(opening(self._world.info, notice(task.skills)))
 
     async def step(self, action: str) -> Observation:
         """Runs the first block of a message."""

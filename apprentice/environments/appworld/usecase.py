@@ -1,15 +1,16 @@
 """The personal assistant as the stages see it."""
 
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from apprentice.config import Layout
 from apprentice.config.schema import AppWorldConfig
-from apprentice.environments.appworld.environment import AppWorldEnvironment, fenced
+from apprentice.environments.appworld.environment import CODE, COMPLETE, AppWorldEnvironment, code_blocks, fenced
+from apprentice.environments.appworld.skills import called, skills_of
 from apprentice.environments.appworld.workers import AppWorldWorkers, WorkerLimits
 from apprentice.environments.protocol import AGENT, MakeEnvironment
-from apprentice.records import Task
+from apprentice.records import Skill, Task, Trajectory
 from apprentice.records.files import read_json
 
 INTERPRETER = Path(".venv-appworld/bin/python")
@@ -21,11 +22,26 @@ def expert_actions(task: Task) -> Generator[str, str, None]:
         yield fenced(block)
 
 
+class KeptFunctions:
+    """The agent's skills: functions that it marks, and calls in later tasks."""
+
+    def kept(self, task: Task, trajectory: Trajectory) -> list[Skill]:
+        """Of the blocks that ran to their end, in order."""
+        ran = [turn.action for turn in trajectory.turns if turn.kind in (CODE, COMPLETE)]
+        return [skill for action in ran for skill in skills_of(code_blocks(action)[0], task.scenario)]
+
+    def used(self, skills: Sequence[Skill], trajectory: Trajectory) -> list[Skill]:
+        """Those that a block calls which does not define them anew."""
+        names = {name for turn in trajectory.turns for block in code_blocks(turn.action)[:1] for name in called(block)}
+        return [skill for skill in skills if skill.name in names]
+
+
 class Assistant:
     """Episodes in the worlds of the pipeline's data root."""
 
     baselines = ()
     expert = staticmethod(expert_actions)
+    skills = KeptFunctions()
 
     def __init__(self, config: AppWorldConfig, layout: Layout):
         self._config, self._layout = config, layout

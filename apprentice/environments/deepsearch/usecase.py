@@ -18,6 +18,7 @@ class Search:
 
     baselines = ("base_closed_book", "base_rag")
     expert = staticmethod(expert_actions)
+    skills = None
 
     def __init__(self, config: DeepSearchConfig, layout: Layout):
         self._config = config

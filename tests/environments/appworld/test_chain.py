@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[3]
 LEARN = "environment.max_tokens=9000 environment.max_turn_tokens=1500 policy.max_context=9000 distill.traces=2 distill.epochs=1 distill.batch=2".split()
 ACT = (
     "environment.max_turns=2 environment.max_turn_tokens=24 policy.engine=transformers filter.candidates=2 filter.probes=2 filter.keep=2 "
-    "rollout.tasks=1 rollout.attempts=2 train.steps=1 train.tasks_per_step=1 train.attempts=2 evaluate.tasks=3 evaluate.bootstrap=100"
+    "rollout.tasks=1 rollout.attempts=2 train.steps=1 train.tasks_per_step=1 train.attempts=2 evaluate.tasks=3 evaluate.bootstrap=100 "
+    "environment.skills=true train.chains=true"
 ).split()
 
 

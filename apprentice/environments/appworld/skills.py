@@ -1,0 +1,62 @@
+"""Functions that the agent keeps for later tasks (Wang et al. 2025, "Reinforcement Learning for Self-Improving Agent with Skill Library").
+
+The agent writes `@keep` above a function with a docstring. In a later task of the scenario the function is there, and the first message names it.
+"""
+
+import ast
+from collections.abc import Sequence
+
+from apprentice.records import Skill
+
+DECORATOR = "keep"
+NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
+
+
+def skills_of(code: str, scenario: str) -> list[Skill]:
+    """The functions under `@keep` at the top level of a block that say what they do and whose defaults are constants; the rest is passed over."""
+    try:
+        body = ast.parse(code).body
+        return [_skill(node, scenario) for node in body if isinstance(node, ast.FunctionDef) and _is_kept(node)]
+    except NOT_PYTHON:
+        return []
+
+
+def _is_kept(function: ast.FunctionDef) -> bool:
+    marks = [mark.id if isinstance(mark, ast.Name) else "" for mark in function.decorator_list]
+    defaults = [*function.args.defaults, *filter(None, function.args.kw_defaults)]
+    return marks == [DECORATOR] and bool((ast.get_docstring(function) or "").strip()) and all(isinstance(value, ast.Constant) for value in defaults)
+
+
+def _skill(function: ast.FunctionDef, scenario: str) -> Skill:
+    """Its definition stands by itself: without the mark, and without annotations, whose names another world may not know."""
+    function.decorator_list, function.returns = [], None
+    for argument in ast.walk(function.args):
+        if isinstance(argument, ast.arg):
+            argument.annotation = None
+    description = ast.get_docstring(function).splitlines()[0]
+    return Skill(
+        scenario=scenario, name=function.name, signature=f"{function.name}({ast.unparse(function.args)})", description=description, code=ast.unparse(function)
+    )
+
+
+def called(code: str) -> set[str]:
+    """Names of the functions that a block calls and does not define."""
+    try:
+        nodes = list(ast.walk(ast.parse(code)))
+    except NOT_PYTHON:
+        return set()
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    return {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)} - defined
+
+
+def prelude(skills: Sequence[Skill]) -> str:
+    """The block that a world begins with: the mark and the functions at hand."""
+    return "\n\n".join([f"def {DECORATOR}(function):\n    return function", *(skill.code for skill in skills)])
+
+
+def notice(skills: Sequence[Skill]) -> str:
+    """What the first message says of them."""
+    lines = [f"Put @{DECORATOR} above a function with a docstring, and it is there in my later tasks."]
+    if skills:
+        lines += ["Functions you kept, ready to be called:", *(f"{skill.signature}: {skill.description}" for skill in skills)]
+    return "\n".join(lines)

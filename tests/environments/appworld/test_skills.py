@@ -1,0 +1,159 @@
+"""Functions kept for later tasks: which count, and that they are there in another world."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from apprentice.config import load_pipeline
+from apprentice.config.schema import EnvironmentConfig
+from apprentice.environments.appworld.environment import AppWorldEnvironment, fenced
+from apprentice.environments.appworld.skills import called, notice, prelude, skills_of
+from apprentice.environments.appworld.usecase import KeptFunctions
+from apprentice.online.chains import Chains
+from apprentice.policy.protocol import Completion, Sampling
+from apprentice.records import Skill, SkillLibrary, Task
+from apprentice.rollout.simulator import Simulator, plan_episodes
+
+PARAMS = Path(__file__).parents[3] / "params.yaml"
+PAGES = '''
+import os
+@keep
+def pages(api, limit: int = 20, **arguments) -> "Rows":
+    """Everything that a paged API lists.
+
+    Slowly.
+    """
+    return [row for page in range(9) for row in api(page_index=page, page_limit=limit, **arguments)]
+print(len(pages(apis.spotify.show_song_library)))
+'''
+
+
+def test_a_marked_function_that_says_what_it_does_is_kept():
+    [skill] = skills_of(PAGES, "s")
+    assert (skill.scenario, skill.name, skill.signature) == ("s", "pages", "pages(api, limit=20, **arguments)")
+    assert skill.description == "Everything that a paged API lists." and skill.code.startswith("def pages(api, limit=20, **arguments):")
+    assert "@" not in skill.code and "Rows" not in skill.code
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'def f():\n    """Not marked."""',
+        "@keep\ndef f():\n    return 1",
+        '@keep\ndef f():\n    """  """',
+        '@keep\n@cache\ndef f():\n    """Another mark."""',
+        '@keep\ndef f(x=token):\n    """Its default lives in this world only."""',
+        '@keep\nasync def f():\n    """Not a plain one."""',
+        'if True:\n    @keep\n    def f():\n        """Not at the top."""',
+        '@keep\nclass F:\n    """No function."""',
+        "@keep\ndef f(:",
+        "x = '\x00'",
+        "(" * 500,
+    ],
+)
+def test_what_could_not_stand_by_itself_is_not_kept(code):
+    assert skills_of(code, "s") == []
+
+
+def test_a_call_counts_unless_the_function_is_defined_anew():
+    assert called("rows = [double(x) for x in pages(api)]\nprint(rows)") == {"double", "pages", "print"}
+    assert called("def pages(api):\n    return []\npages(1)") == set() and called("pages(") == set() and called("x.pages()") == set()
+
+
+def test_the_prelude_defines_the_mark_and_the_functions():
+    names = {}
+    exec(prelude(skills_of(PAGES, "s")), names)  # noqa: S102
+    assert names["pages"](lambda page_index, page_limit: [page_index] * page_limit, limit=1) == list(range(9))
+    assert names["keep"](len) is len
+    assert "pages(api, limit=20, **arguments): Everything that a paged API lists." in notice(skills_of(PAGES, "s"))
+
+
+BEGIN = "\ue001"
+
+
+class Writes:
+    """A policy whose attempts are written down: by task, block after block."""
+
+    def __init__(self, actions: dict[str, Sequence[str]]):
+        self._actions, self.asked = actions, []
+
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
+        prompt = "".join(map(chr, token_ids))
+        self.asked.append(prompt)
+        actions = next(actions for instruction, actions in self._actions.items() if instruction in prompt)
+        written = tuple(map(ord, actions[prompt.count(BEGIN) - 1]))
+        return Completion(written, tuple(-0.5 for _ in written), "stop", version=0)
+
+
+class Characters:
+    """A token is a character; a private one begins each of the agent's turns."""
+
+    end_token_id = 0xE000
+
+    def prompt(self, text: str) -> list[int]:
+        return self.encode(text + BEGIN)
+
+    def reply(self, text: str, ended: bool) -> list[int]:
+        return self.prompt(text)
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(character) for character in text]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(map(chr, ids))
+
+
+def test_what_the_first_task_kept_solves_the_second(workers, loop, appworld_root, task_ids):
+    """On the real engine: two variants of one scenario, the first of which keeps a function that reports the second as done."""
+    first, second = (of_root(appworld_root, id) for id in variants_of_one(appworld_root, task_ids))
+    finish = '@keep\ndef finish():\n    """Reports the task as done."""\n    return apis.supervisor.complete_task()'
+    plan = [fenced(block) for block in second.plan]
+    reports = second.plan[-1].replace("apis.supervisor.complete_task", "finish")
+    assert reports != second.plan[-1]
+    policy = Writes({first.instruction: [fenced(finish), fenced("finish()")], second.instruction: [*plan[:-1], fenced(reports)]})
+    limits = EnvironmentConfig(max_turns=40, max_turn_tokens=5000, max_failed_turns=3, max_tokens=200_000, concurrency=2)
+    config = load_pipeline("assistant", PARAMS).environment.model_copy(update={"skills": True})
+    library = SkillLibrary()
+    simulator = Simulator(policy, Characters(), lambda: AppWorldEnvironment(workers, config), limits, temperature=1.0)
+    chains = Chains(simulator, KeptFunctions(), [first, second], 1.0, library, seed=0)
+
+    async def play():
+        return [played async for played in chains.played(plan_episodes([first], 2, 0, "x"))]
+
+    played = loop.run_until_complete(asyncio.wait_for(play(), 120))
+    assert len(played) == 2
+    for one in played:
+        assert (one.trajectory.outcome, one.trajectory.reward) == ("failure", 1.0), "reported as done without doing it; its function was of use"
+        assert (one.then.trajectory.outcome, one.then.trajectory.reward) == ("success", 2.0), one.then.trajectory.turns[-1]
+    assert [skill.name for skill in library.of(first.scenario)] == ["finish"]
+    assert any("finish(): Reports the task as done." in prompt for prompt in policy.asked)
+    assert chains.figures == {"chains": 2, "chains_kept": 1, "chains_used": 1, "chains_solved": 1, "chains_proven": 1, "skills": 1}
+
+
+def variants_of_one(root: Path, task_ids: Sequence[str]) -> tuple[str, str]:
+    """The first two tasks of one scenario."""
+    scenario = task_ids[0].rpartition("_")[0]
+    return tuple([id for id in task_ids if id.rpartition("_")[0] == scenario][:2])
+
+
+def of_root(root: Path, task_id: str) -> Task:
+    folder = root / "data" / "tasks" / task_id
+    instruction = json.loads((folder / "specs.json").read_text())["instruction"]
+    plan = json.loads((folder / "ground_truth" / "steps.json").read_text())
+    return Task(id=task_id, scenario=task_id.rpartition("_")[0], split="train", instruction=instruction, judge="environment", plan=plan)
+
+
+def test_a_library_that_holds_something_else_is_refused_by_line(tmp_path):
+    from apprentice.errors import ApprenticeError
+
+    library = SkillLibrary([Skill(scenario="s", name=f"f{n}", signature="f()", description="F.", code="def f(): pass") for n in range(6)])
+    library.write(tmp_path / "skills.jsonl")
+    assert [skill.name for skill in SkillLibrary.read(tmp_path / "skills.jsonl").of("s")] == ["f2", "f3", "f4", "f5"]
+    assert len(SkillLibrary.read(tmp_path / "none.jsonl")) == 0
+    with (tmp_path / "skills.jsonl").open("a") as file:
+        file.write('{"scenario": "s"}\n')
+    with pytest.raises(ApprenticeError, match="skills.jsonl:7: holds no skill"):
+        SkillLibrary.read(tmp_path / "skills.jsonl")

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 
 from apprentice.config import Layout, PipelineConfig
 from apprentice.errors import ApprenticeError
-from apprentice.records import Task, Trajectory
+from apprentice.records import SkillLibrary, Task, Trajectory
 from apprentice.records.events import Progress
 from apprentice.records.files import write_json
 from apprentice.records.fingerprint import fingerprint
@@ -47,6 +47,7 @@ async def _traces(config: PipelineConfig, layout: Layout, tasks: Sequence[Task],
 
 
 async def _expert_traces(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
+    """Every other task has the functions at hand that the expert has kept from earlier ones, where the environment lets it."""
     from apprentice.environments.usecases import use_case
     from apprentice.policy.chat import ChatFormat
     from apprentice.policy.models import base_model
@@ -54,13 +55,18 @@ async def _expert_traces(config: PipelineConfig, layout: Layout, tasks: Sequence
 
     chat, case, wanted = ChatFormat(base_model(config.model.name)), use_case(config, layout), min(config.distill.traces, len(tasks))
     traces: list[Trajectory] = []
+    library = SkillLibrary()
     async with case.opened() as make_environment:
 
         def trace(task: Task) -> Coroutine[None, None, Trajectory | None]:
             return enact(task, make_environment(), chat, case.expert, limits=config.environment, seed=config.distill.seed)
 
         for first in range(0, len(tasks), EXPERTS):
-            enacted = await asyncio.gather(*map(trace, tasks[first : first + EXPERTS]))
+            batch = [library.offered(task) if index % 2 else task for index, task in enumerate(tasks[first : first + EXPERTS])]
+            enacted = await asyncio.gather(*map(trace, batch))
+            for task, trajectory in zip(batch, enacted, strict=True):
+                if case.skills and trajectory:
+                    library.add(case.skills.kept(task, trajectory))
             traces += [trajectory for trajectory in enacted if trajectory is not None]
             progress.advance("expert traces", min(len(traces), wanted), wanted)
             if len(traces) >= wanted:

@@ -123,7 +123,7 @@ async def _simulate(config: PipelineConfig, plan: Plan, make_environment: Callab
 
     trajectories: list[Trajectory] = []
     library = SkillLibrary.read(plan.skills) if plan.skills else SkillLibrary()
-    tasks = [task.model_copy(update={"skills": library.of(task.scenario)}) for task in tasks]
+    tasks = [library.offered(task) for task in tasks]
     settings = config.evaluate
     for manner, temperature, attempts in (("greedy", 0.0, 1), ("sampled", settings.temperature, plan.samples)):
         if not attempts:

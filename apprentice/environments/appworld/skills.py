@@ -4,11 +4,17 @@ The agent writes `@keep` above a function with a docstring. In a later task of t
 """
 
 import ast
+import builtins
+import textwrap
 from collections.abc import Sequence
 
 from apprentice.records import Skill
 
 DECORATOR = "keep"
+LOG_IN = "log_in"
+"""What the expert keeps."""
+KNOWN = {"apis", *dir(builtins)}
+"""Names that every world has."""
 NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
@@ -60,3 +66,34 @@ def notice(skills: Sequence[Skill]) -> str:
     if skills:
         lines += ["Functions you kept, ready to be called:", *(f"{skill.signature}: {skill.description}" for skill in skills)]
     return "\n".join(lines)
+
+
+def with_skills(plan: Sequence[str], at_hand: Sequence[Skill]) -> list[str]:
+    """An expert's blocks where functions can be kept: the block that logs in defines one and calls it; where it is at hand, it only calls it."""
+    place = next((index for index, block in enumerate(plan) if ".login(" in block), None)
+    if place is None or not (function := _as_function(plan[place], plan[place + 1 :])):
+        return list(plan)
+    definition, call = function
+    kept = skills_of(definition, scenario=LOG_IN)[0]
+    known = any((skill.name, skill.code) == (kept.name, kept.code) for skill in at_hand)
+    return [*plan[:place], call if known else f"{definition}\n\n{call}", *plan[place + 1 :]]
+
+
+def _as_function(block: str, later: Sequence[str]) -> tuple[str, str] | None:
+    """A block's leading assignments as a kept function, and its call with the rest of the block; None where they need names from elsewhere."""
+    body = ast.parse(block).body
+    head = body[: next((index for index, node in enumerate(body) if not isinstance(node, ast.Assign)), len(body))]
+    if not head or _names(head, ast.Load) - _names(head, ast.Store) - KNOWN:
+        return None
+    lines, end = block.splitlines(), head[-1].end_lineno
+    rest = lines[end:]
+    read = _names([*body[len(head) :], *(node for other in later for node in ast.parse(other).body)], ast.Load)
+    given = ", ".join(target.id for node in head for target in node.targets if isinstance(target, ast.Name) and target.id in read)
+    code = textwrap.indent("\n".join(lines[:end]), "    ")
+    definition = f'@{DECORATOR}\ndef {LOG_IN}():\n    """Logs me in; gives {given}."""\n{code}\n    return {given}'
+    return definition, "\n".join([f"{given} = {LOG_IN}()", *rest])
+
+
+def _names(nodes: Sequence[ast.stmt], context: type[ast.expr_context]) -> set[str]:
+    """Names that statements read, or write."""
+    return {node.id for top in nodes for node in ast.walk(top) if isinstance(node, ast.Name) and isinstance(node.ctx, context)}

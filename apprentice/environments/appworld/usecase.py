@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from apprentice.config import Layout
 from apprentice.config.schema import AppWorldConfig
 from apprentice.environments.appworld.environment import CODE, COMPLETE, AppWorldEnvironment, code_blocks, fenced
-from apprentice.environments.appworld.skills import called, skills_of
+from apprentice.environments.appworld.skills import called, skills_of, with_skills
 from apprentice.environments.appworld.workers import AppWorldWorkers, WorkerLimits
 from apprentice.environments.protocol import AGENT, MakeEnvironment
 from apprentice.records import Skill, Task, Trajectory
@@ -16,9 +17,9 @@ from apprentice.records.files import read_json
 INTERPRETER = Path(".venv-appworld/bin/python")
 
 
-def expert_actions(task: Task) -> Generator[str, str, None]:
-    """The reference solution, a message a block; gives up at once where the task has none."""
-    for block in task.plan:
+def expert_actions(task: Task, keeps: bool = False) -> Generator[str, str, None]:
+    """The reference solution, a message a block, with a function to keep where `keeps`; gives up at once where the task has none."""
+    for block in with_skills(task.plan, task.skills) if keeps else task.plan:
         yield fenced(block)
 
 
@@ -40,11 +41,11 @@ class Assistant:
     """Episodes in the worlds of the pipeline's data root."""
 
     baselines = ()
-    expert = staticmethod(expert_actions)
     skills = KeptFunctions()
 
     def __init__(self, config: AppWorldConfig, layout: Layout):
         self._config, self._layout = config, layout
+        self.expert = partial(expert_actions, keeps=config.skills)
         self.reads = (layout.raw / "source.json",)
 
     @asynccontextmanager

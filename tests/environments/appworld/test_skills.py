@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ import pytest
 from apprentice.config import load_pipeline
 from apprentice.config.schema import EnvironmentConfig
 from apprentice.environments.appworld.environment import AppWorldEnvironment, fenced
-from apprentice.environments.appworld.skills import called, notice, prelude, skills_of
-from apprentice.environments.appworld.usecase import KeptFunctions
+from apprentice.environments.appworld.skills import called, notice, prelude, skills_of, with_skills
+from apprentice.environments.appworld.usecase import KeptFunctions, expert_actions
 from apprentice.online.chains import Chains
 from apprentice.policy.protocol import Completion, Sampling
 from apprentice.records import Skill, SkillLibrary, Task
+from apprentice.rollout.expert import enact
 from apprentice.rollout.simulator import Simulator, plan_episodes
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
@@ -131,6 +133,28 @@ def test_what_the_first_task_kept_solves_the_second(workers, loop, appworld_root
     assert [skill.name for skill in library.of(first.scenario)] == ["finish"]
     assert any("finish(): Reports the task as done." in prompt for prompt in policy.asked)
     assert chains.figures == {"chains": 2, "chains_kept": 1, "chains_used": 1, "chains_solved": 1, "chains_proven": 1, "skills": 1}
+
+
+def test_the_expert_keeps_how_to_log_in_and_uses_it_in_the_next_task(workers, loop, appworld_root, task_ids):
+    first, second = (of_root(appworld_root, id) for id in variants_of_one(appworld_root, task_ids))
+    config = load_pipeline("assistant", PARAMS).environment.model_copy(update={"skills": True, "max_tokens": 200_000, "max_turn_tokens": 5000})
+
+    def enacted(task):
+        expert, environment = partial(expert_actions, keeps=True), AppWorldEnvironment(workers, config)
+        return loop.run_until_complete(asyncio.wait_for(enact(task, environment, Characters(), expert, limits=config, seed=0), 60))
+
+    reader, trace = KeptFunctions(), enacted(first)
+    [skill] = reader.kept(first, trace)
+    assert skill.name == "log_in" and skill.description.startswith("Logs me in; gives ") and skill.code.count(".login(") >= 1
+    follow = second.model_copy(update={"skills": (skill,)})
+    again = enacted(follow)
+    assert again.outcome == "success" and reader.used(follow.skills, again) == [skill]
+    assert not any(".login(" in turn.action for turn in again.turns) and any("splitwise.login 200" in turn.calls for turn in again.turns)
+
+
+def test_an_expert_that_logs_in_with_names_from_elsewhere_keeps_nothing():
+    for plan in (["x = 1", "token = apis.a.login(password=x)['token']", "print(token)"], ["print(1)"], ["print(apis.a.login())"]):
+        assert with_skills(plan, ()) == plan
 
 
 def variants_of_one(root: Path, task_ids: Sequence[str]) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """A small generated data root and running workers, made once."""
 
 import asyncio
+import fcntl
 import os
 import shutil
 import subprocess
@@ -30,7 +31,11 @@ def appworld_python() -> Path:
 def appworld_root(appworld_python: Path) -> Path:
     """A generated data root of a few scenarios; kept for the next run of the tests while the generator stays the same."""
     generator = fingerprint(*sorted((PACKAGE / "generator").rglob("*.py")))
-    return ensure_generated(appworld_python, ROOT / ".cache" / "tests" / f"appworld-{generator}", SEED, scenarios=SCENARIOS, variants=VARIANTS).path
+    root = ROOT / ".cache" / "tests" / f"appworld-{generator}"
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with (root.parent / "lock").open("w") as file:  # tests run in several processes
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return ensure_generated(appworld_python, root, SEED, scenarios=SCENARIOS, variants=VARIANTS).path
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from apprentice.environments.appworld.workers import AppWorldWorkers, WorkerLimi
 from apprentice.records.fingerprint import fingerprint
 
 ROOT = Path(__file__).resolve().parents[3]
-SEED, SCENARIOS, VARIANTS = 7, 3, 9
+SEED, SCENARIOS, VARIANTS = 7, 3, 4
 TIMEOUT_S = 4
 
 

@@ -1,9 +1,9 @@
 """Builds the environments of the project from the pinned files beside this one; standard library only.
 
-    python3.11 requirements/install.py [core] [serve] [appworld]
+    python3.11 requirements/install.py [core] [serve] [appworld] [trl]
 
 `core` is .venv (library, trainer, orchestration, tests), `serve` is .venv-serve (vLLM), `appworld` is .venv-appworld (the personal
-assistant's engine; only where asked for). They are built at the same time.
+assistant's engine; only where asked for), `trl` is .venv-trl (what the benchmark compares with). They are built at the same time.
 An environment is done when its marker is there, which is written last and names the pins: a changed pin installs again,
 an interrupted set-up starts afresh, and otherwise this takes milliseconds.
 """
@@ -59,8 +59,9 @@ ROLES = {
     "serve-cuda": (".venv-serve", (Step("vLLM (CUDA)", "serve-cuda.txt", minutes=10.0),)),
     # The wheel holds its apps packed; unpacking also writes its tests, beside the environment and not into the home folder.
     "appworld": (".venv-appworld", (Step("AppWorld", "appworld.txt", PINNED, 0.5, ("-m", "appworld.cli", "install")),)),
+    "trl": (".venv-trl", (TORCH, Step("TRL", "trl.txt", PINNED, 0.4))),
 }
-ASKED = ("core", "serve", "appworld")
+ASKED = ("core", "serve", "appworld", "trl")
 DEFAULT = ("core", "serve")
 
 

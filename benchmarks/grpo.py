@@ -1,0 +1,181 @@
+"""`python -m benchmarks.grpo`: seconds of a GRPO step beside TRL's GRPOTrainer, in one run.
+
+The same model, prompts, group size, length of completions, reward and objective (TRL's default: group advantages, token mean, no reference). The two take
+steps in turn, so that a busy machine slows both alike; the first step of each is left out. Each plays to its strength: ours samples with vLLM and keeps
+float32 master weights, TRL samples with Transformers, all sequences in one batch, and trains bf16 weights as they are, without checkpointing
+activations. TRL's own vLLM modes need a GPU.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from apprentice.config import Layout, PipelineConfig, load_pipeline
+from apprentice.environments.protocol import Observation
+from apprentice.records import Task, Verdict
+from apprentice.records.events import Progress
+from apprentice.records.files import write_json
+
+PYTHON = Path(".venv-trl/bin/python")
+TOPICS = ("a lighthouse", "the tides", "two brothers", "a market in spring", "the first snow", "an old clock", "a long train ride", "the desert at night")
+OURS = {
+    "attempts": 4, "advantage": "grpo", "normalize_advantages": False, "kl_coefficient": 0.0, "epochs": 1, "minibatches": 1, "learning_rate": 1e-6,
+    "warmup_steps": 0, "micro_batch_tokens": 2048, "checkpoint_every": 1000, "sampling": "shuffle",
+}  # fmt: skip
+
+
+class OneTurn:
+    """Rewards the share of distinct words in the only answer."""
+
+    stop: tuple[str, ...] = ()
+    takes_cut_actions = True
+
+    async def reset(self, task: Task) -> Observation:
+        """The task's text."""
+        self._share = 0.0
+        return Observation(task.instruction)
+
+    async def step(self, action: str) -> Observation:
+        """Takes the answer."""
+        self._share = len(set(action.split())) / max(1, len(action.split()))
+        return Observation("", done=True, kind="answer")
+
+    async def verify(self) -> Verdict:
+        """The share."""
+        return Verdict(self._share == 1.0, self._share)
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step took."""
+
+    seconds: float
+    sampled_tokens: float
+
+
+class Trl:
+    """TRL in a process and an environment of its own."""
+
+    def __init__(self, python: Path, job: dict):
+        command = [str(python), str(Path(__file__).with_name("trl_side.py")), json.dumps(job)]
+        variables = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=variables)
+
+    def step(self) -> Step:
+        """Lets it take one."""
+        self._child.stdin.write("go\n")
+        self._child.stdin.flush()
+        for line in self._child.stdout:
+            if line.startswith("STEP "):
+                return Step(**json.loads(line[5:]))
+        raise SystemExit(f"TRL ended with exit code {self._child.wait()}")
+
+    def close(self) -> None:
+        """Ends it."""
+        self._child.kill()
+        self._child.wait()
+
+
+class InTurn(Progress):
+    """After each of our steps TRL takes one."""
+
+    def __init__(self, path: Path, trl: Trl):
+        super().__init__(path, "grpo")
+        self._trl, self.steps = trl, []
+
+    def metrics(self, step: int, figures: dict) -> None:
+        """A step of ours has ended."""
+        ours = Step(figures["seconds_step"], figures["action_tokens"])
+        self.steps.append((ours, self._trl.step(), figures))
+        print(f"step {step}: ours {ours.seconds:.1f} s, TRL {self.steps[-1][1].seconds:.1f} s" + (" (to warm up)" if step == 0 else ""), flush=True)
+
+
+def measure(python: Path, prompts: int, new_tokens: int, steps: int) -> dict:
+    """Figures of `steps` steps each, after one to warm up."""
+    config = load_pipeline("quick")
+    train = type(config.train)(**{**config.train.model_dump(), **OURS, "tasks_per_step": prompts, "steps": steps + 1})
+    limits = config.environment.model_copy(update={"max_turns": 1, "max_turn_tokens": new_tokens, "max_tokens": new_tokens + 200})
+    policy = config.policy.model_copy(update={"port": 0})
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(_measure(config.model_copy(update={"train": train, "environment": limits, "policy": policy}), Path(folder), python))
+
+
+async def _measure(config: PipelineConfig, folder: Path, python: Path) -> dict:
+    from apprentice.learning.checkpoint import CheckpointStore
+    from apprentice.learning.ranks import open_learner
+    from apprentice.online.loop import OnlineTraining
+    from apprentice.online.sampler import TaskSampler
+    from apprentice.policy.chat import ChatFormat
+    from apprentice.policy.models import base_model
+    from apprentice.policy.opening import open_policy
+    from apprentice.rollout.setup import make_simulator
+    from transformers import AutoTokenizer
+
+    layout, base, train = Layout("quick", folder), base_model(config.model.name).absolute(), config.train
+    texts = [f"Tell me a long story about {TOPICS[number % len(TOPICS)]}, number {number}." for number in range(train.tasks_per_step)]
+    tasks = [Task(id=f"t{number}", scenario=f"s{number}", split="train", instruction=text, answers=("-",)) for number, text in enumerate(texts)]
+    chat, tokenizer = ChatFormat(base), AutoTokenizer.from_pretrained(base)
+    prompts = [tokenizer.decode(chat.prompt(text)) for text in texts]
+    job = {
+        "checkpoint": str(base), "prompts": prompts, "attempts": train.attempts, "new_tokens": config.environment.max_turn_tokens, "steps": train.steps
+    }  # fmt: skip
+    trl = Trl(python, job)
+    progress = InTurn(layout.events, trl)
+    try:
+        with open_learner(train, base, layout.runtime) as learner:
+            async with open_policy(config, layout, base) as policy:
+                simulator = make_simulator(config, OneTurn, policy, base, train.temperature)
+                sampler = TaskSampler(tasks, train, config.filter.probes)
+                store = CheckpointStore(layout.checkpoints)
+                await OnlineTraining(train, learner, simulator, policy, sampler, store, layout.runtime / "exchange", progress).run([])
+    finally:
+        trl.close()
+    return _figures(progress.steps[1:])
+
+
+def _figures(steps: list[tuple[Step, Step, dict]]) -> dict:
+    """Median, least and most of each, and of the ratio step by step."""
+
+    def spread(values: list[float]) -> dict:
+        return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
+
+    return {
+        "ratio": spread([trl.seconds / ours.seconds for ours, trl, _ in steps]),
+        "ours_seconds": spread([ours.seconds for ours, _, _ in steps]),
+        "trl_seconds": spread([trl.seconds for _, trl, _ in steps]),
+        "ours_sampled_tokens": spread([ours.sampled_tokens for ours, _, _ in steps]),
+        "trl_sampled_tokens": spread([trl.sampled_tokens for _, trl, _ in steps]),
+        **{name: spread([figures[name] for _, _, figures in steps]) for name in ("seconds_rollout", "seconds_learn", "seconds_sync")},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.grpo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", type=Path, default=PYTHON, help="of TRL's environment; installed where it is missing")
+    parser.add_argument("--prompts", type=int, default=8)
+    parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if arguments.python == PYTHON:
+        subprocess.run([sys.executable, "requirements/install.py", "trl"], check=True)
+    figures = measure(arguments.python, arguments.prompts, arguments.new_tokens, arguments.steps)
+    for name, values in figures.items():
+        print(f"{name:<20} {values['median']:8.2f} ({values['min']:.2f} to {values['max']:.2f}, n {values['n']})")
+    if arguments.json:
+        write_json(arguments.json, figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,10 +2,10 @@
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 from apprentice.config import load_pipeline
+from apprentice.processes import use_cores_sparingly
 from benchmarks import rollout
 
 
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=16, help="trajectories of the update")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    use_cores_sparingly()
 
     from apprentice.policy.models import base_model
     from benchmarks import training

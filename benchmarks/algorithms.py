@@ -8,7 +8,6 @@ What has been run is not run again; an interrupted run continues.
 import argparse
 import asyncio
 import csv
-import os
 import shutil
 import statistics
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
 from apprentice.policy.server import STATE
+from apprentice.processes import use_cores_sparingly
 from apprentice.records.events import Progress
 from apprentice.records.files import read_json, write_json, write_text
 
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, help="held-out tasks, at most; the pipeline's evaluate.tasks unless said")
     parser.add_argument("--table", type=Path, help="also write the table here")
     arguments = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    use_cores_sparingly()
     pipeline, layout = load_pipeline(arguments.pipeline), Layout(arguments.pipeline)
     steps, tasks = arguments.steps or pipeline.train.steps, arguments.tasks or pipeline.evaluate.tasks
     jobs = [Job(name, seed, _folder(layout, name, seed, steps)) for seed in arguments.seeds for name in arguments.names]

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
 from apprentice.environments.protocol import Observation
+from apprentice.processes import SHARING_CORES, use_cores_sparingly
 from apprentice.records import Task, Verdict
 from apprentice.records.events import Progress
 from apprentice.records.files import write_json
@@ -68,7 +69,8 @@ class Trl:
 
     def __init__(self, python: Path, job: dict):
         command = [str(python), str(Path(__file__).with_name("trl_side.py")), json.dumps(job)]
-        variables = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+        own = {name: value for name, value in os.environ.items() if name not in SHARING_CORES}
+        variables = {**own, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=variables)
 
     def step(self) -> Step:
@@ -111,6 +113,8 @@ def measure(python: Path, prompts: int, new_tokens: int, steps: int) -> dict:
 
 
 async def _measure(config: PipelineConfig, folder: Path, python: Path) -> dict:
+    from transformers import AutoTokenizer
+
     from apprentice.learning.checkpoint import CheckpointStore
     from apprentice.learning.ranks import open_learner
     from apprentice.online.loop import OnlineTraining
@@ -119,7 +123,6 @@ async def _measure(config: PipelineConfig, folder: Path, python: Path) -> dict:
     from apprentice.policy.models import base_model
     from apprentice.policy.opening import open_policy
     from apprentice.rollout.setup import make_simulator
-    from transformers import AutoTokenizer
 
     layout, base, train = Layout("quick", folder), base_model(config.model.name).absolute(), config.train
     texts = [f"Tell me a long story about {TOPICS[number % len(TOPICS)]}, number {number}." for number in range(train.tasks_per_step)]
@@ -167,7 +170,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    use_cores_sparingly()
     if arguments.python == PYTHON:
         subprocess.run([sys.executable, "requirements/install.py", "trl"], check=True)
     figures = measure(arguments.python, arguments.prompts, arguments.new_tokens, arguments.steps)

@@ -1,6 +1,6 @@
 """TRL's side of `benchmarks.grpo`: runs in .venv-trl, takes a step whenever a line comes in, and says what the step took.
 
-    python trl_side.py '{"checkpoint": …, "prompts": […], "attempts": 4, "new_tokens": 64, "steps": 4}'
+python trl_side.py '{"checkpoint": …, "prompts": […], "attempts": 4, "new_tokens": 64, "steps": 4}'
 """
 
 import json

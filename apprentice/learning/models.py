@@ -196,17 +196,19 @@ class _TokenScores(torch.autograd.Function):
             if with_entropy:
                 entropy[part] = normalizer[part] - (torch.softmax(scaled, -1) * scaled).sum(-1)
         ctx.save_for_backward(logits, targets, normalizer, entropy)
-        ctx.temperature, ctx.with_entropy = temperature, with_entropy
+        ctx.temperature = temperature
+        ctx.set_materialize_grads(False)
         return logprobs, entropy
 
     @staticmethod
     def backward(ctx, to_logprobs: Tensor, to_entropy: Tensor):
         logits, targets, normalizer, entropy = ctx.saved_tensors
         to_logits = torch.empty_like(logits)
+        to_logprobs = torch.zeros_like(normalizer) if to_logprobs is None else to_logprobs
         for part in _chunks(logits):
             log_probabilities = logits[part].to(torch.float32, copy=True).div_(ctx.temperature).sub_(normalizer[part, None])
             slope = -to_logprobs[part, None] / ctx.temperature
-            if ctx.with_entropy:
+            if to_entropy is not None:
                 slope = slope - to_entropy[part, None] / ctx.temperature * (log_probabilities + entropy[part, None])
             gradient = log_probabilities.exp_().mul_(slope)
             to_logits[part] = gradient.scatter_add_(1, targets[part, None], to_logprobs[part, None] / ctx.temperature)

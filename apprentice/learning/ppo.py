@@ -32,7 +32,7 @@ WARM_UP_TOKENS = 256
 LEARNER = "learner.json"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Figures:
     """What is known of each action token before the update; all [A], fp32, on the CPU."""
 
@@ -40,28 +40,31 @@ class Figures:
     """The sampler's log-probability."""
     old: Tensor
     """The trainer's."""
+    entropy: Tensor
+    known: Tensor
+    """Whether `old` and `entropy` are; the first optimizer step finds out for its own tokens, as it leaves the weights as they are until its end."""
     reference: Tensor | None
     values: Tensor
     advantages: Tensor
     returns: Tensor
-    weights: Tensor
-    """Truncated importance weight of the trainer against the sampler."""
 
 
 @dataclass(frozen=True)
 class Forward:
-    """One forward pass without gradient over all trajectories."""
+    """One forward pass without gradient."""
 
     logprobs: Tensor
     """[A]"""
     entropy: Tensor
     """[A]"""
+    known: Tensor
+    """[A], whether the pass went over it."""
     values: Tensor
     """[A]"""
-    features: Tensor
-    """[A, hidden]; of this rank's share."""
-    rows: Tensor
-    """Which action tokens `features` belongs to."""
+    features: list[Tensor]
+    """[., hidden], of this rank's micro-batches."""
+    rows: list[Tensor]
+    """Which action tokens `features` belong to."""
 
 
 class PpoLearner:
@@ -135,34 +138,34 @@ class PpoLearner:
         """
         trajectories = _learnable(trajectories)
 
-        # 1. What the policy and the critic say before the update; one pass gives both.
-        began = time.perf_counter()
-        forward = self._forward(trajectories)
-        seconds_old = time.perf_counter() - began
-
-        # 2. What the reference says.
+        # 1. What the reference says.
         began = time.perf_counter()
         reference = self._reference_logprobs(trajectories)
         seconds_reference = time.perf_counter() - began
 
-        # 3. Advantages and returns.
-        rewards = self._rewards(trajectories, forward.logprobs, reference)
-        if self._critic is None:
-            advantages, returns = _against_group(trajectories, rewards, self._config)
-        else:
-            advantages, returns = _against_critic(trajectories, rewards, forward.values, self._config.gamma, self._config.lam)
-        figures = self._figures(trajectories, forward, reference, advantages, returns)
-
-        # 4. Optimizer steps.
+        # 2. What the policy and the critic say before the update, as far as it has to be known beforehand; one pass gives both. Advantages, returns.
         began = time.perf_counter()
-        worthwhile = self._worthwhile(trajectories, advantages)
-        done = [self._optimizer_step(trajectories, chosen, figures) for chosen in self._minibatches(trajectories, worthwhile, step)]
+        if self._looks_ahead:
+            forward = self._forward(trajectories)
+            rewards = self._rewards(trajectories, forward.logprobs, reference)
+            advantages, returns = self._advantages(trajectories, rewards, forward.values)
+            minibatches = self._minibatches(trajectories, self._worthwhile(trajectories, advantages), step)
+        else:
+            advantages, returns = self._advantages(trajectories, self._rewards(trajectories, None, None), None)
+            minibatches = self._minibatches(trajectories, self._worthwhile(trajectories, advantages), step)
+            forward = self._forward(trajectories, _later(minibatches) if minibatches else None)
+        figures = self._figures(trajectories, forward, reference, advantages, returns)
+        seconds_old = time.perf_counter() - began
+
+        # 3. Optimizer steps.
+        began = time.perf_counter()
+        done = [self._optimizer_step(trajectories, chosen, figures) for chosen in minibatches]
         seconds_update = time.perf_counter() - began
 
         timings = {"seconds_old": seconds_old, "seconds_reference": seconds_reference, "seconds_update": seconds_update}
         tokens = float(sum(len(trajectory.token_ids) for trajectory in trajectories))
         counts = {"tokens": tokens, "action_tokens": float(len(figures.old)), "learning_rate": self._learning_rate(self._optimizer_steps - 1)}
-        return _before(figures, advantages, forward.entropy) | _during(done) | counts | timings
+        return self._before(figures, advantages) | _during(done) | counts | timings
 
     def save_policy(self, folder: Path) -> None:
         """Writes the policy as a Hugging Face folder in bf16, whole."""
@@ -198,19 +201,24 @@ class PpoLearner:
         batches = dealt(pack(trajectories, self._config.micro_batch_tokens, chosen), self._actor.rank, self._actor.ranks)
         return [batch.to(self._actor.device) for batch in batches]
 
+    @property
+    def _looks_ahead(self) -> bool:
+        """Whether the policy's or the critic's word on every token is part of the rewards or advantages."""
+        return self._critic is not None or (self._config.kl_coefficient > 0 and self._config.kl_in == "reward")
+
     @torch.no_grad()
-    def _forward(self, trajectories: Sequence[Trajectory]) -> Forward:
-        count = action_offsets(trajectories)[-1]
-        figures = torch.zeros(3, count)
+    def _forward(self, trajectories: Sequence[Trajectory], chosen: Sequence[int] | None = None) -> Forward:
+        """Over all trajectories, or those chosen; 0 for the others."""
+        figures = torch.zeros(4, action_offsets(trajectories)[-1])
         features, rows = [], []
-        for batch in self._batches(trajectories):
+        for batch in self._batches(trajectories, chosen):
             scores = self._actor(batch, self._config.temperature, True)
             values = self._values(scores, batch) if self._critic is not None else torch.zeros_like(scores.logprobs)
-            figures[:, batch.actions] = torch.stack([scores.logprobs, scores.entropy, values]).cpu()
+            figures[:, batch.actions] = torch.stack([scores.logprobs, scores.entropy, values, torch.ones_like(values)]).cpu()
             features.append(scores.features)
             rows.append(batch.actions)
-        logprobs, entropy, values = self._actor.total(figures)
-        return Forward(logprobs, entropy, values, torch.cat(features), torch.cat(rows))
+        logprobs, entropy, values, known = self._actor.total(figures)
+        return Forward(logprobs, entropy, known > 0, values, features, rows)
 
     def _values(self, scores: Scores, batch: PackedBatch) -> Tensor:
         return self._critic(scores.features if self._config.critic == "shared" else batch)
@@ -229,11 +237,19 @@ class PpoLearner:
         behaviour = action_logprobs(trajectories)
         if self._config.normalize_advantages:
             advantages = whiten(advantages, torch.ones_like(advantages))
-        masked = self._config.importance == "mask"
-        weights = objectives.importance_weights(forward.logprobs, behaviour, self._config.importance_cap, masked=masked)
-        return Figures(behaviour, forward.logprobs, reference, forward.values, advantages, returns, weights)
+        return Figures(behaviour, forward.logprobs, forward.entropy, forward.known, reference, forward.values, advantages, returns)
 
-    def _rewards(self, trajectories: Sequence[Trajectory], logprobs: Tensor, reference: Tensor | None) -> Tensor:
+    def _weights(self, old: Tensor, behaviour: Tensor) -> Tensor:
+        """Importance weights of the trainer against the sampler."""
+        return objectives.importance_weights(old, behaviour, self._config.importance_cap, masked=self._config.importance == "mask")
+
+    def _advantages(self, trajectories: Sequence[Trajectory], rewards: Tensor, values: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Advantages and returns [A]."""
+        if self._critic is None:
+            return _against_group(trajectories, rewards, self._config)
+        return _against_critic(trajectories, rewards, values, self._config.gamma, self._config.lam)
+
+    def _rewards(self, trajectories: Sequence[Trajectory], logprobs: Tensor | None, reference: Tensor | None) -> Tensor:
         """What each action token [A] is rewarded with: the reward at the last of an attempt, and the KL penalty where it is part of the reward."""
         rewards = torch.cat([final_rewards(trajectory.reward, count) for trajectory, count in zip(trajectories, _lengths(trajectories), strict=True)])
         if reference is None or self._config.kl_in == "loss":
@@ -262,11 +278,16 @@ class PpoLearner:
         share = torch.zeros(len(lengths))
         share[chosen] = objectives.shares(lengths[chosen], self._config.loss_mean, self._config.loss_length)
         denominator = float(lengths[chosen].sum())
+        mine = share[sequences] > 0
+        found = torch.zeros(2, len(sequences)) if not figures.known[mine].all() else None
         sums, ratios = torch.zeros(4), torch.zeros(self._actor.ranks)
         for batch in self._batches(trajectories, chosen):
-            part, ratio = self._accumulate(batch, figures, sequences, share[sequences], denominator)
+            part, ratio = self._accumulate(batch, figures, found, sequences, share[sequences], denominator)
             sums += part
             ratios[self._actor.rank] = max(float(ratios[self._actor.rank]), ratio)
+        if found is not None:
+            figures.old[mine], figures.entropy[mine] = self._actor.total(found)[:, mine]
+            figures.known |= mine
         policy, value, kl, clipped = self._actor.total(sums).tolist()
         ratio_max = float(self._actor.total(ratios).max())
         learning_rate = self._learning_rate(self._optimizer_steps)
@@ -284,17 +305,25 @@ class PpoLearner:
             "skipped": float(not stepped),
         }
 
-    def _accumulate(self, batch: PackedBatch, figures: Figures, sequences: Tensor, share: Tensor, denominator: float) -> tuple[Tensor, float]:
-        """Adds one micro-batch's gradients; returns its parts of policy loss, value loss, KL to the old policy and clip fraction, and its largest ratio."""
+    def _accumulate(
+        self, batch: PackedBatch, figures: Figures, found: Tensor | None, sequences: Tensor, share: Tensor, denominator: float
+    ) -> tuple[Tensor, float]:
+        """Adds one micro-batch's gradients; returns its parts of policy loss, value loss, KL to the old policy and clip fraction, and its largest ratio.
+
+        `found`, where the old policy's word is not known, takes its log-probabilities and entropy [2, A].
+        """
         config, at = self._config, batch.actions
         if not len(at):
             return self._accumulate_nothing(batch)
-        old, advantages, weights, values, returns, share, sequences = (
+        old, behaviour, advantages, values, returns, share, sequences = (
             tensor[at].to(self._actor.device)
-            for tensor in (figures.old, figures.advantages, figures.weights, figures.values, figures.returns, share, sequences)
+            for tensor in (figures.old, figures.behaviour, figures.advantages, figures.values, figures.returns, share, sequences)
         )
-        mask = torch.ones_like(old)
-        scores = self._actor(batch, config.temperature, config.entropy_coefficient > 0)
+        scores = self._actor(batch, config.temperature, config.entropy_coefficient > 0 or found is not None)
+        if found is not None:
+            old = scores.logprobs.detach()
+            found[:, at] = torch.stack([old, scores.entropy.detach()]).cpu()
+        mask, weights = torch.ones_like(old), self._weights(old, behaviour)
         bounds = objectives.Bounds(config.clip, config.clip_high, config.dual_clip)
         if config.objective == "gspo":
             ratio = objectives.sequence_ratio(scores.logprobs, old, sequences)
@@ -309,7 +338,7 @@ class PpoLearner:
         if figures.reference is not None and config.kl_in == "loss":
             kl = objectives.KL_ESTIMATORS[config.kl_estimator](scores.logprobs, figures.reference[at].to(self._actor.device))
             loss = loss + config.kl_coefficient * objectives.token_mean(kl * share, mask, denominator)
-        if scores.entropy is not None:
+        if config.entropy_coefficient > 0:
             loss = loss - config.entropy_coefficient * objectives.token_mean(scores.entropy * share, mask, denominator)
         self._actor.accumulate(loss)
 
@@ -330,16 +359,35 @@ class PpoLearner:
             self._critic.accumulate(self._values(scores, batch).sum())
         return torch.zeros(4), 0.0
 
+    def _before(self, figures: Figures, advantages: Tensor) -> dict[str, float]:
+        """The figures of the policy as it was before the update."""
+        old, behaviour = figures.old[figures.known], figures.behaviour[figures.known]
+        gap = (old - behaviour).abs()
+        kl = objectives.kl_k3(old, figures.reference[figures.known]) if figures.reference is not None else torch.zeros(1)
+        return {
+            "kl_reference": float(kl.mean()),
+            "entropy": float(figures.entropy[figures.known].mean()),
+            "explained_variance": objectives.explained_variance(figures.values, figures.returns),
+            "advantage_mean": float(advantages.mean()),
+            "advantage_std": float(advantages.std(correction=0)),
+            "return_mean": float(figures.returns.mean()),
+            "value_mean": float(figures.values.mean()),
+            "sampler_gap_mean": float(gap.mean()),
+            "sampler_gap_max": float(gap.max()),
+            "importance_weight_mean": float(self._weights(old, behaviour).mean()),
+        }
+
     def _fit_head(self, trajectories: Sequence[Trajectory], forward: Forward, returns: Tensor, epoch: int) -> list[float]:
         """One pass of a shared critic's head over features that are already there."""
         order = torch.randperm(len(returns), generator=torch.Generator().manual_seed(self._config.seed * 1000 + epoch))
         place = torch.full((len(returns),), -1)
-        place[forward.rows] = torch.arange(len(forward.rows))
+        rows, features = torch.cat(forward.rows), torch.cat(forward.features)
+        place[rows] = torch.arange(len(rows))
         losses = []
         for part in order.split(WARM_UP_TOKENS):
             mine = part[place[part] >= 0]
             target = returns[mine].to(self._critic.device)
-            values = self._critic(forward.features[place[mine].to(forward.features.device)])
+            values = self._critic(features[place[mine].to(features.device)])
             loss = self._critic.accumulate(objectives.squared_error(values, target, torch.ones_like(target), denominator=len(part)))
             losses.append(float(self._critic.total(torch.tensor(loss))))
             self._critic.step(self._config.critic_learning_rate)
@@ -360,11 +408,17 @@ class PpoLearner:
     def _critic_values(self, forward: Forward, trajectories: Sequence[Trajectory]) -> Tensor:
         values = torch.zeros_like(forward.values)
         if self._config.critic == "shared":
-            values[forward.rows] = self._critic(forward.features).cpu()
+            values[torch.cat(forward.rows)] = self._critic(torch.cat(forward.features)).cpu()
         else:
             for batch in self._batches(trajectories):
                 values[batch.actions] = self._critic(batch).cpu()
         return self._critic.total(values)
+
+
+def _later(minibatches: Sequence[list[int]]) -> list[int]:
+    """The trajectories of a step after the first that the first has not."""
+    first, *others = minibatches
+    return sorted({index for other in others for index in other} - set(first))
 
 
 def _learnable(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
@@ -406,24 +460,6 @@ def _against_critic(trajectories: Sequence[Trajectory], rewards: Tensor, values:
     lengths = _lengths(trajectories)
     parts = [gae(*attempt, gamma, lam) for attempt in zip(rewards.split(lengths), values.split(lengths), strict=True)]
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
-
-
-def _before(figures: Figures, advantages: Tensor, entropy: Tensor) -> dict[str, float]:
-    """The figures that are known before the first optimizer step."""
-    gap = (figures.old - figures.behaviour).abs()
-    kl = objectives.kl_k3(figures.old, figures.reference) if figures.reference is not None else torch.zeros(1)
-    return {
-        "kl_reference": float(kl.mean()),
-        "entropy": float(entropy.mean()),
-        "explained_variance": objectives.explained_variance(figures.values, figures.returns),
-        "advantage_mean": float(advantages.mean()),
-        "advantage_std": float(advantages.std(correction=0)),
-        "return_mean": float(figures.returns.mean()),
-        "value_mean": float(figures.values.mean()),
-        "sampler_gap_mean": float(gap.mean()),
-        "sampler_gap_max": float(gap.max()),
-        "importance_weight_mean": float(figures.weights.mean()),
-    }
 
 
 def _during(steps: list[dict[str, float]]) -> dict[str, float]:

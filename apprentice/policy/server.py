@@ -16,7 +16,7 @@ import httpx
 from apprentice.config.layout import RUNTIME
 from apprentice.config.schema import PolicyConfig
 from apprentice.errors import ApprenticeError
-from apprentice.processes import Child, spawn
+from apprentice.processes import SHARING_CORES, Child, spawn
 from apprentice.records.files import read_json, write_json
 
 STATE = RUNTIME / "policy-server.json"
@@ -212,7 +212,7 @@ class PolicyServer:
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "OMP_NUM_THREADS": threads,
-            "OMP_WAIT_POLICY": "passive",  # threads that spin while they wait cost ten-fold where the cores are shared with others
+            **SHARING_CORES,
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "APPRENTICE_KV_CACHE_BYTES": str(round(self._config.kv_cache_gib * GIB)),
         }

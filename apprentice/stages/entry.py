@@ -9,6 +9,7 @@ from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
 from apprentice.errors import ApprenticeError, InfrastructureFault
+from apprentice.processes import use_cores_sparingly
 from apprentice.records.events import Progress
 
 EXIT_USER_ERROR, EXIT_FAULT, EXIT_INTERRUPTED = 2, 3, 130
@@ -52,8 +53,7 @@ def _interrupt(*_) -> None:
 
 def _prepare_process() -> None:
     """Settings that libraries read when they are imported: no telemetry, no bars of their own, no spinning on shared cores."""
-    # OpenMP's threads spin at barriers by default: beside a policy server on the same cores that costs several times the work itself.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    use_cores_sparingly()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

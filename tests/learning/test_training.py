@@ -154,6 +154,25 @@ def test_an_update_reports_finite_figures_under_stable_names(checkpoint):
     assert figures["skipped"] == 0
 
 
+@pytest.mark.parametrize("changes", [{}, {"minibatches": 1, "epochs": 2, "min_advantage": 0.6}, {"entropy_coefficient": 0.01, "importance": "mask"}], ids=str)
+def test_what_the_first_optimizer_step_finds_out_for_itself_needs_no_pass_before_it(checkpoint, changes, monkeypatch):
+    """The plain way goes over everything before the first step."""
+    settings = {"advantage": "rloo", "kl_coefficient": 0.01, "minibatches": 3, "epochs": 2, "warmup_steps": 0, "learning_rate": 1e-2}
+    batch = [replace(item, group=str(number // 4), reward=float(number % 4 == number // 4)) for number, item in enumerate(trajectories(12))]
+
+    def updated():
+        learner = PpoLearner(train_config(**settings | changes), checkpoint, dtype="float32")
+        return learner.update(batch, 0), weights(learner._actor.module)
+
+    figures, found = updated()
+    monkeypatch.setattr(PpoLearner, "_looks_ahead", True)
+    plain, expected = updated()
+    assert all(torch.allclose(found[name], tensor, atol=2e-5) for name, tensor in expected.items())
+    everywhere = {"entropy", "sampler_gap_mean", "sampler_gap_max", "importance_weight_mean", "kl_reference"} if changes.get("min_advantage") else set()
+    for name in plain.keys() - everywhere:
+        assert "seconds" in name or figures[name] == pytest.approx(plain[name], rel=1e-3, abs=1e-5), name
+
+
 @pytest.mark.parametrize("advantage", GROUP_BASELINES)
 def test_a_group_of_equal_rewards_changes_nothing_and_there_is_no_critic(checkpoint, tmp_path, advantage):
     learner = PpoLearner(train_config(advantage=advantage, kl_coefficient=0.0, entropy_coefficient=0.0), checkpoint)

@@ -8,6 +8,7 @@ activations. TRL's own vLLM modes need a GPU.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import statistics
@@ -67,20 +68,23 @@ class Step:
 class Trl:
     """TRL in a process and an environment of its own."""
 
-    def __init__(self, python: Path, job: dict):
+    def __init__(self, python: Path, job: dict, log: Path):
         command = [str(python), str(Path(__file__).with_name("trl_side.py")), json.dumps(job)]
         own = {name: value for name, value in os.environ.items() if name not in SHARING_CORES}
         variables = {**own, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
-        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=variables)
+        self._log = log
+        with log.open("w") as errors:
+            self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=variables)
 
     def step(self) -> Step:
         """Lets it take one."""
-        self._child.stdin.write("go\n")
-        self._child.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.write("go\n")
+            self._child.stdin.flush()
         for line in self._child.stdout:
             if line.startswith("STEP "):
                 return Step(**json.loads(line[5:]))
-        raise SystemExit(f"TRL ended with exit code {self._child.wait()}")
+        raise SystemExit(f"TRL ended with exit code {self._child.wait()}:\n{self._log.read_text()[-2000:]}")
 
     def close(self) -> None:
         """Ends it."""
@@ -132,7 +136,7 @@ async def _measure(config: PipelineConfig, folder: Path, python: Path) -> dict:
     job = {
         "checkpoint": str(base), "prompts": prompts, "attempts": train.attempts, "new_tokens": config.environment.max_turn_tokens, "steps": train.steps
     }  # fmt: skip
-    trl = Trl(python, job)
+    trl = Trl(python, job, folder / "trl.log")
     progress = InTurn(layout.events, trl)
     try:
         with open_learner(train, base, layout.runtime) as learner:
@@ -173,6 +177,7 @@ def main() -> None:
     use_cores_sparingly()
     if arguments.python == PYTHON:
         subprocess.run([sys.executable, "requirements/install.py", "trl"], check=True)
+    print(f"{arguments.steps + 1} steps of each, a minute or so both together, after a minute to start", flush=True)
     figures = measure(arguments.python, arguments.prompts, arguments.new_tokens, arguments.steps)
     for name, values in figures.items():
         print(f"{name:<20} {values['median']:8.2f} ({values['min']:.2f} to {values['max']:.2f}, n {values['n']})")

@@ -28,7 +28,7 @@ class Steps(TrainerCallback):
 
     def on_step_begin(self, *_, **__) -> None:
         sys.stdin.readline()
-        self.began, self.tokens = time.perf_counter(), self.trainer.state.num_input_tokens_seen
+        self.began = time.perf_counter()
 
     def on_step_end(self, *_, **__) -> None:
         took = time.perf_counter() - self.began

@@ -184,7 +184,7 @@ class TrainConfig(Section):
     chains: bool
     """Each attempt at a task is followed by one at another task of its scenario, in which what the first kept is at hand (environment.skills)."""
     skill_reward: float = Field(ge=0)
-    """Of a chain whose second task was solved with a function kept in the first: added to both rewards, to the first where that was solved too."""
+    """Of a chain whose second task was solved with a function kept in the first: added to the rewards of both attempts."""
     temperature: float = Field(gt=0)
     epochs: int = Field(gt=0)
     """Passes over a step's trajectories."""

@@ -131,7 +131,7 @@ class PpoLearner:
             step: number of the online step; with the seed, it decides the minibatches.
 
         Returns:
-            The step's figures under stable names; means are over action tokens.
+            The step's figures under stable names; means are over action tokens: without a critic, those of the attempts that are learned from.
 
         Raises:
             ApprenticeError: there is nothing to learn from.

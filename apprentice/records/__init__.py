@@ -1,7 +1,7 @@
 """What travels between stages: frozen, typed records and the files that hold them."""
 
-from apprentice.records.library import SkillLibrary
 from apprentice.records.skill import Skill
+from apprentice.records.skill_library import SkillLibrary
 from apprentice.records.task import Corpus, Passage, Task
 from apprentice.records.trajectory import Outcome, Trajectory, Turn, Verdict
 

@@ -67,10 +67,11 @@ def _plans(config: PipelineConfig, layout: Layout, progress: Progress) -> list[P
     from apprentice.policy.models import base_model, starting_policy
 
     base, start, samples = base_model(config.model.name, progress), starting_policy(config, layout), config.evaluate.samples
+    case = use_case(config, layout)
     plans = [
-        *(Plan(name, base, 0, name, 0) for name in use_case(config, layout).baselines),
+        *(Plan(name, base, 0, name, 0) for name in case.baselines),
         Plan("before", base, 0, AGENT, samples if config.distill.source == "none" else 0),
-        Plan("trained", layout.policy, 2, AGENT, samples, layout.skills if getattr(config.environment, "skills", False) else None),
+        Plan("trained", layout.policy, 2, AGENT, samples, layout.skills if case.skills else None),
     ]
     return plans if config.distill.source == "none" else [*plans, Plan("warm_start", start, 1, AGENT, samples)]
 

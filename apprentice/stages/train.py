@@ -6,7 +6,6 @@ import io
 import shutil
 
 from apprentice.config import Layout, PipelineConfig
-from apprentice.environments.protocol import Skills, UseCase
 from apprentice.errors import ApprenticeError
 from apprentice.records import SkillLibrary
 from apprentice.records.events import Progress
@@ -40,6 +39,8 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
     seeds = read_trajectories(layout.rollouts)
     progress.note(f"{len(curriculum)} tasks, {config.train.steps} steps of {config.train.tasks_per_step} x {config.train.attempts} episodes")
     case = use_case(config, layout)
+    if config.train.chains and case.skills is None:
+        raise ApprenticeError("there is nothing that an attempt could hand on", where="train.chains", todo="set environment.skills (only AppWorld has it)")
     run_id = fingerprint(config.train, config.environment, config.model, start, layout.curriculum, layout.rollouts)
     library = SkillLibrary()
     store = CheckpointStore(layout.checkpoints / f"train-{run_id}")
@@ -47,7 +48,7 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
         async with case.opened() as make_environment, open_policy(config, layout, start) as policy:
             simulator = make_simulator(config, make_environment, policy, start, config.train.temperature)
             if config.train.chains:
-                simulator = Chains(simulator, _skills(config, case), curriculum, config.train.skill_reward, library, config.train.seed)
+                simulator = Chains(simulator, case.skills, curriculum, config.train.skill_reward, library, config.train.seed)
             sampler = TaskSampler(curriculum, config.train, config.filter.probes)
             training = OnlineTraining(config.train, learner, simulator, policy, sampler, store, layout.runtime / "exchange", progress, library)
             rows = await training.run(seeds)
@@ -58,17 +59,6 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
     write_text(layout.curves("training"), _csv(rows))
     write_json(layout.metrics("training"), _summary(rows))
     shutil.rmtree(layout.checkpoints, ignore_errors=True)
-
-
-def _skills(config: PipelineConfig, case: UseCase) -> Skills:
-    """What chains are made of.
-
-    Raises:
-        ApprenticeError: the pipeline's agent keeps nothing.
-    """
-    if case.skills is None or not getattr(config.environment, "skills", False):
-        raise ApprenticeError("there is nothing that an attempt could hand on", where="train.chains", todo="set environment.skills (only AppWorld has it)")
-    return case.skills
 
 
 def _csv(rows: list[dict[str, float]]) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from apprentice.records import Skill
 
 DECORATOR = "keep"
+LINE = 200
+"""Characters of a function's line in the first message; with more it is not kept, as several of them must fit."""
 LOG_IN = "log_in"
 """What the expert keeps."""
 KNOWN = {"apis", *dir(builtins)}
@@ -19,12 +21,13 @@ NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 def skills_of(code: str, scenario: str) -> list[Skill]:
-    """The functions under `@keep` at the top level of a block that say what they do and whose defaults are constants; the rest is passed over."""
+    """The functions under `@keep` at the top level of a block that say briefly what they do and whose defaults are constants; the rest is passed over."""
     try:
         body = ast.parse(code).body
-        return [_skill(node, scenario) for node in body if isinstance(node, ast.FunctionDef) and _is_kept(node)]
+        skills = [_skill(node, scenario) for node in body if isinstance(node, ast.FunctionDef) and _is_kept(node)]
     except NOT_PYTHON:
         return []
+    return [skill for skill in skills if len(_line(skill)) <= LINE]
 
 
 def _is_kept(function: ast.FunctionDef) -> bool:
@@ -64,8 +67,12 @@ def notice(skills: Sequence[Skill]) -> str:
     """What the first message says of them."""
     lines = [f"Put @{DECORATOR} above a function with a docstring, and it is there in my later tasks."]
     if skills:
-        lines += ["Functions you kept, ready to be called:", *(f"{skill.signature}: {skill.description}" for skill in skills)]
+        lines += ["Functions you kept, ready to be called:", *map(_line, skills)]
     return "\n".join(lines)
+
+
+def _line(skill: Skill) -> str:
+    return f"{skill.signature}: {skill.description}"
 
 
 def with_skills(plan: Sequence[str], at_hand: Sequence[Skill]) -> list[str]:

@@ -41,11 +41,11 @@ class Assistant:
     """Episodes in the worlds of the pipeline's data root."""
 
     baselines = ()
-    skills = KeptFunctions()
 
     def __init__(self, config: AppWorldConfig, layout: Layout):
         self._config, self._layout = config, layout
         self.expert = partial(expert_actions, keeps=config.skills)
+        self.skills = KeptFunctions() if config.skills else None
         self.reads = (layout.raw / "source.json",)
 
     @asynccontextmanager

@@ -11,14 +11,18 @@ import pytest
 from tiny import make_tiny_checkpoint
 
 from apprentice.config import Layout, set_overrides
+from apprentice.processes import SHARING_CORES
 from apprentice.records.tables import read_tasks, read_trajectories
 
 ROOT = Path(__file__).resolve().parents[3]
-LEARN = "environment.max_tokens=9000 environment.max_turn_tokens=1500 policy.max_context=9000 distill.traces=2 distill.epochs=1 distill.batch=2".split()
+LEARN = (
+    "environment.skills=true environment.max_tokens=9000 environment.max_turn_tokens=1500 policy.max_context=9000 "
+    "distill.traces=2 distill.epochs=1 distill.batch=2"
+).split()
 ACT = (
     "environment.max_turns=2 environment.max_turn_tokens=24 policy.engine=transformers filter.candidates=2 filter.probes=2 filter.keep=2 "
     "rollout.tasks=1 rollout.attempts=2 train.steps=1 train.tasks_per_step=1 train.attempts=2 evaluate.tasks=3 evaluate.bootstrap=100 "
-    "environment.skills=true train.chains=true"
+    "train.chains=true"
 ).split()
 
 SCRIPT = """
@@ -48,7 +52,7 @@ def project(appworld_root: Path, workers, tmp_path_factory) -> Path:
 
 def run_stages(folder: Path, *stages: str) -> None:
     """One process for all: most of a stage's time would go into its imports."""
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **SHARING_CORES, "HF_HUB_OFFLINE": "1"}
     finished = subprocess.run([sys.executable, "-c", SCRIPT, *stages], cwd=folder, env=variables, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr[-3000:]
 

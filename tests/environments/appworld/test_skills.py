@@ -13,6 +13,7 @@ from apprentice.config.schema import EnvironmentConfig
 from apprentice.environments.appworld.environment import AppWorldEnvironment, fenced
 from apprentice.environments.appworld.skills import called, notice, prelude, skills_of, with_skills
 from apprentice.environments.appworld.usecase import KeptFunctions, expert_actions
+from apprentice.errors import ApprenticeError
 from apprentice.online.chains import Chains
 from apprentice.policy.protocol import Completion, Sampling
 from apprentice.records import Skill, SkillLibrary, Task
@@ -52,8 +53,12 @@ def test_a_marked_function_that_says_what_it_does_is_kept():
         'if True:\n    @keep\n    def f():\n        """Not at the top."""',
         '@keep\nclass F:\n    """No function."""',
         "@keep\ndef f(:",
+        f'@keep\ndef f():\n    """{"Long. " * 40}"""',
+        '@keep\ndef f():\n    """Half a character: \\ud800."""',
         "x = '\x00'",
         "(" * 500,
+        "-" * 20_000 + "1",
+        "a" + ".b" * 20_000,
     ],
 )
 def test_what_could_not_stand_by_itself_is_not_kept(code):
@@ -171,8 +176,6 @@ def of_root(root: Path, task_id: str) -> Task:
 
 
 def test_a_library_that_holds_something_else_is_refused_by_line(tmp_path):
-    from apprentice.errors import ApprenticeError
-
     library = SkillLibrary([Skill(scenario="s", name=f"f{n}", signature="f()", description="F.", code="def f(): pass") for n in range(6)])
     library.write(tmp_path / "skills.jsonl")
     assert [skill.name for skill in SkillLibrary.read(tmp_path / "skills.jsonl").of("s")] == ["f2", "f3", "f4", "f5"]

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from apprentice.processes import SHARING_CORES, use_cores_sparingly
 from apprentice.records import Task, Verdict
 from apprentice.records.events import Progress
 from apprentice.records.files import write_json
+from benchmarks.figures import spread
 
 PYTHON = Path(".venv-trl/bin/python")
 TOPICS = ("a lighthouse", "the tides", "two brothers", "a market in spring", "the first snow", "an old clock", "a long train ride", "the desert at night")
@@ -152,10 +152,6 @@ async def _measure(config: PipelineConfig, folder: Path, python: Path) -> dict:
 
 def _figures(steps: list[tuple[Step, Step, dict]]) -> dict:
     """Median, least and most of each, and of the ratio step by step."""
-
-    def spread(values: list[float]) -> dict:
-        return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
-
     return {
         "ratio": spread([trl.seconds / ours.seconds for ours, trl, _ in steps]),
         "ours_seconds": spread([ours.seconds for ours, _, _ in steps]),

@@ -17,7 +17,7 @@ help:
 	@echo "make test                     set up what is missing, run the tests (ARGS goes to pytest)"
 	@echo "make setup                    only set up: .venv and .venv-serve"
 	@echo "make lint                     ruff"
-	@echo "make bench                    rollout and training speed against this machine's peak"
+	@echo "make bench                    speed against this machine's limits, vLLM's engine, AppWorld's server and TRL"
 	@echo "make mlflow | make prefect    open the runs: http://127.0.0.1:5000 | http://127.0.0.1:4200"
 	@echo "make clean                    remove logs, checkpoints and caches of runs (.apprentice); no data, model or report"
 
@@ -34,7 +34,8 @@ test:
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-bench: setup
+bench:
+	@$(PYTHON) requirements/install.py core serve appworld
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 mlflow:

@@ -1,45 +1,71 @@
-"""`python -m benchmarks`: rollout and training speed of the base model, as tokens a second and as a share of this machine's bf16 matrix products."""
+"""`python -m benchmarks`, `make bench`: every benchmark in turn, a table, and benchmarks/results.json.
+
+Its keys are stable. Four say how near the limit we are and how far ahead of what else there is, each with median, least, most and number of rounds:
+`grpo_step_vs_trl` (TRL's seconds over ours), `update_gemm_share` (of this machine's bf16 matrix products), `sampling_vs_engine_alone`,
+`appworld_episodes_vs_stock` (a second and core). The others are what they come from.
+"""
 
 import argparse
-import json
+import asyncio
+import os
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from apprentice.config import load_pipeline
 from apprentice.processes import use_cores_sparingly
-from benchmarks import rollout
+from apprentice.records.files import write_json
+from benchmarks import appworld, grpo, sampling, storing, training
+from benchmarks.figures import print_spreads
+
+RESULTS = Path("benchmarks/results.json")
+MINUTES = 12
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--pipeline", default="quick")
-    parser.add_argument("--tasks", type=int, default=8, help="tasks of the rollout")
-    parser.add_argument("--attempts", type=int, default=4, help="episodes a task")
-    parser.add_argument("--sequences", type=int, default=16, help="trajectories of the update")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="of each")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     use_cores_sparingly()
+    print(f"{', '.join(arguments.only)}: about {MINUTES * len(arguments.only) / len(PARTS):.0f} minutes", flush=True)
+    figures: dict = {}
+    for name in arguments.only:
+        print(f"\n{name}", flush=True)
+        figures |= PARTS[name](arguments.rounds)
+    print()
+    print_spreads(figures)
+    write_json(arguments.results, figures)
+    print(f"\n{arguments.results}")
 
+
+def _sampling(rounds: int) -> dict:
+    return sampling.figures(sampling.measure("quick", tasks=8, attempts=4, rounds=rounds))
+
+
+def _training(rounds: int) -> dict:
     from apprentice.policy.models import base_model
-    from benchmarks import training
 
-    print("Starting a policy server, then the rollout, then the trainer: about 2 minutes", flush=True)
-    speed = rollout.measure(arguments.pipeline, arguments.tasks, arguments.attempts)
-    update = training.measure(base_model(load_pipeline(arguments.pipeline).model.name), arguments.sequences)
-    sampling = update.forward_flop(speed.tokens, speed.sampled_tokens) / speed.seconds
-    rows = [
-        ("rollout (simulator and policy server)", speed.tokens / speed.seconds, sampling),
-        ("log-probabilities (forward)", update.tokens / update.forward_seconds, update.flop / update.forward_seconds),
-        ("update (forward and backward)", update.tokens / update.both_seconds, 3 * update.flop / update.both_seconds),
-    ]
-    print(f"bf16 matrix products: {update.peak / 1e9:.0f} GFLOP/s")
-    for name, tokens, flops in rows:
-        print(f"{name:<40} {tokens:8.0f} tok/s {flops / 1e9:6.0f} GFLOP/s {flops / update.peak:6.0%} of peak")
-    print(f"{'update, attempts that share two thirds':<40} {update.tokens / update.group_seconds:8.0f} tok/s")
-    print(f"{'sampled':<40} {speed.sampled_tokens / speed.seconds:8.0f} tok/s")
-    print(f"{'optimizer step':<40} {update.step_seconds:8.2f} s")
-    if arguments.json:
-        figures = {name: {"tokens_per_second": tokens, "share_of_peak": flops / update.peak} for name, tokens, flops in rows}
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return training.figures(training.measure(base_model(load_pipeline("quick").model.name), sequences=16, rounds=rounds))
+
+
+def _appworld(rounds: int) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        root = appworld.generate(appworld.PYTHON, Path(folder))
+        found = asyncio.run(appworld.measure(appworld.PYTHON.absolute(), root, groups=2, group=8, rounds=rounds, in_flight=os.cpu_count()))
+    return {name: found[name] for name in ("appworld_episodes_vs_stock", "appworld_episodes_per_second_and_core")}
+
+
+def _grpo(rounds: int) -> dict:
+    grpo.install()
+    found = grpo.measure(grpo.PYTHON, prompts=8, new_tokens=64, steps=rounds)
+    return {"grpo_step_vs_trl": found.pop("ratio")} | {f"grpo_{name}": values for name, values in found.items()}
+
+
+PARTS: Mapping[str, Callable[[int], dict]] = {
+    "grpo": _grpo, "training": _training, "sampling": _sampling, "appworld": _appworld, "storing": storing.figures,
+}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -21,9 +21,12 @@ from pathlib import Path
 
 from apprentice.environments.appworld.workers import AppWorldWorkers, WorkerLimits
 from apprentice.processes import spawn
+from apprentice.records.files import write_json
+from benchmarks.figures import spread
 
 TICKS = os.sysconf("SC_CLK_TCK")
 SERVER_START_S = 120.0
+PYTHON = Path(".venv-appworld/bin/python")
 LIVE = 16
 """Worlds open at once while memory is measured."""
 
@@ -224,11 +227,12 @@ async def _compare(server: Server, workers: AppWorldWorkers, task_ids: list[str]
     warm = await play(workers, task_ids[0], "warm-up")
     if reference != warm:
         raise SystemExit(f"the two sides differ: {[pair for pair in zip(reference.outputs, warm.outputs, strict=True) if pair[0] != pair[1]]}")
-    totals = {"stock": [0, 0.0, 0.0], "ours": [0, 0.0, 0.0]}
+    totals: dict[str, list] = {"stock": [0, 0.0, 0.0], "ours": [0, 0.0, 0.0]}
+    ratios, per_core = [], []
     for number in range(rounds):
         chosen = [task_ids[(number * groups + index) % len(task_ids)] for index in range(groups)]
         jobs = [(task_id, f"r{number}-{task_id}-{copy}") for task_id in chosen for copy in range(group)]
-        results = {}
+        results, cores = {}, {}
         for side in ("stock", "ours"):
             pid = server.child.pid if side == "stock" else workers.supervisor_pid
             wall, cpu, client = time.perf_counter(), cpu_seconds(pid), time.process_time()
@@ -236,15 +240,20 @@ async def _compare(server: Server, workers: AppWorldWorkers, task_ids: list[str]
                 results[side] = await asyncio.to_thread(lambda jobs=jobs: [server.play(*job) for job in jobs])
             else:
                 results[side] = await ours(workers, jobs, in_flight)
-            took = (len(jobs), time.perf_counter() - wall, cpu_seconds(pid) - cpu + time.process_time() - client)
+            cores[side] = cpu_seconds(pid) - cpu + time.process_time() - client
+            took = (len(jobs), time.perf_counter() - wall, cores[side])
             totals[side] = [total + part for total, part in zip(totals[side], took, strict=True)]
         if results["stock"] != results["ours"]:
             raise SystemExit("observations or verdicts differ")
+        ratios.append(cores["stock"] / cores["ours"])
+        per_core.append(len(jobs) / cores["ours"])
+        print(f"round {number}: {ratios[-1]:.2f} times as many episodes a second and core", flush=True)
     speeds = {side: Speed(*values) for side, values in totals.items()}
     return {
         "stock": {**asdict(speeds["stock"]), "per_core": speeds["stock"].per_core},
         "ours": {**asdict(speeds["ours"]), "per_core": speeds["ours"].per_core},
-        "ratio_per_core": speeds["ours"].per_core / speeds["stock"].per_core,
+        "appworld_episodes_vs_stock": spread(ratios),
+        "appworld_episodes_per_second_and_core": spread(per_core),
         "phases_ms": await phases(workers, task_ids[0], 5),
         "live_world_mb": await live_memory(workers, task_ids),
         "idle_engine_mb": memory_mb(list(tree(workers.pid))),
@@ -254,7 +263,7 @@ async def _compare(server: Server, workers: AppWorldWorkers, task_ids: list[str]
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.appworld", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", type=Path, default=Path(".venv-appworld/bin/python"))
+    parser.add_argument("--python", type=Path, default=PYTHON)
     parser.add_argument("--root", type=Path, help="a data root; default: a small one is generated")
     parser.add_argument("--groups", type=int, default=2, help="tasks a round")
     parser.add_argument("--group", type=int, default=8, help="episodes of one task")
@@ -263,20 +272,21 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        root = arguments.root or _generate(arguments.python, Path(folder))
+        root = arguments.root or generate(arguments.python, Path(folder))
         figures = asyncio.run(measure(arguments.python.absolute(), root.absolute(), arguments.groups, arguments.group, arguments.rounds, arguments.in_flight))
     for side, name in (("stock", "AppWorld's HTTP server"), ("ours", "engine")):
         speed = figures[side]
         wall, cpu = speed["wall_seconds"] / speed["episodes"], speed["cpu_seconds"] / speed["episodes"]
         print(f"{name:<24} {speed['per_core']:6.2f} episodes/s a core   {1e3 * cpu:6.0f} ms of processor, {1e3 * wall:6.0f} ms of wall time an episode")
-    print(f"{'ratio a core':<24} {figures['ratio_per_core']:6.2f}")
+    print(f"{'ratio a core':<24} {figures['appworld_episodes_vs_stock']['median']:6.2f}")
     print("ms: " + ", ".join(f"{name} {value:.1f}" for name, value in figures["phases_ms"].items()))
     print(f"MB: live world {figures['live_world_mb']:.0f}, idle engine {figures['idle_engine_mb']:.0f}, server {figures['stock_server_mb']:.0f}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(arguments.json, figures)
 
 
-def _generate(python: Path, root: Path) -> Path:
+def generate(python: Path, root: Path) -> Path:
+    """A small data root."""
     package = Path(__file__).parent.parent / "apprentice" / "environments" / "appworld"
     command = [str(python.absolute()), "-m", "generator", "--root", str(root), "--seed", "7", "--scenarios", "3"]
     subprocess.run(command, env={**os.environ, "PYTHONPATH": str(package)}, check=True, stdout=subprocess.DEVNULL)

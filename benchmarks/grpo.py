@@ -23,7 +23,7 @@ from apprentice.processes import SHARING_CORES, use_cores_sparingly
 from apprentice.records import Task, Verdict
 from apprentice.records.events import Progress
 from apprentice.records.files import write_json
-from benchmarks.figures import spread
+from benchmarks.figures import print_spreads, spread
 
 PYTHON = Path(".venv-trl/bin/python")
 TOPICS = ("a lighthouse", "the tides", "two brothers", "a market in spring", "the first snow", "an old clock", "a long train ride", "the desert at night")
@@ -106,6 +106,11 @@ class InTurn(Progress):
         print(f"step {step}: ours {ours.seconds:.1f} s, TRL {self.steps[-1][1].seconds:.1f} s" + (" (to warm up)" if step == 0 else ""), flush=True)
 
 
+def install() -> None:
+    """TRL's environment, where it is missing."""
+    subprocess.run([sys.executable, "requirements/install.py", "trl"], check=True)
+
+
 def measure(python: Path, prompts: int, new_tokens: int, steps: int) -> dict:
     """Figures of `steps` steps each, after one to warm up."""
     config = load_pipeline("quick")
@@ -172,11 +177,10 @@ def main() -> None:
     arguments = parser.parse_args()
     use_cores_sparingly()
     if arguments.python == PYTHON:
-        subprocess.run([sys.executable, "requirements/install.py", "trl"], check=True)
+        install()
     print(f"{arguments.steps + 1} steps of each, a minute or so both together, after a minute to start", flush=True)
     figures = measure(arguments.python, arguments.prompts, arguments.new_tokens, arguments.steps)
-    for name, values in figures.items():
-        print(f"{name:<20} {values['median']:8.2f} ({values['min']:.2f} to {values['max']:.2f}, n {values['n']})")
+    print_spreads(figures)
     if arguments.json:
         write_json(arguments.json, figures)
 

@@ -1,7 +1,7 @@
 """How fast the trainer is on this machine, against the matrix products it could do at best in the same minute.
 
 FLOP: 2 N a token forward, 6 N forward and backward, N = weights outside the embeddings, plus the output embeddings at action tokens only;
-attention is not counted. Each figure is the best of `REPEATS`.
+attention is not counted.
 """
 
 import random
@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apprentice.records import Trajectory
+from benchmarks.figures import spread
 
 GEMM = 2048
 GEMM_SECONDS = 1.0
-REPEATS = 2
 MICRO_BATCH_TOKENS = 2048
 ATTEMPTS = 4
 SHARED = 2 / 3
@@ -37,6 +37,16 @@ class TrainingSpeed:
     peak: float
     """FLOP/s of square bf16 matrix products, the better of before and after."""
 
+    @property
+    def forward_share(self) -> float:
+        """Of the peak."""
+        return self.flop / self.forward_seconds / self.peak
+
+    @property
+    def update_share(self) -> float:
+        """Of the peak, forward and backward."""
+        return 3 * self.flop / self.both_seconds / self.peak
+
     def forward_flop(self, tokens: int, action_tokens: int) -> float:
         """Work of a forward pass."""
         return 2 * (self.body * tokens + self.embeddings * action_tokens)
@@ -47,8 +57,8 @@ class TrainingSpeed:
         return self.forward_flop(self.tokens, self.action_tokens)
 
 
-def measure(checkpoint: Path, sequences: int) -> TrainingSpeed:
-    """Times the trainer's own engine on random trajectories of 150-250 tokens, 30-40 of them actions."""
+def measure(checkpoint: Path, sequences: int, rounds: int) -> list[TrainingSpeed]:
+    """Times the trainer's own engine on random trajectories of 150-250 tokens, 30-40 of them actions; a round before the first warms up."""
     import torch
 
     from apprentice.learning.engine import Engine
@@ -70,18 +80,36 @@ def measure(checkpoint: Path, sequences: int) -> TrainingSpeed:
         for batch in batches:
             engine.accumulate(-engine(batch).logprobs.sum() / actions)
 
-    peak = gemm_flops()
-    return TrainingSpeed(
-        tokens=sum(len(trajectory.token_ids) for trajectory in trajectories),
-        action_tokens=actions,
-        body=sum(parameter.numel() for parameter in model.base_model.parameters()) - model.get_input_embeddings().weight.numel(),
-        embeddings=model.get_output_embeddings().weight.numel(),
-        forward_seconds=min(_timed(forward) for _ in range(REPEATS)),
-        both_seconds=min(_timed(lambda: both(batches)) for _ in range(REPEATS)),
-        group_seconds=min(_timed(lambda: both(groups)) for _ in range(REPEATS)),
-        step_seconds=_timed(lambda: engine.step(1e-6)),
-        peak=max(peak, gemm_flops()),
-    )
+    def one(number: int) -> TrainingSpeed:
+        before = gemm_flops()
+        speed = TrainingSpeed(
+            tokens=sum(len(trajectory.token_ids) for trajectory in trajectories),
+            action_tokens=actions,
+            body=sum(parameter.numel() for parameter in model.base_model.parameters()) - model.get_input_embeddings().weight.numel(),
+            embeddings=model.get_output_embeddings().weight.numel(),
+            forward_seconds=_timed(forward),
+            both_seconds=_timed(lambda: both(batches)),
+            group_seconds=_timed(lambda: both(groups)),
+            step_seconds=_timed(lambda: engine.step(1e-6)),
+            peak=max(before, gemm_flops()),
+        )
+        print(f"round {number}: {speed.update_share:.0%} of {speed.peak / 1e9:.0f} GFLOP/s" + (" (to warm up)" if not number else ""), flush=True)
+        return speed
+
+    return [one(number) for number in range(rounds + 1)][1:]
+
+
+def figures(rounds: Sequence[TrainingSpeed]) -> dict:
+    """Spreads of the rounds."""
+    return {
+        "update_gemm_share": spread([each.update_share for each in rounds]),
+        "forward_gemm_share": spread([each.forward_share for each in rounds]),
+        "peak_gflops": spread([each.peak / 1e9 for each in rounds]),
+        "update_tokens_per_second": spread([each.tokens / each.both_seconds for each in rounds]),
+        "forward_tokens_per_second": spread([each.tokens / each.forward_seconds for each in rounds]),
+        "shared_update_tokens_per_second": spread([each.tokens / each.group_seconds for each in rounds]),
+        "optimizer_step_seconds": spread([each.step_seconds for each in rounds]),
+    }
 
 
 def gemm_flops() -> float:

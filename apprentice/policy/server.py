@@ -177,7 +177,7 @@ class PolicyServer:
             )
         self._log.unlink(missing_ok=True)
         command = [str(python), str(ENTRY), *self._flags(port)]
-        self._child = spawn(command, log=self._log, env=self._environment(), grace_s=GRACE_S, shared_memory=LEAKED)
+        self._child = spawn(command, log=self._log, env=engine_environment(self._config), grace_s=GRACE_S, shared_memory=LEAKED)
         self._state = ServerState(
             pid=self._child.pid,
             born=_born(self._child.pid),
@@ -201,22 +201,6 @@ class PolicyServer:
             *("--worker-extension-cls", "vllm_extension.PolicyWeights", "--disable-uvicorn-access-log", "--disable-fastapi-docs"),
         ]
 
-    def _environment(self) -> dict[str, str | None]:
-        """What differs from the caller's environment: without what would reach into vLLM's own, and with what it needs."""
-        foreign = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_PRELOAD", *(name for name in os.environ if name.startswith("OMP_")))
-        threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        return dict.fromkeys(foreign) | {
-            "VLLM_SERVER_DEV_MODE": "1",
-            "VLLM_NO_USAGE_STATS": "1",
-            "DO_NOT_TRACK": "1",
-            "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "OMP_NUM_THREADS": threads,
-            **SHARING_CORES,
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "APPRENTICE_KV_CACHE_BYTES": str(round(self._config.kv_cache_gib * GIB)),
-        }
-
     def _healthy(self) -> bool:
         try:
             if httpx.get(f"{self.url}/health", timeout=5, trust_env=False).status_code != 200:
@@ -225,6 +209,23 @@ class PolicyServer:
         except (httpx.TransportError, ValueError, KeyError):
             return False
         return [(model["id"], model["root"]) for model in models] == [(SERVED_NAME, self._started.model)]
+
+
+def engine_environment(config: PolicyConfig) -> dict[str, str | None]:
+    """What differs from the caller's environment: without (None) what would reach into vLLM's own, and with what it needs."""
+    foreign = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_PRELOAD", *(name for name in os.environ if name.startswith("OMP_")))
+    threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return dict.fromkeys(foreign) | {
+        "VLLM_SERVER_DEV_MODE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": threads,
+        **SHARING_CORES,
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "APPRENTICE_KV_CACHE_BYTES": str(round(config.kv_cache_gib * GIB)),
+    }
 
 
 def interpreter() -> Path:

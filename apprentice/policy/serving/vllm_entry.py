@@ -7,8 +7,8 @@ import os
 import sys
 
 
-def _fork_on_cpu() -> bool:
-    """Makes vLLM's CPU platform fork; says whether the platform is a CPU."""
+def suit_cpu() -> bool:
+    """Where the platform is a CPU, makes vLLM fork and not spin; says whether it is."""
     from vllm.platforms import current_platform
 
     if not current_platform.is_cpu():
@@ -22,6 +22,7 @@ def _fork_on_cpu() -> bool:
 
     platform.check_and_update_config = classmethod(check_and_update_config)
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+    _do_not_spin()
     return True
 
 
@@ -43,10 +44,9 @@ def main() -> None:
     A prompt is computed in one piece there: for a seeded request whose prompt is split, vLLM winds its generator back, which a CPU's
     generator cannot do, and the engine dies of it.
     """
-    cpu = _fork_on_cpu()
+    cpu = suit_cpu()
     kv_cache_bytes = os.environ.pop("APPRENTICE_KV_CACHE_BYTES", "")
     if cpu:
-        _do_not_spin()
         sys.argv += ["--enforce-eager", "--no-enable-chunked-prefill", "--kv-cache-memory-bytes", kv_cache_bytes]
     from vllm.entrypoints.launchers.api_server.entry import main as serve
 

@@ -1,0 +1,51 @@
+"""The engine's side of `benchmarks.sampling`: runs in vLLM's environment, samples a line's episodes, says how long that took.
+
+python engine_side.py '{"model": …, "max_model_len": 1024, "max_num_seqs": 64}'
+A line holds, of each episode, of each turn, the prompt's token ids and the number of tokens to sample.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "apprentice" / "policy" / "serving"))
+SETTINGS = json.loads(sys.argv[1])
+BATCHED_TOKENS = 2048
+
+
+async def serve() -> None:
+    """Samples until its input ends."""
+    from vllm import SamplingParams
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    memory = {"kv_cache_memory_bytes": int(os.environ["APPRENTICE_KV_CACHE_BYTES"])}
+    arguments = AsyncEngineArgs(
+        **SETTINGS, **memory, dtype="bfloat16", max_num_batched_tokens=BATCHED_TOKENS, enforce_eager=True, enable_chunked_prefill=False,
+        enable_prefix_caching=True, logprobs_mode="processed_logprobs",
+    )  # fmt: skip
+    engine = AsyncLLM.from_engine_args(arguments)
+
+    async def play(episode: list, number: int, line: int) -> None:
+        for turn, (prompt, tokens) in enumerate(episode):
+            sampling = SamplingParams(temperature=1.0, seed=number, max_tokens=tokens, ignore_eos=True, logprobs=0, detokenize=False)
+            async for _ in engine.generate({"prompt_token_ids": prompt}, sampling, f"{line}-{number}-{turn}"):
+                pass
+
+    line = 0
+    while text := await asyncio.to_thread(sys.stdin.readline):
+        episodes, line = json.loads(text), line + 1
+        began = time.perf_counter()
+        await asyncio.gather(*(play(episode, number, line) for number, episode in enumerate(episodes)))
+        print(f"TOOK {time.perf_counter() - began}", flush=True)
+    engine.shutdown()
+
+
+if __name__ == "__main__":
+    from vllm_entry import suit_cpu
+
+    suit_cpu()
+    asyncio.run(serve())

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 
 class Section(BaseModel):
@@ -246,6 +246,9 @@ class TrainConfig(Section):
     """Keeps the optimizer's state in the machine's memory instead of the GPU's: 12 bytes a weight, for slower steps."""
     recompute_activations: bool
     """Keeps each layer's input only and computes the rest again in the backward pass: a fraction of the memory for a third more work."""
+    overlap: bool
+    """Plays the next step's episodes during the update, with the policy of before it: one step off-policy, which the importance weights correct.
+    The step after a checkpoint waits, so that a resumed run is the same."""
     checkpoint_every: int = Field(gt=0)
     """Steps between checkpoints."""
     alarm_kl: float = Field(gt=0)
@@ -257,6 +260,13 @@ class TrainConfig(Section):
     alarm_entropy: float = Field(ge=0)
     """Below it the policy has collapsed; nats a token."""
     seed: int
+
+    @field_validator("checkpoint_every")
+    @classmethod
+    def _leaves_steps_between(cls, steps: int, info: ValidationInfo) -> int:
+        if steps == 1 and info.data.get("overlap"):
+            raise ValueError("with train.overlap it must be above 1, for the step after a checkpoint waits")
+        return steps
 
 
 class EvaluateConfig(Section):

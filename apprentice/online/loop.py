@@ -1,8 +1,10 @@
 """Online reinforcement learning: simulate -> update -> sync the weights -> again, from a checkpoint if there is one."""
 
+import asyncio
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from apprentice.config.schema import TrainConfig
@@ -23,6 +25,17 @@ from apprentice.rollout.figures import rollout_figures
 from apprentice.rollout.simulator import Simulator, plan_episodes
 
 Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step learns from."""
+
+    trajectories: list[Trajectory]
+    counts: Row
+    """Of the episodes that are not among them."""
+    seconds: float
+    """That the episodes took."""
 
 
 class OnlineTraining:
@@ -55,6 +68,7 @@ class OnlineTraining:
         self._sampler, self._store, self._exchange, self._progress = sampler, store, exchange, progress
         self._replay, self._library = Replay(config.replay), library if library is not None else SkillLibrary()
         self._in_a_row = 0
+        self._ahead: asyncio.Task[Batch] | None = None
         self.quarantine: list[dict] = []
         """The episodes left out of the updates, with the step and the reasons."""
 
@@ -73,44 +87,69 @@ class OnlineTraining:
         elif rows:
             await self._sync(version=len(rows))
         self._progress.advance("training", len(rows), self._config.steps)
-        for step in range(len(rows), self._config.steps):
-            rows.append(await self._step(step))
-            self._progress.metrics(step, rows[-1])
-            self._progress.advance("training", step + 1, self._config.steps)
-            if (step + 1) % self._config.checkpoint_every == 0 and step + 1 < self._config.steps:
-                self._store.save(step + 1, self._save, self._state(rows))
+        try:
+            for step in range(len(rows), self._config.steps):
+                rows.append(await self._step(step))
+                self._progress.metrics(step, rows[-1])
+                self._progress.advance("training", step + 1, self._config.steps)
+                if self._checkpoint_after(step):
+                    self._store.save(step + 1, self._save, self._state(rows))
+        finally:
+            await self._end_ahead()
         shutil.rmtree(self._exchange, ignore_errors=True)
         return rows
 
     async def _step(self, step: int) -> Row:
         started = time.monotonic()
-        trajectories, counts = await self._simulate(step)
+        ahead, self._ahead = self._ahead, None
+        batch = await (ahead or self._simulate(step))
         simulated = time.monotonic()
-        remembered = self._replay.additions(trajectories, step)
-        self._replay.note(trajectories)
-        figures = self._learner.update([*trajectories, *remembered], step)
-        alarm = self._undone_if_harmful(figures, [*trajectories, *remembered], step)
+        remembered = self._replay.additions(batch.trajectories, step)
+        self._replay.note(batch.trajectories)
+        learned_from = [*batch.trajectories, *remembered]
+        figures = await self._update(learned_from, step)
+        alarm = self._undone_if_harmful(figures, learned_from, step)
         updated = time.monotonic()
+        if self._ahead is not None:
+            await asyncio.wait([self._ahead])  # the weights of an episode do not change under it; the next step meets its errors
+        waited = time.monotonic()
         await self._sync(version=step + 1)
         synced = time.monotonic()
         seconds = {
-            "seconds_rollout": simulated - started,
+            "seconds_rollout": batch.seconds,
             "seconds_learn": updated - simulated,
-            "seconds_sync": synced - updated,
+            "seconds_wait": waited - updated,
+            "seconds_sync": synced - waited,
             "seconds_step": synced - started,
         }
         return {
             "step": step,
-            **_of_rollouts(trajectories, step, simulated - started),
+            **_of_rollouts(batch.trajectories, step, batch.seconds),
             **figures,
             **seconds,
-            **counts,
+            **batch.counts,
             "replayed": len(remembered),
             "alarm": alarm,
         }
 
-    async def _simulate(self, step: int) -> tuple[list[Trajectory], Row]:
-        """The step's trajectories to learn from, and how many others there were."""
+    async def _update(self, trajectories: list[Trajectory], step: int) -> Row:
+        """The learner's update; where steps overlap, the next one's episodes are played meanwhile."""
+        if not self._config.overlap or step + 1 == self._config.steps or self._checkpoint_after(step):
+            return self._learner.update(trajectories, step)
+        self._ahead = asyncio.create_task(self._simulate(step + 1))
+        return await asyncio.to_thread(self._learner.update, trajectories, step)
+
+    async def _end_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.cancel()
+            await asyncio.gather(self._ahead, return_exceptions=True)
+
+    def _checkpoint_after(self, step: int) -> bool:
+        return (step + 1) % self._config.checkpoint_every == 0 and step + 1 < self._config.steps
+
+    async def _simulate(self, step: int) -> Batch:
+        """Plays the step's episodes."""
+        started = time.monotonic()
         tasks = self._sampler.tasks(step)
         episodes = [episode for task in tasks for episode in plan_episodes([task], self._sampler.attempts(task), self._config.seed, tag=f"step{step}")]
         collected = await collect(self._simulator, episodes, self._config.tasks_per_step, self._config.mixed_groups_only)
@@ -121,7 +160,7 @@ class OnlineTraining:
             raise ApprenticeError(f"every trajectory was refused; the first: {refused[0]['problems'][0]}", where=f"train, step {step}")
         left_out = {"quarantined": len(collected.chosen) - len(good), "passed_over": len(collected.others), "unfinished_groups": collected.unfinished}
         chains = self._simulator.figures if isinstance(self._simulator, Chains) else {}
-        return good, {"faults": len(collected.faults), **left_out, **chains}
+        return Batch(good, {"faults": len(collected.faults), **left_out, **chains}, time.monotonic() - started)
 
     async def _sync(self, version: int) -> None:
         self._learner.save_policy(self._exchange)

@@ -41,7 +41,7 @@ def train_config(**changes) -> TrainConfig:
         kl_coefficient=0.01, kl_estimator="k3", kl_in="loss", entropy_coefficient=0.01, importance="truncate", importance_cap=2.0,
         max_gradient_norm=1.0, critic="shared", critic_learning_rate=1e-2, critic_warmup_epochs=20, value_clip=0.2, lora_rank=0, lora_alpha=16.0, ranks=1,
         zero_stage=1,
-        offload_optimizer=False, recompute_activations=False, checkpoint_every=1, seed=0,
+        offload_optimizer=False, recompute_activations=False, overlap=False, checkpoint_every=1, seed=0,
         alarm_kl=10.0, alarm_ratio=1e6, alarm_sampler_gap=100.0, alarm_entropy=0.0,
     )  # fmt: skip
     return TrainConfig(**(values | changes))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from learning.toys import train_config
 
-from apprentice.errors import ApprenticeError
+from apprentice.errors import ApprenticeError, PolicyUnavailable
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.online.alarms import raised
 from apprentice.online.loop import OnlineTraining
@@ -109,6 +109,64 @@ def test_a_remembered_success_joins_a_group_of_failures(tmp_path):
     rows = asyncio.run(run.run([]))
     assert learner.seen == [["step0-t-0", "step0-t-1"], ["step1-t-0", "step1-t-1", "step0-t-1-for-step1-t"]]
     assert [row["replayed"] for row in rows] == [0, 1] and [row["success_rate"] for row in rows] == [1.0, 0.0]
+
+
+class Versioned:
+    """Plays with whatever version the policy has, slowly enough for the update to begin."""
+
+    def __init__(self, fail_at: int | None = None):
+        self.version, self._fail_at, self.ended = 0, fail_at, []
+
+    async def load(self, checkpoint, version):
+        self.version = version
+
+    async def played(self, episodes):
+        step = int(episodes[0].group.split("-")[0].removeprefix("step"))
+        try:
+            for index, episode in enumerate(episodes):
+                await asyncio.sleep(0.01)
+                if step == self._fail_at:
+                    raise PolicyUnavailable("gone")
+                turns = (replace(SOUND.turns[0], version=self.version),)
+                yield Played(index, episode, [], replace(SOUND, id=episode.id, group=episode.group, turns=turns))
+        finally:
+            self.ended.append(step)
+
+
+def overlapping(learner, folder, simulator, **settings) -> OnlineTraining:
+    run = training(learner, folder, (SOUND,), **{"steps": 6, "overlap": True, "checkpoint_every": 3} | settings)
+    run._simulator = run._policy = simulator
+    return run
+
+
+def test_overlapping_steps_are_one_version_old_but_not_after_a_checkpoint(tmp_path):
+    learner = Learner()
+    rows = asyncio.run(overlapping(learner, tmp_path, Versioned()).run([]))
+    assert [row["staleness_mean"] for row in rows] == [0, 1, 1, 0, 1, 1]
+    assert [seen for (seen,) in learner.seen] == [f"step{step}-t-0" for step in range(6)] and learner.synced[-1] == "012345"
+
+
+def test_overlapping_steps_resume_as_if_nothing_had_happened(tmp_path):
+    whole = Learner()
+    rows = asyncio.run(overlapping(whole, tmp_path / "whole", Versioned()).run([]))
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(overlapping(Learner(die_at=4), tmp_path / "cut", Versioned()).run([]))
+    again = Learner()
+    continued = asyncio.run(overlapping(again, tmp_path / "cut", Versioned()).run([]))
+    assert again.weights == whole.weights and again.seen == whole.seen[3:]
+    untimed = [{name: value for name, value in row.items() if "second" not in name} for row in continued]
+    assert untimed == [{name: value for name, value in row.items() if "second" not in name} for row in rows]
+
+
+def test_an_error_in_episodes_played_ahead_ends_the_training_and_an_error_in_the_update_ends_them(tmp_path):
+    learner = Learner()
+    with pytest.raises(PolicyUnavailable):
+        asyncio.run(overlapping(learner, tmp_path / "ahead", Versioned(fail_at=2)).run([]))
+    assert len(learner.seen) == 2
+    simulator = Versioned()
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(overlapping(Learner(die_at=1), tmp_path / "update", simulator).run([]))
+    assert simulator.ended == [0, 1, 2]
 
 
 def test_a_harmful_update_is_undone_and_its_batch_kept(tmp_path):

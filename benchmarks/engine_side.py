@@ -21,8 +21,9 @@ async def serve() -> None:
     from vllm import SamplingParams
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm_entry import BLOCK_TOKENS
 
-    memory = {"kv_cache_memory_bytes": int(os.environ["APPRENTICE_KV_CACHE_BYTES"])}
+    memory = {"kv_cache_memory_bytes": int(os.environ["APPRENTICE_KV_CACHE_BYTES"]), "block_size": BLOCK_TOKENS}
     arguments = AsyncEngineArgs(
         **SETTINGS, **memory, dtype="bfloat16", max_num_batched_tokens=BATCHED_TOKENS, enforce_eager=True, enable_chunked_prefill=False,
         enable_prefix_caching=True, logprobs_mode="processed_logprobs",

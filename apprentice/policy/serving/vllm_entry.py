@@ -6,6 +6,9 @@ vLLM spawns them anew on a CPU, and each imports everything again, which is most
 import os
 import sys
 
+BLOCK_TOKENS = 32
+"""What the prefix cache keeps on a CPU is whole blocks of so many tokens: with vLLM's 128 there, a turn computes most of the one before again."""
+
 
 def suit_cpu() -> bool:
     """Where the platform is a CPU, makes vLLM fork and not spin; says whether it is."""
@@ -47,7 +50,7 @@ def main() -> None:
     cpu = suit_cpu()
     kv_cache_bytes = os.environ.pop("APPRENTICE_KV_CACHE_BYTES", "")
     if cpu:
-        sys.argv += ["--enforce-eager", "--no-enable-chunked-prefill", "--kv-cache-memory-bytes", kv_cache_bytes]
+        sys.argv += ["--enforce-eager", "--no-enable-chunked-prefill", "--block-size", str(BLOCK_TOKENS), "--kv-cache-memory-bytes", kv_cache_bytes]
     from vllm.entrypoints.launchers.api_server.entry import main as serve
 
     serve()

@@ -1,9 +1,12 @@
 """`python -m benchmarks.grpo`: seconds of a GRPO step beside TRL's GRPOTrainer, in one run.
 
-The same model, prompts, group size, length of completions, reward and objective (TRL's default: group advantages, token mean, no reference). The two take
-steps in turn, so that a busy machine slows both alike; the first step of each is left out. Each plays to its strength: ours samples with vLLM and keeps
-float32 master weights, TRL samples with Transformers, all sequences in one batch, and trains bf16 weights as they are, without checkpointing
-activations. TRL's own vLLM modes need a GPU.
+The same model, prompts, group size, turns, new tokens a turn, observations, reward and objective (TRL's default: group advantages, token mean over what was
+sampled, no reference). The two take steps in turn, so that a busy machine slows both alike; the first step of each is left out. Each plays to its
+strength: ours samples with vLLM and keeps float32 master weights, TRL samples with Transformers, all sequences in one batch, and trains bf16 weights as
+they are, without checkpointing activations. TRL's own vLLM modes need a GPU.
+
+With several turns TRL goes through its environment interface (`environment_factory`): every action, whatever it says, is a call of the environment's only
+tool, so that every episode has all its turns on both sides.
 """
 
 import argparse
@@ -15,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
@@ -27,31 +31,38 @@ from benchmarks.figures import print_spreads, spread
 
 PYTHON = Path(".venv-trl/bin/python")
 TOPICS = ("a lighthouse", "the tides", "two brothers", "a market in spring", "the first snow", "an old clock", "a long train ride", "the desert at night")
+OBSERVATION = "Go on: tell what happens next, and let somebody come into the story who has not been in it so far."
 OURS = {
     "attempts": 4, "advantage": "grpo", "normalize_advantages": False, "kl_coefficient": 0.0, "epochs": 1, "minibatches": 1, "learning_rate": 1e-6,
     "warmup_steps": 0, "micro_batch_tokens": 2048, "checkpoint_every": 1000, "sampling": "shuffle",
 }  # fmt: skip
 
 
-class OneTurn:
-    """Rewards the share of distinct words in the only answer."""
+class Conversation:
+    """Answers every action but the last with OBSERVATION; rewards the share of distinct words in all actions together."""
 
     stop: tuple[str, ...] = ()
     takes_cut_actions = True
 
+    def __init__(self, turns: int):
+        self._turns, self._words, self._taken = turns, [], 0
+
     async def reset(self, task: Task) -> Observation:
         """The task's text."""
-        self._share = 0.0
         return Observation(task.instruction)
 
     async def step(self, action: str) -> Observation:
-        """Takes the answer."""
-        self._share = len(set(action.split())) / max(1, len(action.split()))
-        return Observation("", done=True, kind="answer")
+        """Takes what the agent says."""
+        self._words += action.split()
+        self._taken += 1
+        if self._taken == self._turns:
+            return Observation("", done=True, kind="answer")
+        return Observation(OBSERVATION, kind="say")
 
     async def verify(self) -> Verdict:
         """The share."""
-        return Verdict(self._share == 1.0, self._share)
+        share = len(set(self._words)) / max(1, len(self._words))
+        return Verdict(share == 1.0, share)
 
     async def close(self) -> None:
         """Holds nothing."""
@@ -63,6 +74,8 @@ class Step:
 
     seconds: float
     sampled_tokens: float
+    turns: float
+    """Mean of its episodes."""
 
 
 class Trl:
@@ -101,7 +114,7 @@ class InTurn(Progress):
 
     def metrics(self, step: int, figures: dict) -> None:
         """A step of ours has ended."""
-        ours = Step(figures["seconds_step"], figures["action_tokens"])
+        ours = Step(figures["seconds_step"], figures["action_tokens"], figures["turns"])
         self.steps.append((ours, self._trl.step(), figures))
         print(f"step {step}: ours {ours.seconds:.1f} s, TRL {self.steps[-1][1].seconds:.1f} s" + (" (to warm up)" if step == 0 else ""), flush=True)
 
@@ -111,42 +124,43 @@ def install() -> None:
     subprocess.run([sys.executable, "requirements/install.py", "trl"], check=True)
 
 
-def measure(python: Path, prompts: int, new_tokens: int, steps: int) -> dict:
-    """Figures of `steps` steps each, after one to warm up."""
+def measure(python: Path, prompts: int, new_tokens: int, steps: int, turns: int = 1) -> dict:
+    """Figures of `steps` steps each, after one to warm up.
+
+    Args:
+        new_tokens: that a turn may sample.
+        turns: of every episode.
+    """
     config = load_pipeline("quick")
     train = type(config.train)(**{**config.train.model_dump(), **OURS, "tasks_per_step": prompts, "steps": steps + 1})
-    limits = config.environment.model_copy(update={"max_turns": 1, "max_turn_tokens": new_tokens, "max_tokens": new_tokens + 200})
+    limits = config.environment.model_copy(update={"max_turns": turns, "max_turn_tokens": new_tokens, "max_tokens": turns * (new_tokens + 100) + 100})
     policy = config.policy.model_copy(update={"port": 0})
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(_measure(config.model_copy(update={"train": train, "environment": limits, "policy": policy}), Path(folder), python))
 
 
 async def _measure(config: PipelineConfig, folder: Path, python: Path) -> dict:
-    from transformers import AutoTokenizer
-
     from apprentice.learning.checkpoint import CheckpointStore
     from apprentice.learning.ranks import open_learner
     from apprentice.online.loop import OnlineTraining
     from apprentice.online.sampler import TaskSampler
-    from apprentice.policy.chat import ChatFormat
     from apprentice.policy.models import base_model
     from apprentice.policy.opening import open_policy
     from apprentice.rollout.setup import make_simulator
 
-    layout, base, train = Layout("quick", folder), base_model(config.model.name).absolute(), config.train
+    layout, base, train, limits = Layout("quick", folder), base_model(config.model.name).absolute(), config.train, config.environment
     texts = [f"Tell me a long story about {TOPICS[number % len(TOPICS)]}, number {number}." for number in range(train.tasks_per_step)]
     tasks = [Task(id=f"t{number}", scenario=f"s{number}", split="train", instruction=text, answers=("-",)) for number, text in enumerate(texts)]
-    chat, tokenizer = ChatFormat(base), AutoTokenizer.from_pretrained(base)
-    prompts = [tokenizer.decode(chat.prompt(text)) for text in texts]
     job = {
-        "checkpoint": str(base), "prompts": prompts, "attempts": train.attempts, "new_tokens": config.environment.max_turn_tokens, "steps": train.steps
+        "checkpoint": str(base), "prompts": texts, "observation": OBSERVATION, "attempts": train.attempts, "turns": limits.max_turns,
+        "new_tokens": limits.max_turn_tokens, "max_tokens": limits.max_tokens, "steps": train.steps,
     }  # fmt: skip
     trl = Trl(python, job, folder / "trl.log")
     progress = InTurn(layout.events, trl)
     try:
         with open_learner(train, base, layout.runtime) as learner:
             async with open_policy(config, layout, base) as policy:
-                simulator = make_simulator(config, OneTurn, policy, base, train.temperature)
+                simulator = make_simulator(config, partial(Conversation, limits.max_turns), policy, base, train.temperature)
                 sampler = TaskSampler(tasks, train, config.filter.probes)
                 store = CheckpointStore(layout.checkpoints)
                 await OnlineTraining(train, learner, simulator, policy, sampler, store, layout.runtime / "exchange", progress).run([])
@@ -163,6 +177,8 @@ def _figures(steps: list[tuple[Step, Step, dict]]) -> dict:
         "trl_seconds": spread([trl.seconds for _, trl, _ in steps]),
         "ours_sampled_tokens": spread([ours.sampled_tokens for ours, _, _ in steps]),
         "trl_sampled_tokens": spread([trl.sampled_tokens for _, trl, _ in steps]),
+        "ours_turns": spread([ours.turns for ours, _, _ in steps]),
+        "trl_turns": spread([trl.turns for _, trl, _ in steps]),
         **{name: spread([figures[name] for _, _, figures in steps]) for name in ("seconds_rollout", "seconds_learn", "seconds_sync")},
     }
 
@@ -171,15 +187,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.grpo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", type=Path, default=PYTHON, help="of TRL's environment; installed where it is missing")
     parser.add_argument("--prompts", type=int, default=8)
-    parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--turns", type=int, default=1)
+    parser.add_argument("--new-tokens", type=int, help="of a turn; 64, or 32 where there are several turns")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     use_cores_sparingly()
     if arguments.python == PYTHON:
         install()
-    print(f"{arguments.steps + 1} steps of each, a minute or so both together, after a minute to start", flush=True)
-    figures = measure(arguments.python, arguments.prompts, arguments.new_tokens, arguments.steps)
+    print(f"{arguments.steps + 1} steps of each, a minute or two both together, after a minute to start", flush=True)
+    new_tokens = arguments.new_tokens or (64 if arguments.turns == 1 else 32)
+    figures = measure(arguments.python, arguments.prompts, new_tokens, arguments.steps, arguments.turns)
     print_spreads(figures)
     if arguments.json:
         write_json(arguments.json, figures)

@@ -1,6 +1,6 @@
 """TRL's side of `benchmarks.grpo`: runs in .venv-trl, takes a step whenever a line comes in, and says what the step took.
 
-python trl_side.py '{"checkpoint": …, "prompts": […], "attempts": 4, "new_tokens": 64, "steps": 4}'
+python trl_side.py '{"checkpoint": …, "prompts": […], "observation": …, "attempts": 4, "turns": 3, "new_tokens": 32, "max_tokens": 496, "steps": 4}'
 """
 
 import json
@@ -10,15 +10,54 @@ import time
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 JOB = json.loads(sys.argv[1])
+CHAT_TEMPLATE = """
+{%- for message in messages -%}
+{{ '<|im_start|>' + ('user' if message.role == 'tool' else message.role) + '\\n' + message.content }}
+{%- for call in message.tool_calls -%}
+{{ call.function.name + '(' + call.function.arguments | tojson + ')' }}
+{%- endfor -%}
+{{ '<|im_end|>\\n' }}
+{%- endfor -%}
+{{ '<|im_start|>assistant\\n' if add_generation_prompt }}"""
+"""ChatML without a system message; what a tool returned is a user message, as our observations are. TRL wants tool calls rendered, though these never are."""
+RESPONSE_TEMPLATE = {
+    "defaults": {"role": "assistant"},
+    "start_anchor": "<|im_start|>assistant\n",
+    "fields": {
+        "tool_calls": {
+            "open_pattern": "^",
+            "close": "<|im_end|>",
+            "repeats": True,
+            "transform": {"type": "function", "function": {"name": "say", "arguments": {"text": "{content}"}}},
+        }
+    },
+}
+"""Whatever the model writes is one call of `say`."""
 
 
-def distinct_words(completions: list[str], **_) -> list[float]:
-    """The reward of `benchmarks.grpo.OneTurn`."""
-    return [len(set(text.split())) / max(1, len(text.split())) for text in completions]
+class Conversation:
+    """`benchmarks.grpo.Conversation` as TRL's environment: its last turn is the one after which TRL runs no more tools."""
+
+    def reset(self, **_) -> None:
+        """The prompt is the data set's."""
+
+    def say(self, text: str) -> str:
+        """Says something.
+
+        Args:
+            text: What is said.
+        """
+        return JOB["observation"]
+
+
+def distinct_words(completions: list[list[dict]], **_) -> list[float]:
+    """The reward of `benchmarks.grpo.Conversation`."""
+    episodes = [" ".join(call["function"]["arguments"]["text"] for message in talk for call in message.get("tool_calls", ())) for talk in completions]
+    return [len(set(text.split())) / max(1, len(text.split())) for text in episodes]
 
 
 class Steps(TrainerCallback):
@@ -32,9 +71,17 @@ class Steps(TrainerCallback):
 
     def on_step_end(self, *_, **__) -> None:
         took = time.perf_counter() - self.began
-        length = self.trainer._metrics["train"]["completions/mean_length"][-1]
-        report = {"seconds": took, "sampled_tokens": length * len(JOB["prompts"]) * JOB["attempts"]}
+        metrics = self.trainer._metrics["train"]
+        sampled = metrics["completions/mean_length"][-1] * len(JOB["prompts"]) * JOB["attempts"]
+        report = {"seconds": took, "sampled_tokens": sampled, "turns": 1 + (metrics["tools/call_frequency"][-1] if JOB["turns"] > 1 else 0)}
         print(f"STEP {json.dumps(report)}", flush=True)
+
+
+def chat_tokenizer() -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer, with both templates."""
+    tokenizer = AutoTokenizer.from_pretrained(JOB["checkpoint"])
+    tokenizer.chat_template, tokenizer.response_template = CHAT_TEMPLATE, RESPONSE_TEMPLATE
+    return tokenizer
 
 
 def main() -> None:
@@ -46,7 +93,9 @@ def main() -> None:
             model_init_kwargs={"dtype": "bfloat16"},
             per_device_train_batch_size=episodes,
             num_generations=JOB["attempts"],
-            max_completion_length=JOB["new_tokens"],
+            max_completion_length=JOB["max_tokens"],
+            generation_kwargs={"max_new_tokens": JOB["new_tokens"]},
+            max_tool_calling_iterations=JOB["turns"] - 1,
             max_steps=JOB["steps"],
             gradient_checkpointing=False,
             learning_rate=1e-6,
@@ -59,8 +108,15 @@ def main() -> None:
             seed=0,
         )
         steps = Steps()
-        data = Dataset.from_dict({"prompt": JOB["prompts"]})
-        steps.trainer = GRPOTrainer(model=JOB["checkpoint"], reward_funcs=distinct_words, args=config, train_dataset=data, callbacks=[steps])
+        steps.trainer = GRPOTrainer(
+            model=JOB["checkpoint"],
+            reward_funcs=distinct_words,
+            args=config,
+            train_dataset=Dataset.from_dict({"prompt": [[{"role": "user", "content": text}] for text in JOB["prompts"]]}),
+            processing_class=chat_tokenizer(),
+            callbacks=[steps],
+            environment_factory=Conversation if JOB["turns"] > 1 else None,
+        )
         steps.trainer.train()
 
 

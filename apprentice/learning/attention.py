@@ -1,8 +1,8 @@
 """Attention over a row of packed prefix trees, for Transformers' attention interface: no padding, no mask over the whole row.
 
-Each tree attends to itself alone: causally where it is one sequence, else to ancestors, a large tree branch by branch. A GPU takes a row of
-plain sequences in one flash kernel. On a CPU, a block of queries at a time goes through plain matrix products, with a backward pass written
-out here: a block's weights stay in the cache, and it takes two thirds of the time of PyTorch's flash kernel.
+Each tree attends to itself alone: causally where it is one sequence, else branch by branch, each to its ancestors and causally to itself. A GPU takes a
+row of plain sequences in one flash kernel. On a CPU, a block of queries at a time goes through plain matrix products, with a backward pass
+written out here for the whole row: a block's weights stay in the cache, and it takes two thirds of the time of PyTorch's flash kernel.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ NAME = "packed"
 BLOCK = 128
 """Queries whose attention weights exist at the same time on a CPU."""
 KEPT = 400
-"""Tokens of a tree or branch up to which the weights are kept for the backward pass; beyond, computing them again is as fast."""
+"""Keys of a branch up to which its weights are kept for the backward pass; beyond, computing them again is as fast."""
 
 
 def register() -> str:
@@ -64,57 +64,66 @@ def packed_attention(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if query.is_cuda and query.dtype != torch.float32 and all(sight is None for sight in sights):
         return _flash(query, key, value, lengths, scaling), None
-    if not query.is_cuda and not any(isinstance(sight, tuple) for sight in sights):
-        ends = tuple(accumulate(lengths))
-        spans = tuple(Span(end - length, end, end - length, end, sight) for length, end, sight in zip(lengths, ends, sights, strict=True))
-        return _BlockAttention.apply(query, key, value, spans, scaling).transpose(1, 2), None
+    if not query.is_cuda:
+        return _BlockAttention.apply(query, key, value, tuple(_spans(lengths, sights)), scaling).transpose(1, 2), None
+    if query.dtype != torch.float32 and all(sight is None for sight in sights):
+        return _flash(query, key, value, lengths, scaling), None
     parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), sights, strict=True)
     return torch.cat([_attend(*part, scaling) for part in parts], 2).transpose(1, 2), None
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, sight: Sight, scaling: float) -> Tensor:
-    """Attention within one tree; with a `sight` of None, causally from the last tokens of `key` to all of them."""
-    if isinstance(sight, tuple):
-        return torch.cat([_attend_back(query, key, value, branch, scaling) for branch in sight], 2)
-    if not query.is_cuda:
-        return _BlockAttention.apply(query, key, value, (Span(0, query.shape[2], 0, key.shape[2], sight),), scaling)
-    plain = sight is None and query.shape[2] == key.shape[2]
-    seen = None if plain else ~(_future(query.shape[2], key.shape[2]).to(query.device) if sight is None else sight)
+    """Attention within one tree, in PyTorch's own kernels."""
     grouped = query.shape[1] != key.shape[1]
-    return functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, is_causal=plain, scale=scaling, enable_gqa=grouped)
+    if sight is None:
+        return functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped)
+    parts = []
+    for branch in sight:
+        own = slice(branch.first, branch.end)
+        keys, values = (torch.cat((tensor.index_select(2, branch.ancestors), tensor[:, :, own]), 2) for tensor in (key, value))
+        seen = torch.ones(branch.end - branch.first, keys.shape[2], dtype=torch.bool, device=query.device).tril_(len(branch.ancestors))
+        parts.append(functional.scaled_dot_product_attention(query[:, :, own], keys, values, attn_mask=seen, scale=scaling, enable_gqa=grouped))
+    return torch.cat(parts, 2)
 
 
-def _attend_back(query: Tensor, key: Tensor, value: Tensor, branch: Branch, scaling: float) -> Tensor:
-    """Attention of one branch: to its ancestors, and causally to itself."""
-    own = slice(branch.first, branch.end)
-    key, value = (torch.cat((tensor.index_select(2, branch.ancestors), tensor[:, :, own]), 2) for tensor in (key, value))
-    return _attend(query[:, :, own], key, value, None, scaling)
-
-
-def _future(tokens: int, reach: int) -> Tensor:
-    """[tokens, reach] bool, true where the key comes after the query; both end at the same token."""
-    return torch.ones(tokens, reach, dtype=torch.bool).triu_(1 + reach - tokens)
+def _spans(lengths: tuple[int, ...], sights: tuple[Sight, ...]) -> Iterator["Span"]:
+    """Every branch of every tree, in the row's numbers."""
+    for length, end, sight in zip(lengths, accumulate(lengths), sights, strict=True):
+        start = end - length
+        for branch in sight or (Branch(torch.zeros(0, dtype=torch.long), 0, length),):
+            yield Span(start + branch.first, start + branch.end, start + branch.ancestors)
 
 
 class Span(NamedTuple):
-    """Queries of a row that attend to keys of it: those of one tree or branch. The last query sees the last key."""
+    """A run of a row's tokens that attend to the same ancestors, and causally to each other."""
 
-    first_query: int
-    end_query: int
-    first_key: int
-    end_key: int
-    sight: Tensor | None
-    """[queries, keys] true where hidden; None is causal."""
+    first: int
+    end: int
+    ancestors: Tensor
+    """[a] where they stand in the row."""
 
-    def blocks(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        """BLOCK queries at a time, the keys that they may see, and [queries, 1, keys from the first that is not seen by all] where not."""
-        before = self.end_key - self.first_key - (self.end_query - self.first_query)
-        for first in range(0, self.end_query - self.first_query, BLOCK):
-            size = min(BLOCK, self.end_query - self.first_query - first)
-            reach = before + first + size
-            hidden = _future(size, size) if self.sight is None else self.sight[first : first + size, :reach]
-            queries = slice(self.first_query + first, self.first_query + first + size)
-            yield queries, slice(self.first_key, self.first_key + reach), hidden[:, None]
+    @property
+    def keys(self) -> int:
+        """How many the last token attends to."""
+        return len(self.ancestors) + self.end - self.first
+
+    def gathered(self, tensor: Tensor) -> Tensor:
+        """[key heads, T, width] -> [key heads, keys, width]."""
+        own = tensor[:, self.first : self.end]
+        return torch.cat((tensor.index_select(1, self.ancestors), own), 1) if len(self.ancestors) else own
+
+    def scatter(self, total: Tensor, gradient: Tensor) -> None:
+        """Adds what `gathered` got [key heads, keys, width] to where it came from [key heads, T, width]."""
+        before = len(self.ancestors)
+        total[:, self.first : self.end] += gradient[:, before:]
+        if before:
+            total.index_add_(1, self.ancestors, gradient[:, :before])
+
+    def blocks(self) -> Iterator[tuple[slice, int]]:
+        """BLOCK queries at a time, and how many of the keys they may see."""
+        for first in range(self.first, self.end, BLOCK):
+            end = min(first + BLOCK, self.end)
+            yield slice(first, end), len(self.ancestors) + end - self.first
 
 
 class _BlockAttention(torch.autograd.Function):
@@ -126,11 +135,11 @@ class _BlockAttention(torch.autograd.Function):
         out = torch.empty_like(query)
         kept = []
         for span in spans:
-            keep = span.end_query - span.first_query <= KEPT
-            for queries, keys, hidden in span.blocks():
-                weights = _weights(query[:, queries], key[:, keys], hidden, scaling)
-                out[:, queries] = torch.bmm(weights, value[:, keys]).view(out[:, queries].shape)
-                kept.append(weights if keep else None)
+            keys, values = span.gathered(key), span.gathered(value)
+            for block, reach in span.blocks():
+                weights = _weights(query[:, block], keys[:, :reach], scaling)
+                out[:, block] = torch.bmm(weights, values[:, :reach]).view(out[:, block].shape)
+                kept.append(weights if span.keys <= KEPT else None)
         ctx.save_for_backward(query, key, value, *kept)
         ctx.spans, ctx.scaling = spans, scaling
         return _by_head(out)
@@ -138,28 +147,33 @@ class _BlockAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor):
         query, key, value, *kept = ctx.saved_tensors
-        upstream = _by_key_head(gradient, key[None])
+        upstream, kept = _by_key_head(gradient, key[None]), iter(kept)
         to_query = torch.empty_like(query)
         to_key, to_value = torch.zeros(2, *key.shape)
-        blocks = [block for span in ctx.spans for block in span.blocks()]
-        for weights, (queries, keys, hidden) in zip(kept, blocks, strict=True):
-            if weights is None:
-                weights = _weights(query[:, queries], key[:, keys], hidden, ctx.scaling)
-            arriving = upstream[:, queries].flatten(1, 2)
-            to_value[:, keys] += torch.bmm(weights.transpose(1, 2), arriving)
-            to_weights = torch.bmm(arriving, value[:, keys].transpose(1, 2))
-            to_scores = torch.ops.aten._softmax_backward_data(to_weights, weights, -1, weights.dtype).mul_(ctx.scaling)
-            to_query[:, queries] = torch.bmm(to_scores, key[:, keys]).view(to_query[:, queries].shape)
-            to_key[:, keys] += torch.bmm(to_scores.transpose(1, 2), query[:, queries].flatten(1, 2))
+        for span in ctx.spans:
+            keys, values = span.gathered(key), span.gathered(value)
+            to_keys, to_values = torch.zeros(2, *keys.shape)
+            for block, reach in span.blocks():
+                weights = next(kept)
+                if weights is None:
+                    weights = _weights(query[:, block], keys[:, :reach], ctx.scaling)
+                arriving = upstream[:, block].flatten(1, 2)
+                to_values[:, :reach] += torch.bmm(weights.transpose(1, 2), arriving)
+                to_weights = torch.bmm(arriving, values[:, :reach].transpose(1, 2))
+                to_scores = torch.ops.aten._softmax_backward_data(to_weights, weights, -1, weights.dtype).mul_(ctx.scaling)
+                to_query[:, block] = torch.bmm(to_scores, keys[:, :reach]).view(to_query[:, block].shape)
+                to_keys[:, :reach] += torch.bmm(to_scores.transpose(1, 2), query[:, block].flatten(1, 2))
+            span.scatter(to_key, to_keys)
+            span.scatter(to_value, to_values)
         return _by_head(to_query), to_key[None].to(key.dtype), to_value[None].to(value.dtype), None, None
 
 
-def _weights(query: Tensor, key: Tensor, hidden: Tensor, scaling: float) -> Tensor:
-    """[key heads, queries * query heads a key head, keys] attention weights."""
-    rows = query.flatten(1, 2)
+def _weights(query: Tensor, key: Tensor, scaling: float) -> Tensor:
+    """[key heads, queries * query heads a key head, keys] attention weights; the last query sees the last key."""
+    rows, size = query.flatten(1, 2), query.shape[1]
     scores = torch.baddbmm(rows.new_empty(()), rows, key.transpose(1, 2), beta=0, alpha=scaling)
-    by_token = scores.view(*query.shape[:3], key.shape[1])
-    by_token[..., key.shape[1] - hidden.shape[2] :].masked_fill_(hidden, float("-inf"))
+    future = torch.ones(size, size, dtype=torch.bool).triu_(1)
+    scores.view(*query.shape[:3], -1)[..., key.shape[1] - size :].masked_fill_(future[:, None], float("-inf"))
     return torch.softmax(scores, -1)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from apprentice.learning.sharing import MASKED, PrefixTree, Sight, prefix_trees
+from apprentice.learning.sharing import PrefixTree, Sight, prefix_trees
 from apprentice.records import Trajectory
 
 
@@ -36,13 +36,7 @@ class PackedBatch:
     def to(self, device: torch.device | str) -> "PackedBatch":
         """The same batch, on a device."""
         moved = {name: getattr(self, name).to(device) for name in ("token_ids", "position_ids", "predictors", "targets")}
-        return replace(self, **moved, sights=tuple(_moved(sight, device) for sight in self.sights))
-
-
-def _moved(sight: Sight, device: torch.device | str) -> Sight:
-    if isinstance(sight, tuple):
-        return tuple(branch.to(device) for branch in sight)
-    return None if sight is None else sight.to(device)
+        return replace(self, **moved, sights=tuple(sight and tuple(branch.to(device) for branch in sight) for sight in self.sights))
 
 
 def action_positions(trajectory: Trajectory) -> list[int]:
@@ -73,7 +67,7 @@ def pack(trajectories: Sequence[Trajectory], token_budget: int, chosen: Sequence
     """
     offsets = action_offsets(trajectories)
     chosen = [index for index in (range(len(trajectories)) if chosen is None else chosen) if offsets[index + 1] > offsets[index]]
-    trees = prefix_trees({index: trajectories[index].token_ids for index in chosen}, max(token_budget, MASKED))
+    trees = prefix_trees({index: trajectories[index].token_ids for index in chosen}, token_budget)
     return [_packed(trajectories, offsets, members) for members in _balanced(trees, token_budget)]
 
 

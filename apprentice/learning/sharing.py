@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-MASKED = 512
-"""Tokens of the largest tree whose attention is computed at once, under a mask: that costs the square. Beyond, branch by branch."""
-MIN_SHARE = 0.25
-"""Share of its tokens that a sequence must find in a tree in order to join it; below, the wider attention costs what the sharing saves."""
+MIN_SHARED = 16
+"""Tokens that a sequence must find in a tree in order to join it; fewer cost its attention more than they spare."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,8 @@ class Branch:
         return Branch(self.ancestors.to(device), self.first, self.end)
 
 
-Sight = Tensor | tuple[Branch, ...] | None
-"""What the tokens of a tree attend to: [T, T] bool, true where the row must not look at the column; a large tree's branches; None is causal."""
+Sight = tuple[Branch, ...] | None
+"""What the tokens of a tree attend to: its branches; None is one sequence, causal."""
 
 
 @dataclass
@@ -62,21 +60,15 @@ class PrefixTree:
         """What each token attends to: its ancestors and itself."""
         if len(self.branches) == 1:
             return None
-        if len(self) > MASKED:
-            return tuple(Branch(torch.tensor(ancestors, dtype=torch.long), first, end) for ancestors, first, end in self.branches)
-        hidden = torch.ones(len(self), len(self), dtype=torch.bool)
-        for ancestors, first, end in self.branches:
-            hidden[first:end, ancestors] = False
-            hidden[first:end, first:end] = torch.ones(end - first, end - first, dtype=torch.bool).triu_(1)
-        return hidden
+        return tuple(Branch(torch.tensor(ancestors, dtype=torch.long), first, end) for ancestors, first, end in self.branches)
 
 
-def prefix_trees(sequences: Mapping[int, Sequence[int]], most_tokens: int = MASKED) -> list[PrefixTree]:
+def prefix_trees(sequences: Mapping[int, Sequence[int]], most_tokens: int) -> list[PrefixTree]:
     """Merges sequences that have enough of their beginning in common; the others become trees of their own.
 
     Args:
         sequences: token ids by number, none of them empty.
-        most_tokens: of a tree of long sequences; those that a mask holds make trees that a mask holds, which is faster for them.
+        most_tokens: of a tree of several sequences.
 
     Returns:
         Trees in an order that depends on the sequences alone. Taken in lexicographic order, a sequence shares with its predecessor
@@ -88,8 +80,7 @@ def prefix_trees(sequences: Mapping[int, Sequence[int]], most_tokens: int = MASK
     for number in sorted(sequences, key=lambda number: (tuple(sequences[number]), number)):
         sequence = sequences[number]
         shared = _common(before, sequence)
-        most = most_tokens if len(sequence) > MASKED else min(most_tokens, MASKED)
-        if not trees or shared < MIN_SHARE * len(sequence) or len(trees[-1]) + len(sequence) - shared > most:
+        if not trees or shared < min(MIN_SHARED, len(sequence)) or len(trees[-1]) + len(sequence) - shared > most_tokens:
             trees.append(PrefixTree())
             shared = 0
         trees[-1].add(number, sequence, path[:shared])

@@ -1,6 +1,7 @@
 """Sequences merged into trees are what they were alone."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from tiny import make_tiny_checkpoint
 from apprentice.learning import attention, sharing
 from apprentice.learning.models import Actor, load_language_model
 from apprentice.learning.packing import action_offsets, pack
-from apprentice.learning.sharing import prefix_trees
+from apprentice.learning.sharing import MIN_SHARED, Branch, prefix_trees
 
 
 @pytest.fixture(scope="module")
@@ -33,49 +34,63 @@ def branching():
 sequences = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=12)
 
 
+def every_tree(drawn):
+    """Merged where a single token is shared, within 40 tokens."""
+    with patch.object(sharing, "MIN_SHARED", 1):
+        return prefix_trees(dict(enumerate(drawn)), 40)
+
+
 @given(sequences)
 def test_every_path_spells_its_sequence_and_attends_to_it_alone(drawn):
-    trees = prefix_trees(dict(enumerate(drawn)))
+    trees = every_tree(drawn)
     assert sorted(number for tree in trees for number in tree.paths) == list(range(len(drawn)))
     for tree in trees:
-        hidden = tree.sight()
-        hidden = torch.ones(len(tree), len(tree)).triu(1).bool() if hidden is None else hidden
+        seen = {}
+        for branch in tree.sight() or (Branch(torch.zeros(0, dtype=torch.long), 0, len(tree)),):
+            seen |= {at: sorted([*branch.ancestors.tolist(), *range(branch.first, at + 1)]) for at in range(branch.first, branch.end)}
         for number, path in tree.paths.items():
             assert [tree.token_ids[at] for at in path] == drawn[number]
             assert [tree.depths[at] for at in path] == list(range(len(path)))
             for depth, at in enumerate(path):
-                assert (~hidden[at]).nonzero()[:, 0].tolist() == sorted(path[: depth + 1])
+                assert seen[at] == sorted(path[: depth + 1])
 
 
 @given(sequences)
 def test_a_tree_holds_nothing_twice_and_what_does_not_begin_alike_is_apart(drawn):
-    for tree in prefix_trees(dict(enumerate(drawn))):
+    for tree in every_tree(drawn):
         prefixes = {tuple(tree.token_ids[at] for at in path[: depth + 1]) for path in tree.paths.values() for depth in range(len(path))}
         assert len(prefixes) == len(tree)
         assert len({drawn[number][0] for number in tree.paths}) == 1
 
 
-def test_a_tree_of_short_sequences_stays_small_enough_for_a_mask_and_one_of_long_ones_within_the_budget(monkeypatch):
-    monkeypatch.setattr(sharing, "MASKED", 10)
-    short = prefix_trees({number: [1, 2, 3, 4, number] for number in range(5, 25)}, 1000)
-    assert max(map(len, short)) == 10 and sum(len(tree.paths) for tree in short) == 20
-    long = prefix_trees({number: [*range(1, 12), number] for number in range(20, 40)}, 22)
-    assert max(map(len, long)) == 22 and sum(len(tree.paths) for tree in long) == 20
+def test_a_tree_of_several_sequences_stays_within_the_budget_and_few_tokens_in_common_make_none():
+    shared = list(range(100, 100 + MIN_SHARED))
+    trees = prefix_trees({number: [*shared, number] for number in range(20)}, MIN_SHARED + 6)
+    assert [len(tree.paths) for tree in trees] == [6, 6, 6, 2]
+    assert len(prefix_trees({number: [*shared[1:], 1, number] for number in range(20)}, 1000)) == 1
+    assert len(prefix_trees({number: [*shared[1:], number, 1] for number in range(20)}, 1000)) == 20
 
 
-@pytest.mark.parametrize("masked", [sharing.MASKED, 0], ids=["masked", "by branches"])
 @pytest.mark.parametrize("block", [attention.BLOCK, 4], ids=["one block", "blocks"])
-def test_log_probabilities_and_gradients_equal_those_without_sharing(checkpoint, block, masked, monkeypatch):
+@pytest.mark.parametrize("kernels", ["written out", "PyTorch's"])
+def test_log_probabilities_and_gradients_equal_those_without_sharing(checkpoint, block, kernels, monkeypatch):
     made = branching()
     weights = torch.linspace(-1, 1, action_offsets(made)[-1])
     monkeypatch.setattr(attention, "BLOCK", block)
-    monkeypatch.setattr(sharing, "MASKED", masked)
+    if kernels == "PyTorch's":
+        monkeypatch.setattr(attention._BlockAttention, "apply", _in_pytorchs_kernels)
     results = [_scored(checkpoint, made, weights, share) for share in (True, False)]
     (shared, gradients, tokens), (plain, expected, all_tokens) = results
     assert (tokens, all_tokens) == (30 + 10 + 10 + 5 + 2 + 2, 8 * 30 - 4)
     torch.testing.assert_close(shared, plain, atol=1e-5, rtol=1e-5)
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, expected[name], atol=2e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def _in_pytorchs_kernels(query, key, value, spans, scaling):
+    """What a GPU does with one tree."""
+    sight = tuple(Branch(span.ancestors, span.first, span.end) for span in spans)
+    return attention._attend(query, key, value, sight if len(sight) > 1 else None, scaling)
 
 
 def _scored(checkpoint, made, weights, share: bool):

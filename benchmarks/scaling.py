@@ -1,8 +1,9 @@
 """`python -m benchmarks.scaling`: what a step costs on this machine against its size, beside what `apprentice plan` predicts.
 
-Learning: `PpoLearner.update` on random trajectories, with critic and reference as in the pipeline `quick`; seconds, and the peak memory of the first rank.
-Sampling: completions of the policy server. Matrix products and copies within the memory are measured before and after each point: a prediction knows them,
-the model's shape and the constants of `apprentice/learning/hardware.py`. Exits with 1 where the median error exceeds TOLERANCE.
+Learning: `PpoLearner.update` on random trajectories on the CPU, with critic and reference as in the pipeline `quick`; seconds, and the peak memory of the first
+rank. Sampling: completions of the policy server. Seconds are the least of REPEATS. Matrix products and copies within the memory are measured before and after
+each point: a prediction knows them, the model's shape and the constants of `apprentice/learning/hardware.py`. About 8 minutes. Exits with 1 where the median
+error exceeds TOLERANCE.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import asyncio
 import ctypes
 import gc
 import multiprocessing
+import os
 import random
 import re
 import statistics
@@ -20,6 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
 from apprentice.learning.hardware import GIB, Hardware, this_machine
@@ -29,18 +32,25 @@ from apprentice.records import Trajectory
 from apprentice.records.files import write_json
 from benchmarks.grpo import TOPICS
 
+if TYPE_CHECKING:
+    from apprentice.learning.cost import Episodes
+    from apprentice.learning.ppo import PpoLearner
+    from apprentice.policy.chat import ChatFormat
+
 TOLERANCE = 0.25
+REPEATS = 2
 PROMPT, ACTION, OBSERVATION = 64, 32, 64
 """Tokens of the parts of a random episode."""
-START_S = 20.0
-"""Until a learner or a server has started and is warm, for the time left."""
+START_S, POINT_S = 20.0, 3.0
+"""Not measured, for the time left: until a learner or a server has started and is warm; beside a point."""
+ON_THE_CPU = {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore"}
 
 
 @dataclass(frozen=True)
 class Job:
     """What to measure."""
 
-    tasks: int = 8
+    tasks: int = 4
     phase: str = "learning"
     """Or `sampling`."""
     attempts: int = 1
@@ -48,7 +58,7 @@ class Job:
     actions: int = 64
     turns: int = 1
     shared: int = 0
-    micro_batch_tokens: int = 1024
+    micro_batch_tokens: int = 512
     minibatches: int = 1
     ranks: int = 1
     zero_stage: int = 1
@@ -64,12 +74,12 @@ def _turns(count: int) -> Job:
 
 
 LEARNING = {
-    "trajectories": {str(count): Job(count) for count in (4, 8, 16)},
-    "tokens of a trajectory": {str(tokens): Job(2, tokens=tokens) for tokens in (256, 1024, 2048)},
-    "turns": {str(count): _turns(count) for count in (1, 3, 6)},
+    "trajectories": {str(count): Job(count) for count in (2, 4, 8)},
+    "tokens of a trajectory": {str(tokens): Job(2, tokens=tokens) for tokens in (256, 768, 1536)},
+    "turns": {str(count): _turns(count) for count in (1, 2, 4)},
     "attempts that share 3/4": {str(count): Job(8 // count, attempts=count, shared=192 * (count > 1)) for count in (1, 4, 8)},
     "optimizer steps": {str(count): Job(minibatches=count) for count in (1, 2, 4)},
-    "tokens of a micro-batch": {str(tokens): Job(micro_batch_tokens=tokens) for tokens in (512, 1024, 2048)},
+    "tokens of a micro-batch": {str(tokens): Job(micro_batch_tokens=tokens) for tokens in (256, 512, 1024)},
     "ranks": {"1": Job(), "2, ZeRO 1": Job(ranks=2), "2, ZeRO 3": Job(ranks=2, zero_stage=3)},
 }
 WARM_UP = Job(48, "sampling", actions=8)
@@ -144,7 +154,7 @@ class Predictor:
         return self._config.model_copy(update={"train": self._config.train.model_copy(update=dict(job.train))})
 
 
-def _episodes(job: Job):
+def _episodes(job: Job) -> "Episodes":
     from apprentice.learning.cost import Episodes
 
     return Episodes(job.tasks, job.attempts, job.tokens, job.actions, job.shared)
@@ -154,7 +164,7 @@ def learn(config: PipelineConfig, checkpoint: Path, jobs: Sequence[Job], tell: T
     """Does learning jobs, in a process for those that one learner can do."""
     spawning, done = multiprocessing.get_context("spawn"), {}
     for train in {job.train: None for job in jobs}:
-        mine = sorted((job for job in jobs if job.train == train), key=lambda job: (job.tokens, job.tasks))
+        mine = [job for job in jobs if job.train == train]
         ours, theirs = spawning.Pipe(duplex=False)
         child = spawning.Process(target=_learner, args=(theirs, config, checkpoint, mine), daemon=True)
         child.start()
@@ -168,7 +178,7 @@ def learn(config: PipelineConfig, checkpoint: Path, jobs: Sequence[Job], tell: T
 
 def _learner(results: Connection, config: PipelineConfig, checkpoint: Path, jobs: Sequence[Job]) -> None:
     """The body of a learner's process. Jobs come in the order of their memory: what an allocator keeps of one is not counted for the next."""
-    import deepspeed  # noqa: F401, so that its memory is that of a library
+    import deepspeed  # noqa: F401, so that its memory counts as a library's
     import torch
 
     from apprentice.learning.ranks import open_learner
@@ -181,10 +191,16 @@ def _learner(results: Connection, config: PipelineConfig, checkpoint: Path, jobs
             ctypes.CDLL(None).malloc_trim(0)
             before = _machine(job.ranks, cores)
             Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-            attempts, began = trajectories(job), time.perf_counter()
-            learner.update(attempts, 1)
-            seconds, peak = time.perf_counter() - began, _status("VmHWM") - libraries
-            results.send(Measured(job, seconds, _between(before, _machine(job.ranks, cores)), peak))
+            seconds = [_timed(learner, trajectories(job)) for _ in range(REPEATS)]
+            peak = _status("VmHWM") - libraries
+            results.send(Measured(job, min(seconds), _between(before, _machine(job.ranks, cores)), peak))
+
+
+def _timed(learner: "PpoLearner", attempts: Sequence[Trajectory]) -> float:
+    """Seconds of an update."""
+    began = time.perf_counter()
+    learner.update(attempts, 1)
+    return time.perf_counter() - began
 
 
 async def sample(config: PipelineConfig, checkpoint: Path, jobs: Sequence[Job], tell: Tell) -> dict[Job, Measured]:
@@ -196,22 +212,22 @@ async def sample(config: PipelineConfig, checkpoint: Path, jobs: Sequence[Job], 
     with tempfile.TemporaryDirectory() as folder:
         async with open_policy(config, Layout("quick", Path(folder)), checkpoint) as policy:
             for number, job in enumerate((WARM_UP, *jobs)):
-                stories = [f"Tell me a very long story about {TOPICS[index % len(TOPICS)]}, number {number}.{index}." for index in range(job.tasks)]
-                prompts = [chat.prompt(story) for story in stories]
-                before, began = this_machine(), time.perf_counter()
-                sampled = await _sampled(policy, prompts, job.actions)
-                seconds = time.perf_counter() - began
-                tokens = round(statistics.mean(map(len, prompts)) + sampled)
-                done[job] = Measured(replace(job, actions=round(sampled), tokens=tokens), seconds, _between(before, this_machine()))
+                before = this_machine()
+                seconds, sampled, prompt = min([await _sampled(policy, chat, job, f"{number}.{repeat}") for repeat in range(REPEATS)])
+                as_done = replace(job, actions=round(sampled), tokens=round(prompt + sampled))
+                done[job] = Measured(as_done, seconds, _between(before, this_machine()))
                 if job is not WARM_UP:
                     tell(job, done[job])
     return done
 
 
-async def _sampled(policy: Policy, prompts: Sequence[Sequence[int]], tokens: int) -> float:
-    """Continues all prompts at a time; the mean of the tokens that were sampled."""
-    answers = (policy.generate(prompt, Sampling(tokens, 1.0, seed=number)) for number, prompt in enumerate(prompts))
-    return statistics.mean([len(answer.token_ids) for answer in await asyncio.gather(*answers)])
+async def _sampled(policy: Policy, chat: "ChatFormat", job: Job, name: str) -> tuple[float, float, float]:
+    """Lets the policy tell stories, all at a time: seconds; the mean of the tokens that were sampled, and of the prompts'."""
+    prompts = [chat.prompt(f"Tell me a very long story about {TOPICS[index % len(TOPICS)]}, number {name}.{index}.") for index in range(job.tasks)]
+    began = time.perf_counter()
+    answers = await asyncio.gather(*(policy.generate(prompt, Sampling(job.actions, 1.0, seed)) for seed, prompt in enumerate(prompts)))
+    seconds = time.perf_counter() - began
+    return seconds, statistics.mean(len(answer.token_ids) for answer in answers), statistics.mean(map(len, prompts))
 
 
 def trajectories(job: Job) -> list[Trajectory]:
@@ -259,17 +275,17 @@ def _status(name: str) -> float:
 def _teller(predictor: Predictor, jobs: Sequence[Job]) -> Tell:
     """Says each point as it comes, and the time left: what was expected of the others, as much longer as what was expected of those done has taken."""
     machine, began = this_machine(), time.monotonic()
-    expected = {job: predictor.seconds(job, machine) for job in jobs}
-    for first in ({job.train: job for job in reversed(jobs)} | {job.phase: job for job in reversed(jobs)}).values():
+    expected = {job: POINT_S + REPEATS * predictor.seconds(job, machine) for job in jobs}
+    for first in {(job.phase, job.train): job for job in reversed(jobs)}.values():
         expected[first] += START_S
-    done = set()
+    left = dict(expected)
 
     def tell(job: Job, measured: Measured) -> None:
-        done.add(job)
-        spent = sum(expected[job] for job in done)
-        left = (time.monotonic() - began) * (sum(expected.values()) / spent - 1)
+        del left[job]
+        spent = sum(expected.values()) - sum(left.values())
+        minutes = (time.monotonic() - began) / 60 * sum(left.values()) / spent
         said = predictor.points("", "", measured)[0]
-        print(f"{job.phase}: {said.measured:.1f} s, predicted {said.predicted:.1f}; about {left / 60:.0f} minutes left", flush=True)
+        print(f"{job.phase}: {said.measured:.1f} s, predicted {said.predicted:.1f}; about {minutes:.1f} minutes left", flush=True)
 
     return tell
 
@@ -277,9 +293,10 @@ def _teller(predictor: Predictor, jobs: Sequence[Job]) -> Tell:
 def measure(config: PipelineConfig, checkpoint: Path) -> list[Point]:
     """All points, told as they come."""
     predictor = Predictor(config, checkpoint)
-    learning, sampling = (list(dict.fromkeys(job for jobs in axes.values() for job in jobs.values())) for axes in (LEARNING, SAMPLING))
+    learning, sampling = ({job for jobs in axes.values() for job in jobs.values()} for axes in (LEARNING, SAMPLING))
+    learning = sorted(learning, key=lambda job: (job.train, job.tokens, job.tasks))
     told = _teller(predictor, [*learning, *sampling])
-    done = learn(config, checkpoint, learning, told) | asyncio.run(sample(config, checkpoint, sampling, told))
+    done = learn(config, checkpoint, learning, told) | asyncio.run(sample(config, checkpoint, list(sampling), told))
     return [point for axis, jobs in (LEARNING | SAMPLING).items() for value, job in jobs.items() for point in predictor.points(axis, value, done[job])]
 
 
@@ -323,6 +340,7 @@ def main() -> int:
     parser.add_argument("--plot", type=Path, help="also draw them here (png, svg, pdf)")
     arguments = parser.parse_args()
     use_cores_sparingly()
+    os.environ.update(ON_THE_CPU)
 
     from apprentice.policy.models import base_model
 

@@ -181,12 +181,14 @@ def _between_ranks(train: TrainConfig, shape: Shape, load: Load, steps: int, loo
     Stage 1 adds fp32 gradients up over the ranks once an optimizer step, stage 2 bf16 gradients at each micro-batch; both then gather the new bf16 weights.
     Stage 3 gathers the weights for every pass of every micro-batch instead.
     """
-    trained, passes = trained_weights(train, shape), steps * load.micro_batches
+    trained, passes, layers = trained_weights(train, shape), steps * load.micro_batches, 0
     if train.zero_stage <= 1:
         moved = steps * (2 * FP32 + BF16) * trained
     elif train.zero_stage == 2:
         moved = (passes + steps) * BF16 * trained
     else:
-        ahead = min(train.minibatches, steps) * load.micro_batches * looks_ahead
-        moved = passes * BF16 * trained + (2 * passes + ahead) * BF16 * shape.parameters
-    return moved * (hardware.gpus - 1) / hardware.gpus / (hardware.link_gbs * 1e9 * hardware.efficiency.link)
+        gathered = 2 * passes + min(train.minibatches, steps) * load.micro_batches * looks_ahead
+        moved = passes * BF16 * trained + gathered * BF16 * shape.parameters
+        layers = (passes + gathered) * shape.layers
+    others = (hardware.gpus - 1) / hardware.gpus
+    return moved * others / (hardware.link_gbs * 1e9 * hardware.efficiency.link) + (others > 0) * layers * hardware.efficiency.layer_exchange_s

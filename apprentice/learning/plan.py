@@ -9,6 +9,9 @@ from apprentice.learning.cost import BF16, FP32, Episodes, Load, StepSeconds, st
 from apprentice.learning.hardware import GIB, Hardware
 from apprentice.learning.shape import Shape
 
+BUCKET, LIVE = 500_000_000, 1_000_000_000
+"""Elements: DeepSpeed's `reduce_bucket_size` and `stage3_max_live_parameters`."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -96,11 +99,18 @@ def trainer_bytes(train: TrainConfig, shape: Shape, episodes: Episodes, ranks: i
         "gradients (fp32)": FP32 * trained / sharded(2),
         "optimizer (fp32 weights, two moments)": 3 * FP32 * trained / ranks * (not train.offload_optimizer),
         "reference (bf16, whole on each rank)": BF16 * weights * reference,
+        "buffers of the exchange between ranks": _exchange_bytes(train, shape),
         "activations of a micro-batch (bf16)": _largest(train, episodes) * token_bytes(train, shape, episodes),
     }
     if train.advantage == "gae" and train.critic == "separate":
         parts["critic (weights, gradients, optimizer)"] = (BF16 / sharded(3) + FP32 / sharded(2) + 3 * FP32 / ranks * (not train.offload_optimizer)) * weights
     return {name: size for name, size in parts.items() if size}
+
+
+def _exchange_bytes(train: TrainConfig, shape: Shape) -> float:
+    """DeepSpeed's bucket of gradients, and under stage 3 the weights that are whole at a time; at its own defaults."""
+    bucket = (FP32 if train.zero_stage <= 1 else BF16) * min(BUCKET, trained_weights(train, shape))
+    return bucket + BF16 * min(LIVE, shape.parameters) * (train.zero_stage == 3)
 
 
 def server_bytes(config: PipelineConfig, shape: Shape, gpus: int) -> dict[str, float]:

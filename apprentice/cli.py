@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,16 @@ GPU_FIGURES = {
     "link_gbs": ("--gpu-link", "GB/S", "to the others, one direction"),
 }
 """Fields of `Hardware` that a flag replaces."""
+PHASES = {
+    "sampling": "sampling, without what tools take",
+    "old": "log-probabilities before the update",
+    "reference": "the reference's",
+    "update": "forward and backward",
+    "optimizer": "optimizer steps",
+    "ranks": "what ranks tell each other",
+    "sync": "weights to the policy server",
+}
+"""Of `StepSeconds`."""
 ROLES = {".venv": "core and trainer", ".venv-serve": "policy server"}
 
 
@@ -149,9 +159,9 @@ def _plan(chosen: argparse.Namespace) -> int:
     print(f"  {made.total_gib:8.1f} GiB a GPU  together: {'fits' if fits else 'does not fit'}")
     print(f"a step: {train.tasks_per_step} tasks x {train.attempts} = {episodes.count} episodes of {episodes.tokens:,} tokens, {episodes.actions:,} sampled")
     print(f"        {train.epochs} x {train.minibatches} optimizer steps, {made.micro_batches_a_rank} micro-batches a GPU and optimizer step")
-    for phase, seconds in asdict(made.seconds).items():
-        print(f"  {seconds:8,.1f} s  {phase}")
-    print(f"  {made.seconds.total:8,.1f} s  together, without the tools")
+    for phase, words in PHASES.items():
+        print(f"  {getattr(made.seconds, phase):8,.1f} s  {words}")
+    print(f"  {made.seconds.total:8,.1f} s  together")
     print(f"training: {train.steps} steps, {made.optimizer_steps} optimizer steps, {made.tokens:,} tokens, {made.hours:,.1f} hours")
     print(f"advice: {_advice(config, shape, episodes, machine)}")
     return 0 if fits else 1

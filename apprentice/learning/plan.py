@@ -76,8 +76,8 @@ def optimizer_step_tokens(train: TrainConfig, episodes: Episodes) -> int:
 
 
 def token_bytes(train: TrainConfig, shape: Shape, episodes: Episodes) -> float:
-    """What the backward pass needs of a token of a micro-batch: activations of the layers (Korthikanti et al. 2022, section 4.1, with a gated feed-forward
-    and without stored attention weights; recomputed, the inputs of all layers and one layer's activations), logits and their gradients at action tokens."""
+    """What the backward pass needs of a token of a micro-batch: of each layer 16 values of the hidden width and 4 of the feed-forward's, or of each layer
+    its input and of one layer the rest, where they are computed again; logits and their gradients at action tokens."""
     within, kept = 16 * shape.hidden + 4 * shape.intermediate, shape.hidden
     activations = shape.layers * kept + within if train.recompute_activations else shape.layers * within
     return BF16 * activations + 2 * BF16 * shape.vocabulary * episodes.actions / episodes.tokens

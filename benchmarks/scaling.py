@@ -40,7 +40,7 @@ def _turns(count: int) -> Job:
 
 LEARNING = {
     "trajectories": {str(count): Job(count) for count in (2, 4, 8)},
-    "tokens of a trajectory": {str(tokens): Job(2, tokens=tokens) for tokens in (256, 768, 1536)},
+    "tokens of a trajectory": {str(tokens): Job(1, tokens=tokens) for tokens in (512, 1024, 2048)},
     "turns": {str(count): _turns(count) for count in (1, 2, 4)},
     "attempts that share 3/4": {str(count): Job(8 // count, attempts=count, shared=192 * (count > 1)) for count in (1, 4, 8)},
     "optimizer steps": {str(count): Job(minibatches=count) for count in (1, 2, 4)},

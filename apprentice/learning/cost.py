@@ -109,6 +109,7 @@ class StepSeconds:
 
     @property
     def total(self) -> float:
+        """One phase after the other; `train.overlap` hides at most the shorter of sampling and learning."""
         return self.sampling + self.learning + self.sync
 
 

@@ -52,7 +52,7 @@ class Job:
         return tuple((name, getattr(self, name)) for name in ("micro_batch_tokens", "minibatches", "ranks", "zero_stage"))
 
 
-WARM_UP = Job(48, "sampling", actions=8)
+WARM_UP = Job(32, "sampling", actions=8)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _learner(results: Connection, config: PipelineConfig, checkpoint: Path, jobs
 
     train, cores, libraries = config.train.model_copy(update=dict(jobs[0].train)), torch.get_num_threads(), _status("VmRSS")
     with tempfile.TemporaryDirectory() as folder, open_learner(train, checkpoint, Path(folder)) as learner:
-        learner.update(trajectories(Job(2)), 0)
+        learner.update(trajectories(Job(1)), 0)
         for job in jobs:
             gc.collect()
             ctypes.CDLL(None).malloc_trim(0)

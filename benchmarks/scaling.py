@@ -38,17 +38,15 @@ def _turns(count: int) -> Job:
     return Job(4, tokens=PROMPT + count * (ACTION + OBSERVATION) - OBSERVATION, actions=count * ACTION, turns=count)
 
 
-LEARNING = {
+AXES = {
     "trajectories": {str(count): Job(count) for count in (2, 4, 8)},
     "tokens of a trajectory": {str(tokens): Job(1, tokens=tokens) for tokens in (512, 1024, 2048)},
-    "turns": {str(count): _turns(count) for count in (1, 2, 4)},
-    "attempts that share 3/4": {str(count): Job(8 // count, attempts=count, shared=192 * (count > 1)) for count in (1, 4, 8)},
+    "turns": {str(count): _turns(count) for count in (1, 2, 3)},
+    "attempts that share 3/4": {str(count): Job(4 // count, attempts=count, shared=192 * (count > 1)) for count in (1, 2, 4)},
     "optimizer steps": {str(count): Job(minibatches=count) for count in (1, 2, 4)},
     "tokens of a micro-batch": {str(tokens): Job(micro_batch_tokens=tokens) for tokens in (256, 512, 1024)},
     "ranks": {"1": Job(), "2, ZeRO 1": Job(ranks=2), "2, ZeRO 3": Job(ranks=2, zero_stage=3)},
-}
-SAMPLING = {
-    "sequences at a time": {str(count): Job(count, "sampling") for count in (4, 16, 48)},
+    "sequences at a time": {str(count): Job(count, "sampling") for count in (4, 16, 32)},
     "new tokens": {str(count): Job(16, "sampling", actions=count) for count in (16, 64, 128)},
 }
 
@@ -125,14 +123,16 @@ def _teller(predictor: Predictor, jobs: Sequence[Job]) -> Tell:
     return tell
 
 
-def measure(config: PipelineConfig, checkpoint: Path) -> list[Point]:
-    """All points, told as they come."""
-    predictor = Predictor(config, checkpoint)
-    learning, sampling = ({job for jobs in axes.values() for job in jobs.values()} for axes in (LEARNING, SAMPLING))
-    learning = sorted(learning, key=lambda job: (job.train, job.tokens, job.tasks))
+def measure(config: PipelineConfig, checkpoint: Path, axes: Sequence[str]) -> list[Point]:
+    """All points of these axes, told as they come."""
+    predictor, chosen = Predictor(config, checkpoint), {axis: AXES[axis] for axis in axes}
+    jobs = sorted({job for points in chosen.values() for job in points.values()}, key=lambda job: (job.train, job.tokens, job.tasks))
+    learning, sampling = ([job for job in jobs if job.phase == phase] for phase in ("learning", "sampling"))
     told = _teller(predictor, [*learning, *sampling])
-    done = learn(config, checkpoint, learning, told) | asyncio.run(sample(config, checkpoint, list(sampling), told))
-    return [point for axis, jobs in (LEARNING | SAMPLING).items() for value, job in jobs.items() for point in predictor.points(axis, value, done[job])]
+    done = learn(config, checkpoint, learning, told)
+    if sampling:
+        done |= asyncio.run(sample(config, checkpoint, sampling, told))
+    return [point for axis, points in chosen.items() for value, job in points.items() for point in predictor.points(axis, value, done[job])]
 
 
 def _say(points: Sequence[Point]) -> float:
@@ -171,6 +171,7 @@ def _plot(points: Sequence[Point], path: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=AXES, default=list(AXES), metavar="AXIS", help=f"of: {', '.join(AXES)}")
     parser.add_argument("--json", type=Path, help="also write the points here")
     parser.add_argument("--plot", type=Path, help="also draw them here (png, svg, pdf)")
     arguments = parser.parse_args()
@@ -181,7 +182,7 @@ def main() -> int:
 
     config = load_pipeline("quick")
     config = config.model_copy(update={"policy": config.policy.model_copy(update={"port": 0})})
-    points = measure(config, base_model(config.model.name).absolute())
+    points = measure(config, base_model(config.model.name).absolute(), arguments.only)
     median = _say(points)
     if arguments.json:
         write_json(arguments.json, [asdict(point) for point in points])

@@ -126,7 +126,7 @@ def step_seconds(config: PipelineConfig, shape: Shape, episodes: Episodes, hardw
     backward = load.share * _backward(shape, load, hardware, adapters=train.lora_rank > 0)
     memory = hardware.bandwidth_gbs * 1e9 * hardware.efficiency.memory
     trained = models * trained_weights(train, shape)
-    state = hardware.host_gbs * 1e9 if train.offload_optimizer else memory
+    state = min(memory, hardware.host_gbs * 1e9) if train.offload_optimizer else memory
     return StepSeconds(
         sampling=_sampling(config, shape, episodes, load, hardware),
         old=models * forward * (1.0 if looks_ahead else 1 - 1 / minibatches),

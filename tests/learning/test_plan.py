@@ -209,6 +209,12 @@ def test_the_advice_fits_and_takes_the_smallest_stage_that_does():
     assert [stage(memory) for memory in (40, 24, 16)] == [1, 2, 3]
 
 
+def test_nothing_is_offloaded_or_recomputed_where_all_fits():
+    config, whole = load_pipeline("quick", PARAMS), replace(SLOW, memory_gib=64, host_gbs=1.0)
+    train = advised(config, SMOLLM2_135M, expected_episodes(config), whole)
+    assert (train.zero_stage, train.recompute_activations, train.offload_optimizer) == (1, False, False)
+
+
 def test_the_advised_micro_batch_is_the_largest_that_fits(qwen):
     config, shape = load_pipeline("assistant-32b", PARAMS), Shape.of(qwen)
     episodes = expected_episodes(config, actions=4000)

@@ -6,13 +6,33 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from apprentice.errors import ApprenticeError
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
+PLANNED_GPUS = 8
 STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
 NEEDED = ("torch", "transformers", "deepspeed", "prefect", "mlflow", "dvc", "great_expectations", "bm25s", "gguf", "pyarrow", "matplotlib")
+GPU_FIGURES = {
+    "memory_gib": ("--gpu-memory", "GIB", "memory"),
+    "tflops": ("--gpu-tflops", "TFLOPS", "dense bf16"),
+    "bandwidth_gbs": ("--gpu-bandwidth", "GB/S", "of its memory"),
+    "link_gbs": ("--gpu-link", "GB/S", "to the others, one direction"),
+}
+"""Fields of `Hardware` that a flag replaces."""
+PHASES = {
+    "sampling": "sampling, without what tools take",
+    "old": "log-probabilities before the update",
+    "reference": "the reference's",
+    "update": "forward and backward",
+    "optimizer": "optimizer steps",
+    "ranks": "what ranks tell each other",
+    "sync": "weights to the policy server",
+}
+"""Of `StepSeconds`."""
 ROLES = {".venv": "core and trainer", ".venv-serve": "policy server"}
 
 
@@ -56,10 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     index = add("serve-index", _serve_index, "serve a pipeline's knowledge base over Search-R1's /retrieve")
     index.add_argument("--port", type=int, default=8000, help="TCP port on the loopback interface; 0 takes a free one")
     plan = add("plan", _plan, "say what training a pipeline would take on a machine; nothing is run")
-    plan.add_argument("--gpus", type=int, default=8)
-    plan.add_argument("--gpu-memory", type=float, default=141, metavar="GIB", help="of one GPU")
-    plan.add_argument("--gpu-tflops", type=float, default=989, help="of one GPU, dense bf16")
-    plan.add_argument("--utilisation", type=float, default=0.3, help="share of it that is reached")
+    plan.add_argument("--gpu", default="h200", help="h100, h200, a100, or cpu: this machine, measured in a few seconds; default h200")
+    plan.add_argument("--gpus", type=int, help=f"how many, or processes that share the CPU; default {PLANNED_GPUS}, of cpu train.ranks")
+    for field, (flag, unit, words) in GPU_FIGURES.items():
+        plan.add_argument(flag, dest=field, type=float, metavar=unit, help=f"of one GPU, {words}; default its data sheet's")
+    plan.add_argument("--utilisation", type=float, metavar="SHARE", help="of the peak FLOP/s that the trainer reaches; default: learning/hardware.py")
+    plan.add_argument("--context", type=int, metavar="TOKENS", help="of an episode; default environment.max_tokens")
+    plan.add_argument("--actions", type=int, metavar="TOKENS", help="of an episode, sampled by the policy; default as many as its turns allow")
+    plan.add_argument("--shared", type=int, default=0, metavar="TOKENS", help="with which the attempts of a task begin alike; default 0")
     add("check-appworld", _check_appworld, "run AppWorld's own tests against the installed environment (some minutes)", pipeline=False)
     add("doctor", _doctor, "say what is installed and what is missing", pipeline=False)
     return parser
@@ -115,24 +139,53 @@ def _summary(chosen: argparse.Namespace) -> int:
 
 
 def _plan(chosen: argparse.Namespace) -> int:
-    """Prints memory, batches, tokens and hours; 1 where the memory does not suffice."""
+    """Prints memory, seconds, tokens, hours and advice; 1 where the memory does not suffice."""
     from apprentice.config import load_pipeline
-    from apprentice.learning.plan import Hardware, Shape, plan
+    from apprentice.learning.plan import expected_episodes, plan
+    from apprentice.learning.shape import Shape
     from apprentice.policy.models import architecture
 
     config = load_pipeline(chosen.pipeline)
-    shape = Shape.of(architecture(config.model.name))
-    made = plan(config, shape, Hardware(chosen.gpus, chosen.gpu_memory, chosen.gpu_tflops, chosen.utilisation))
-    train, fits = config.train, made.total_gib <= chosen.gpu_memory
-    print(f"{config.model.name}: {shape.parameters / 1e9:.1f} billion weights, {shape.layers} layers, on {chosen.gpus} GPUs of {chosen.gpu_memory:g} GiB")
+    if chosen.context is not None:
+        config = config.model_copy(update={"environment": config.environment.model_copy(update={"max_tokens": chosen.context})})
+    machine = _planned_hardware(chosen, config.train.ranks)
+    shape, episodes = Shape.of(architecture(config.model.name)), expected_episodes(config, chosen.actions, chosen.shared)
+    made, train = plan(config, shape, episodes, machine), config.train
+    fits = made.total_gib <= machine.memory_gib
+    gpus = f"{machine.gpus} x {chosen.gpu}, {machine.memory_gib:.0f} GiB each"
+    print(f"{config.model.name}: {shape.parameters / 1e9:.1f} billion weights, {shape.layers} layers, on {gpus}")
     for name, size in made.memory_gib.items():
         print(f"  {size:8.1f} GiB a GPU  {name}")
     print(f"  {made.total_gib:8.1f} GiB a GPU  together: {'fits' if fits else 'does not fit'}")
-    print(f"a step: {train.tasks_per_step} tasks x {train.attempts} = {made.episodes_a_step} episodes, at most {made.tokens_a_step:,} tokens")
-    print(f"        {train.epochs} x {train.minibatches} optimizer steps, {made.micro_batches_a_rank} micro-batches a GPU and pass")
-    print(f"training: {train.steps} steps, {made.optimizer_steps} optimizer steps, at most {made.tokens:,} tokens")
-    print(f"          at most {made.hours:,.1f} hours at {chosen.utilisation:.0%} of {chosen.gpu_tflops:g} TFLOP/s")
+    print(f"a step: {train.tasks_per_step} tasks x {train.attempts} = {episodes.count} episodes of {episodes.tokens:,} tokens, {episodes.actions:,} sampled")
+    print(f"        {train.epochs} x {train.minibatches} optimizer steps, {made.micro_batches_a_rank} micro-batches a GPU and optimizer step")
+    for phase, words in PHASES.items():
+        print(f"  {getattr(made.seconds, phase):8,.1f} s  {words}")
+    print(f"  {made.seconds.total:8,.1f} s  together")
+    print(f"training: {train.steps} steps, {made.optimizer_steps} optimizer steps, {made.tokens:,} tokens, {made.hours:,.1f} hours")
+    print(f"advice: {_advice(config, shape, episodes, machine)}")
     return 0 if fits else 1
+
+
+def _planned_hardware(chosen: argparse.Namespace, ranks: int) -> Any:
+    """The machine that the flags of `plan` describe."""
+    from apprentice.learning.hardware import THIS_MACHINE, hardware
+
+    gpus = chosen.gpus if chosen.gpus is not None else ranks if chosen.gpu == THIS_MACHINE else PLANNED_GPUS
+    given = {field: getattr(chosen, field) for field in GPU_FIGURES if getattr(chosen, field) is not None}
+    machine = replace(hardware(chosen.gpu, gpus), **given)
+    return machine if chosen.utilisation is None else machine.at(chosen.utilisation)
+
+
+def _advice(config: Any, shape: Any, episodes: Any, machine: Any) -> str:
+    """Parameters to set, as `make run ARGS=` takes them; where nothing fits, on how many GPUs."""
+    from apprentice.learning.advice import KNOBS, MOST_GPUS, advised, enough_gpus
+
+    if train := advised(config, shape, episodes, machine):
+        return " ".join(f"train.{name}={str(getattr(train, name)).lower()}" for name in KNOBS)
+    if gpus := enough_gpus(config, shape, episodes, machine):
+        return f"{gpus} GPUs, {_advice(config, shape, episodes, replace(machine, gpus=gpus))}"
+    return f"not even {MOST_GPUS} of these GPUs hold an episode of {episodes.tokens:,} tokens"
 
 
 def _check_appworld(_chosen: argparse.Namespace) -> int:

@@ -13,8 +13,6 @@ from pathlib import Path
 from apprentice.records import Trajectory
 from benchmarks.figures import spread
 
-GEMM = 2048
-GEMM_SECONDS = 1.0
 MICRO_BATCH_TOKENS = 2048
 ATTEMPTS = 4
 SHARED = 2 / 3
@@ -62,6 +60,7 @@ def measure(checkpoint: Path, sequences: int, rounds: int) -> list[TrainingSpeed
     import torch
 
     from apprentice.learning.engine import Engine
+    from apprentice.learning.hardware import gemm_flops
     from apprentice.learning.models import Actor, load_language_model
     from apprentice.learning.packing import pack
 
@@ -110,19 +109,6 @@ def figures(rounds: Sequence[TrainingSpeed]) -> dict:
         "shared_update_tokens_per_second": spread([each.tokens / each.group_seconds for each in rounds]),
         "optimizer_step_seconds": spread([each.step_seconds for each in rounds]),
     }
-
-
-def gemm_flops() -> float:
-    """FLOP/s of square bf16 matrix products."""
-    import torch
-
-    left, right = (torch.randn(GEMM, GEMM).bfloat16() for _ in range(2))
-    left @ right
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < GEMM_SECONDS:
-        left @ right
-        count += 1
-    return 2 * GEMM**3 * count / (time.perf_counter() - began)
 
 
 def _trajectories(count: int) -> list[Trajectory]:

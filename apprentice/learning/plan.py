@@ -1,61 +1,16 @@
-"""What training a pipeline would take, from its parameters and the model's architecture alone: nothing is loaded, nothing is run."""
+"""What training a pipeline would take, from its parameters, the model's architecture and the machine's figures: nothing is loaded, nothing is run."""
 
+import math
 from dataclasses import dataclass
-from pathlib import Path
 
 from apprentice.config import PipelineConfig
-from apprentice.errors import ApprenticeError
+from apprentice.config.schema import TrainConfig
+from apprentice.learning.cost import BF16, FP32, Episodes, Load, StepSeconds, step_seconds, trained_weights
+from apprentice.learning.hardware import GIB, Hardware
+from apprentice.learning.shape import Shape
 
-GIB = 1 << 30
-BF16, FP32 = 2, 4
-"""Bytes."""
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """The machine that is asked about."""
-
-    gpus: int
-    memory_gib: float
-    """Of one GPU."""
-    tflops: float
-    """Of one GPU, dense bf16."""
-    utilisation: float
-    """Share of it that is reached."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a model's config.json tells."""
-
-    parameters: int
-    layers: int
-    hidden: int
-    intermediate: int
-    edges: int
-    """Inputs and outputs of all linear layers but the last: what an adapter of rank 1 adds."""
-
-    @classmethod
-    def of(cls, folder: Path) -> "Shape":
-        """Counts the weights exactly, without making them.
-
-        Raises:
-            ApprenticeError: no config.json of a causal language model is there.
-        """
-        import torch
-        from transformers import AutoConfig, AutoModelForCausalLM
-
-        try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(config)
-        except (OSError, ValueError) as error:
-            raise ApprenticeError(
-                f"is no model's architecture: {str(error).splitlines()[0]}", where=folder, todo="name a folder with its config.json"
-            ) from None
-        weights = {id(weight): weight.numel() for weight in model.parameters()}
-        edges = sum(layer.in_features + layer.out_features for layer in model.base_model.modules() if isinstance(layer, torch.nn.Linear))
-        return cls(sum(weights.values()), config.num_hidden_layers, config.hidden_size, config.intermediate_size, edges)
+BUCKET, LIVE = 500_000_000, 1_000_000_000
+"""Elements: DeepSpeed's `reduce_bucket_size` and `stage3_max_live_parameters`."""
 
 
 @dataclass(frozen=True)
@@ -64,66 +19,100 @@ class Plan:
 
     memory_gib: dict[str, float]
     """By what it is for; the trainer's and the policy server's, which share the GPUs."""
-    episodes_a_step: int
+    seconds: StepSeconds
+    """Of one online step."""
     tokens_a_step: int
-    """At most: every episode as long as it may become."""
     optimizer_steps: int
     micro_batches_a_rank: int
-    """Of one pass over a step's episodes."""
+    """Of one optimizer step."""
     tokens: int
-    """Of the whole training, at most."""
+    """Of the whole training."""
     hours: float
-    """For these tokens; what episodes share is not taken off."""
 
     @property
     def total_gib(self) -> float:
         return sum(self.memory_gib.values())
 
 
-def plan(config: PipelineConfig, shape: Shape, hardware: Hardware) -> Plan:
-    """The plan of the train stage.
+def expected_episodes(config: PipelineConfig, actions: int | None = None, shared: int = 0) -> Episodes:
+    """A step's episodes, each as long as it may become.
 
-    Memory follows ZeRO (Rajbhandari et al. 2020, section 3): stage 1 shards the optimizer's state, 2 the gradients as well, 3 the weights as well. A policy
-    server shards its weights over the same GPUs. Work counts 2 FLOP a weight and token for sampling, for the old log-probabilities and for the reference,
-    and 6 for the update, 8 where it computes activations again.
+    Args:
+        actions: tokens of an episode that the policy samples; None is as many as its turns allow.
+        shared: tokens with which the attempts of a task begin alike.
+
+    Raises:
+        ApprenticeError: `actions` and `shared` are more than an episode has.
     """
-    train, ranks = config.train, hardware.gpus
-    episodes = train.tasks_per_step * train.attempts
-    tokens = episodes * config.environment.max_tokens
-    passes = 2 + 2 + 2 * (train.kl_coefficient > 0) + (8 if train.recompute_activations else 6) * train.epochs
-    flop = passes * shape.parameters * tokens * train.steps
+    limits, train = config.environment, config.train
+    most = min(limits.max_turns * limits.max_turn_tokens, limits.max_tokens - shared)
+    return Episodes(train.tasks_per_step, train.attempts, limits.max_tokens, most if actions is None else actions, shared)
+
+
+def plan(config: PipelineConfig, shape: Shape, episodes: Episodes, hardware: Hardware) -> Plan:
+    """The plan of the train stage."""
+    train, tokens = config.train, episodes.count * episodes.tokens
+    seconds = step_seconds(config, shape, episodes, hardware)
+    parts = trainer_bytes(train, shape, episodes, hardware.gpus) | server_bytes(config, shape, hardware.gpus)
     return Plan(
-        memory_gib={name: size / GIB for name, size in _bytes(config, shape, ranks).items()},
-        episodes_a_step=episodes,
+        memory_gib={name: size / GIB for name, size in parts.items()},
+        seconds=seconds,
         tokens_a_step=tokens,
         optimizer_steps=train.steps * train.epochs * train.minibatches,
-        micro_batches_a_rank=-(-tokens // (max(train.micro_batch_tokens, config.environment.max_tokens) * ranks)),
+        micro_batches_a_rank=Load.of(train, episodes, hardware.gpus).micro_batches,
         tokens=tokens * train.steps,
-        hours=flop / (ranks * hardware.tflops * 1e12 * hardware.utilisation) / 3600,
+        hours=seconds.total * train.steps / 3600,
     )
 
 
-def _bytes(config: PipelineConfig, shape: Shape, ranks: int) -> dict[str, float]:
-    train, weights = config.train, shape.parameters
-    trained = train.lora_rank * shape.edges or weights
-    reference = train.kl_coefficient > 0 and not train.lora_rank
-    in_memory = not train.offload_optimizer
+def _largest(train: TrainConfig, episodes: Episodes) -> int:
+    """Tokens of the largest micro-batch: no more than an optimizer step has, and a longer episode gets one of its own."""
+    return max(episodes.tokens, min(train.micro_batch_tokens, optimizer_step_tokens(train, episodes)))
+
+
+def optimizer_step_tokens(train: TrainConfig, episodes: Episodes) -> int:
+    """Of all ranks together."""
+    return math.ceil(episodes.count * episodes.tokens / min(train.minibatches, episodes.tasks))
+
+
+def token_bytes(train: TrainConfig, shape: Shape, episodes: Episodes) -> float:
+    """What the backward pass needs of a token of a micro-batch: of each layer 16 values of the hidden width and 4 of the feed-forward's, or of each layer
+    its input and of one layer the rest, where they are computed again; logits and their gradients at action tokens."""
+    within, kept = 16 * shape.hidden + 4 * shape.intermediate, shape.hidden
+    activations = shape.layers * kept + within if train.recompute_activations else shape.layers * within
+    return BF16 * activations + 2 * BF16 * shape.vocabulary * episodes.actions / episodes.tokens
+
+
+def trainer_bytes(train: TrainConfig, shape: Shape, episodes: Episodes, ranks: int) -> dict[str, float]:
+    """Memory of one rank of the trainer.
+
+    It follows ZeRO (Rajbhandari et al. 2020, section 3): stage 1 shards the optimizer's state, 2 the gradients as well, 3 the weights as well.
+    """
 
     def sharded(stage: int) -> int:
         return ranks if train.zero_stage >= stage else 1
 
-    batch = max(train.micro_batch_tokens, config.environment.max_tokens)
-    within, kept = 16 * shape.hidden + 4 * shape.intermediate, shape.hidden
-    activations = shape.layers * kept + within if train.recompute_activations else shape.layers * within
+    trained, weights = trained_weights(train, shape), shape.parameters
+    reference = train.kl_coefficient > 0 and not train.lora_rank
     parts = {
         "weights (bf16)": BF16 * weights / sharded(3),
         "gradients (fp32)": FP32 * trained / sharded(2),
-        "optimizer (fp32 weights, two moments)": 3 * FP32 * trained / ranks * in_memory,
+        "optimizer (fp32 weights, two moments)": 3 * FP32 * trained / ranks * (not train.offload_optimizer),
         "reference (bf16, whole on each rank)": BF16 * weights * reference,
-        "activations of a micro-batch (bf16)": BF16 * batch * activations,
-        "policy server's weights (bf16)": BF16 * weights / ranks,
-        "policy server's keys and values": config.policy.kv_cache_gib * GIB,
+        "buffers of the exchange between ranks": _exchange_bytes(train, shape),
+        "activations of a micro-batch (bf16)": _largest(train, episodes) * token_bytes(train, shape, episodes),
     }
     if train.advantage == "gae" and train.critic == "separate":
-        parts["critic (weights, gradients, optimizer)"] = (BF16 / sharded(3) + FP32 / sharded(2) + 3 * FP32 / ranks) * weights
+        parts["critic (weights, gradients, optimizer)"] = (BF16 / sharded(3) + FP32 / sharded(2) + 3 * FP32 / ranks * (not train.offload_optimizer)) * weights
     return {name: size for name, size in parts.items() if size}
+
+
+def _exchange_bytes(train: TrainConfig, shape: Shape) -> float:
+    """DeepSpeed's bucket of gradients, and under stage 3 the weights that are whole at a time; at its own defaults."""
+    bucket = (FP32 if train.zero_stage <= 1 else BF16) * min(BUCKET, trained_weights(train, shape))
+    return bucket + BF16 * min(LIVE, shape.parameters) * (train.zero_stage == 3)
+
+
+def server_bytes(config: PipelineConfig, shape: Shape, gpus: int) -> dict[str, float]:
+    """Memory of one GPU that the policy server takes, which spreads its weights over all of them."""
+    return {"policy server's weights (bf16)": BF16 * shape.parameters / gpus, "policy server's keys and values": config.policy.kv_cache_gib * GIB}

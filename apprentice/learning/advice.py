@@ -1,0 +1,52 @@
+"""With which parameters a training fits the memory of a machine, and takes the least time."""
+
+from dataclasses import replace
+from itertools import product
+
+from apprentice.config import PipelineConfig
+from apprentice.config.schema import TrainConfig
+from apprentice.learning.cost import Episodes, step_seconds
+from apprentice.learning.hardware import GIB, Hardware
+from apprentice.learning.plan import optimizer_step_tokens, server_bytes, token_bytes, trainer_bytes
+from apprentice.learning.shape import Shape
+
+KNOBS = ("zero_stage", "recompute_activations", "offload_optimizer", "micro_batch_tokens")
+"""Parameters of the `train` section that are advised on."""
+STAGES = (1, 2, 3)
+"""Of ZeRO; 0 runs as 1."""
+ROUND_TOKENS = 256
+MOST_GPUS = 1024
+
+
+def advised(config: PipelineConfig, shape: Shape, episodes: Episodes, hardware: Hardware) -> TrainConfig | None:
+    """The `train` section with the smallest ZeRO stage that fits and the largest micro-batch that fits and still leaves one for each rank.
+
+    With and without recomputation and offloading; of those that fit, the one whose step is fastest. None where nothing fits.
+    """
+    fitting = []
+    for recompute, offload in product((False, True), (False, True)):
+        for stage in STAGES:
+            changes = {"zero_stage": stage, "recompute_activations": recompute, "offload_optimizer": offload}
+            train = _filled(config, config.train.model_copy(update=changes), shape, episodes, hardware)
+            if train is not None:
+                fitting.append(train)
+                break
+    return min(fitting, key=lambda train: step_seconds(config.model_copy(update={"train": train}), shape, episodes, hardware).total, default=None)
+
+
+def enough_gpus(config: PipelineConfig, shape: Shape, episodes: Episodes, hardware: Hardware) -> int | None:
+    """The least power of two of these GPUs with which something fits; None where not even MOST_GPUS suffice."""
+    powers = (1 << power for power in range(MOST_GPUS.bit_length()))
+    return next((gpus for gpus in powers if advised(config, shape, episodes, replace(hardware, gpus=gpus))), None)
+
+
+def _filled(config: PipelineConfig, train: TrainConfig, shape: Shape, episodes: Episodes, hardware: Hardware) -> TrainConfig | None:
+    """With the micro-batch that fills the memory; None where not even one episode fits."""
+    one = train.model_copy(update={"micro_batch_tokens": episodes.tokens})
+    held = sum(trainer_bytes(one, shape, episodes, hardware.gpus).values()) + sum(server_bytes(config, shape, hardware.gpus).values())
+    free = hardware.memory_gib * GIB - held
+    if free < 0:
+        return None
+    most = episodes.tokens + int(free / token_bytes(train, shape, episodes))
+    useful = -(-optimizer_step_tokens(train, episodes) // hardware.gpus)
+    return train.model_copy(update={"micro_batch_tokens": max(episodes.tokens, min(most, useful) // ROUND_TOKENS * ROUND_TOKENS)})

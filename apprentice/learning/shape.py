@@ -1,0 +1,63 @@
+"""A model's architecture, as far as memory and time depend on it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from apprentice.errors import ApprenticeError
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a model's config.json tells."""
+
+    parameters: int
+    layers: int
+    hidden: int
+    intermediate: int
+    edges: int
+    """Inputs and outputs of all linear layers but the last: what an adapter of rank 1 adds."""
+    body: int
+    """Weights of all linear layers but the last: what every token is multiplied with."""
+    vocabulary: int
+    width: int
+    """Of all query heads of a layer together."""
+    key_width: int
+    """Of all key heads of a layer together; a layer keeps twice as many values a token in the cache."""
+
+    @property
+    def embeddings(self) -> int:
+        """Weights of the last linear layer."""
+        return self.vocabulary * self.hidden
+
+    @classmethod
+    def of(cls, folder: Path) -> "Shape":
+        """Counts the weights exactly, without making them.
+
+        Raises:
+            ApprenticeError: no config.json of a causal language model is there.
+        """
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        try:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config)
+        except (OSError, ValueError) as error:
+            raise ApprenticeError(
+                f"is no model's architecture: {str(error).splitlines()[0]}", where=folder, todo="name a folder with its config.json"
+            ) from None
+        weights = {id(weight): weight.numel() for weight in model.parameters()}
+        linear = [layer for layer in model.base_model.modules() if isinstance(layer, torch.nn.Linear)]
+        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return cls(
+            parameters=sum(weights.values()),
+            layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            intermediate=config.intermediate_size,
+            edges=sum(layer.in_features + layer.out_features for layer in linear),
+            body=sum(layer.weight.numel() for layer in linear),
+            vocabulary=config.vocab_size,
+            width=config.num_attention_heads * head,
+            key_width=(getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * head,
+        )

@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.cpp_extension import get_default_build_root
 
 from apprentice.errors import ApprenticeError
+from apprentice.processes import is_open
 
 BETAS = (0.9, 0.95)
 STATE = "state"
@@ -132,6 +134,7 @@ def _deepspeed() -> Any:
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    drop_dead_locks()
     import deepspeed
 
     deepspeed.utils.logger.setLevel(logging.ERROR)
@@ -141,6 +144,14 @@ def _deepspeed() -> Any:
         with _quiet():
             deepspeed.init_distributed(dist_backend=_backend(), auto_mpi_discovery=False, verbose=False)
     return deepspeed
+
+
+def drop_dead_locks() -> None:
+    """Removes the locks that killed processes left where DeepSpeed compiles its kernels: every later start would wait for them without end."""
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()).resolve()
+    for lock in root.glob("**/deepspeed_*/lock"):
+        if not is_open(lock):
+            lock.unlink(missing_ok=True)
 
 
 def _config(zero_stage: int, offload: bool, max_gradient_norm: float, dtype: torch.dtype) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tiny import make_tiny_checkpoint
 from apprentice.learning.advantages import GROUP_BASELINES
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.distillation import fine_tune
-from apprentice.learning.engine import Engine
+from apprentice.learning.engine import Engine, drop_dead_locks
 from apprentice.learning.graph import GROUP_ADVANTAGES
 from apprentice.learning.models import Actor, load_language_model
 from apprentice.learning.objectives import negative_log_likelihood
@@ -364,3 +364,15 @@ def test_fine_tuning_lowers_the_loss_and_continues_exactly_after_an_interruption
     assert resumed["loss_last"] == straight["loss_last"]
     assert (tmp_path / "resumed" / "model.safetensors").read_bytes() == (tmp_path / "straight" / "model.safetensors").read_bytes()
     assert not (tmp_path / "resumed-store").exists()
+
+
+def test_a_lock_that_a_killed_start_left_is_removed_and_one_in_use_is_not(tmp_path, monkeypatch):
+    """PyTorch's compiler waits for such a file as long as it is there."""
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    dead, held = (tmp_path / "py311_cpu" / name / "lock" for name in ("deepspeed_shm_comm", "deepspeed_cpu_adam"))
+    for lock in (dead, held):
+        lock.parent.mkdir(parents=True)
+        lock.touch()
+    with held.open():
+        drop_dead_locks()
+        assert held.exists() and not dead.exists()

@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--gpus", type=int, help=f"how many, or processes that share the CPU; default {PLANNED_GPUS}, of cpu train.ranks")
     for field, (flag, unit, words) in GPU_FIGURES.items():
         plan.add_argument(flag, dest=field, type=float, metavar=unit, help=f"of one GPU, {words}; default its data sheet's")
-    plan.add_argument("--utilisation", type=float, metavar="SHARE", help="of the peak FLOP/s that the trainer reaches; default: learning/hardware.py")
+    plan.add_argument("--utilisation", type=float, metavar="SHARE", help="of the peak FLOP/s that the trainer reaches; default: planning/hardware.py")
     plan.add_argument("--context", type=int, metavar="TOKENS", help="of an episode; default environment.max_tokens")
     plan.add_argument("--actions", type=int, metavar="TOKENS", help="of an episode, sampled by the policy; default as many as its turns allow")
     plan.add_argument("--shared", type=int, default=0, metavar="TOKENS", help="with which the attempts of a task begin alike; default 0")
@@ -141,8 +141,8 @@ def _summary(chosen: argparse.Namespace) -> int:
 def _plan(chosen: argparse.Namespace) -> int:
     """Prints memory, seconds, tokens, hours and advice; 1 where the memory does not suffice."""
     from apprentice.config import load_pipeline
-    from apprentice.learning.plan import expected_episodes, plan
-    from apprentice.learning.shape import Shape
+    from apprentice.planning.plan import expected_episodes, plan
+    from apprentice.planning.shape import Shape
     from apprentice.policy.models import architecture
 
     config = load_pipeline(chosen.pipeline)
@@ -169,7 +169,7 @@ def _plan(chosen: argparse.Namespace) -> int:
 
 def _planned_hardware(chosen: argparse.Namespace, ranks: int) -> Any:
     """The machine that the flags of `plan` describe."""
-    from apprentice.learning.hardware import THIS_MACHINE, hardware
+    from apprentice.planning.hardware import THIS_MACHINE, hardware
 
     gpus = chosen.gpus if chosen.gpus is not None else ranks if chosen.gpu == THIS_MACHINE else PLANNED_GPUS
     given = {field: getattr(chosen, field) for field in GPU_FIGURES if getattr(chosen, field) is not None}
@@ -179,7 +179,7 @@ def _planned_hardware(chosen: argparse.Namespace, ranks: int) -> Any:
 
 def _advice(config: Any, shape: Any, episodes: Any, machine: Any) -> str:
     """Parameters to set, as `make run ARGS=` takes them; where nothing fits, on how many GPUs."""
-    from apprentice.learning.advice import KNOBS, MOST_GPUS, advised, enough_gpus
+    from apprentice.planning.advice import KNOBS, MOST_GPUS, advised, enough_gpus
 
     if train := advised(config, shape, episodes, machine):
         return " ".join(f"train.{name}={str(getattr(train, name)).lower()}" for name in KNOBS)

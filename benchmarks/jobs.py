@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from apprentice.config import Layout, PipelineConfig
-from apprentice.learning.hardware import GIB, Hardware, this_machine
+from apprentice.planning.hardware import GIB, Hardware, this_machine
 from apprentice.policy.protocol import Policy, Sampling
 from apprentice.records import Trajectory
 from benchmarks.grpo import TOPICS

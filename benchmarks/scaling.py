@@ -2,7 +2,7 @@
 
 Learning: `PpoLearner.update` on random trajectories on the CPU, with critic and reference as in the pipeline `quick`; seconds, and the peak memory of the first
 rank. Sampling: completions of the policy server. Seconds are the least of REPEATS. Matrix products and copies within the memory are measured before and after
-each point: a prediction knows them, the model's shape and the constants of `apprentice/learning/hardware.py`. About 8 minutes. Exits with 1 where the median
+each point: a prediction knows them, the model's shape and the constants of `apprentice/planning/hardware.py`. About 8 minutes. Exits with 1 where the median
 error exceeds TOLERANCE.
 """
 
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apprentice.config import PipelineConfig, load_pipeline
-from apprentice.learning.hardware import GIB, Hardware, this_machine
+from apprentice.planning.hardware import GIB, Hardware, this_machine
 from apprentice.processes import use_cores_sparingly
 from apprentice.records.files import write_json
 from benchmarks.jobs import OBSERVATION, REPEATS, Job, Measured, Tell, learn, sample
 
 if TYPE_CHECKING:
-    from apprentice.learning.cost import Episodes
+    from apprentice.planning.cost import Episodes
 
 TOLERANCE = 0.25
 PROMPT, ACTION = 64, 32
@@ -73,19 +73,19 @@ class Predictor:
     """What the planner says of a job on a machine."""
 
     def __init__(self, config: PipelineConfig, checkpoint: Path):
-        from apprentice.learning.shape import Shape
+        from apprentice.planning.shape import Shape
 
         self._config, self._shape = config, Shape.of(checkpoint)
 
     def seconds(self, job: Job, hardware: Hardware) -> float:
         """Of the job's phase."""
-        from apprentice.learning.cost import step_seconds
+        from apprentice.planning.cost import step_seconds
 
         return getattr(step_seconds(self._of(job), self._shape, _episodes(job), hardware), job.phase)
 
     def gib(self, job: Job) -> float:
         """Of one rank of the trainer."""
-        from apprentice.learning.plan import trainer_bytes
+        from apprentice.planning.plan import trainer_bytes
 
         return sum(trainer_bytes(self._of(job).train, self._shape, _episodes(job), job.ranks).values()) / GIB
 
@@ -100,7 +100,7 @@ class Predictor:
 
 
 def _episodes(job: Job) -> "Episodes":
-    from apprentice.learning.cost import Episodes
+    from apprentice.planning.cost import Episodes
 
     return Episodes(job.tasks, job.attempts, job.tokens, job.actions, job.shared)
 

@@ -60,9 +60,9 @@ def measure(checkpoint: Path, sequences: int, rounds: int) -> list[TrainingSpeed
     import torch
 
     from apprentice.learning.engine import Engine
-    from apprentice.learning.hardware import gemm_flops
     from apprentice.learning.models import Actor, load_language_model
     from apprentice.learning.packing import pack
+    from apprentice.planning.hardware import gemm_flops
 
     trajectories = _trajectories(sequences)
     actions = sum(trajectory.action_tokens for trajectory in trajectories)

@@ -24,6 +24,7 @@ LEVELS = {
     "learning": 3,
     "evaluation": 3,
     "online": 4,
+    "planning": 4,
     "tracking": 4,
     "summary": 4,
     "versioning": 4,

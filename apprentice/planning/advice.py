@@ -5,10 +5,10 @@ from itertools import product
 
 from apprentice.config import PipelineConfig
 from apprentice.config.schema import TrainConfig
-from apprentice.learning.cost import Episodes, step_seconds
-from apprentice.learning.hardware import GIB, Hardware
-from apprentice.learning.plan import optimizer_step_tokens, server_bytes, token_bytes, trainer_bytes
-from apprentice.learning.shape import Shape
+from apprentice.planning.cost import Episodes, step_seconds
+from apprentice.planning.hardware import GIB, Hardware
+from apprentice.planning.plan import optimizer_step_tokens, server_bytes, token_bytes, trainer_bytes
+from apprentice.planning.shape import Shape
 
 KNOBS = ("zero_stage", "recompute_activations", "offload_optimizer", "micro_batch_tokens")
 """Parameters of the `train` section that are advised on."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from apprentice.config import PipelineConfig
 from apprentice.config.schema import TrainConfig
 from apprentice.errors import ApprenticeError
-from apprentice.learning.hardware import GIB, Hardware
-from apprentice.learning.shape import Shape
-from apprentice.learning.sharing import MASKED, MIN_SHARE
+from apprentice.learning.sharing import MIN_SHARED
+from apprentice.planning.hardware import GIB, Hardware
+from apprentice.planning.shape import Shape
 
 BF16, FP32 = 2, 4
 """Bytes."""
@@ -55,8 +55,7 @@ class Episodes:
 
     def members(self, micro_batch_tokens: int) -> int:
         """Attempts of a task that the trainer merges into one tree, see `learning/sharing.py`."""
-        most = max(micro_batch_tokens, MASKED) if self.tokens > MASKED else MASKED
-        return min(self.attempts, max(1, (most - self.shared) // self.own)) if self.shared >= MIN_SHARE * self.tokens else 1
+        return min(self.attempts, max(1, (micro_batch_tokens - self.shared) // self.own)) if self.shared >= MIN_SHARED else 1
 
 
 @dataclass(frozen=True)

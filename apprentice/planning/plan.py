@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from apprentice.config import PipelineConfig
 from apprentice.config.schema import TrainConfig
-from apprentice.learning.cost import BF16, FP32, Episodes, Load, StepSeconds, step_seconds, trained_weights
-from apprentice.learning.hardware import GIB, Hardware
-from apprentice.learning.shape import Shape
+from apprentice.planning.cost import BF16, FP32, Episodes, Load, StepSeconds, step_seconds, trained_weights
+from apprentice.planning.hardware import GIB, Hardware
+from apprentice.planning.shape import Shape
 
 BUCKET, LIVE = 500_000_000, 1_000_000_000
 """Elements: DeepSpeed's `reduce_bucket_size` and `stage3_max_live_parameters`."""

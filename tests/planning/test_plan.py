@@ -13,11 +13,11 @@ from tiny import make_tiny_checkpoint
 from apprentice.cli import main
 from apprentice.config import load_pipeline, set_overrides
 from apprentice.errors import ApprenticeError
-from apprentice.learning.advice import advised, enough_gpus
-from apprentice.learning.cost import Episodes, Load, step_seconds
-from apprentice.learning.hardware import GPUS, Efficiency, Hardware, hardware, this_machine
-from apprentice.learning.plan import expected_episodes, plan
-from apprentice.learning.shape import Shape
+from apprentice.planning.advice import advised, enough_gpus
+from apprentice.planning.cost import Episodes, Load, step_seconds
+from apprentice.planning.hardware import GPUS, Efficiency, Hardware, hardware, this_machine
+from apprentice.planning.plan import expected_episodes, plan
+from apprentice.planning.shape import Shape
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 QWEN_32B = {
@@ -110,17 +110,17 @@ def test_batches_tokens_and_hours_follow_from_the_parameters(qwen):
 
 
 def test_what_attempts_share_is_computed_once_in_each_tree():
-    train = toy().train
+    train = toy().train.model_copy(update={"micro_batch_tokens": 512})
     alone = Load.of(train, Episodes(tasks=2, attempts=4, tokens=256, actions=64), ranks=1)
     assert (alone.tokens, alone.pairs) == (2 * 4 * 256, 2 * 4 * 256**2 / 2)
-    # A tree of at most 512 tokens holds 192 + 5 x 64, so all four attempts.
+    # A micro-batch of 512 tokens holds 192 + 5 x 64, so all four attempts.
     together = Load.of(train, Episodes(tasks=2, attempts=4, tokens=256, actions=64, shared=192), ranks=1)
     assert (together.tokens, together.actions) == (2 * (192 + 4 * 64), 2 * 4 * 64)
     assert together.pairs == 2 * (192**2 / 2 + 4 * 64 * (192 + 32))
     eight = Load.of(train, Episodes(tasks=1, attempts=8, tokens=256, actions=64, shared=192), ranks=1)
     assert eight.tokens == 2 * 192 + 8 * 64
-    little = Load.of(train, Episodes(tasks=1, attempts=8, tokens=256, actions=64, shared=63), ranks=1)
-    assert little.tokens == 8 * 63 + 8 * 193
+    little = Load.of(train, Episodes(tasks=1, attempts=8, tokens=256, actions=64, shared=15), ranks=1)
+    assert little.tokens == 8 * 256
 
 
 def test_ranks_share_whole_micro_batches():

@@ -11,7 +11,6 @@ from tiny import make_tiny_checkpoint
 
 TESTS = Path(__file__).parent.parent
 PHASES = ("rollout", "update", "checkpoint", "sync")
-KILLS = 20
 SCRIPT = '''
 """Trains in forks of this process, which has imported everything: each is killed at a random moment of a phase, until enough were."""
 import asyncio, json, os, random, shutil, signal, sys, threading, time
@@ -31,8 +30,8 @@ from apprentice.records import Task, Verdict
 from apprentice.records.events import Progress
 from apprentice.rollout.simulator import Simulator
 
-CONFIG = train_config(steps=6, tasks_per_step=3, attempts=3, learning_rate=1e-2, micro_batch_tokens=200, checkpoint_every=1, sampling="adaptive",
-                      replay=3, advantage="rloo", kl_coefficient=0.0)
+CONFIG = train_config(steps=6, tasks_per_step=3, attempts=3, learning_rate=1e-2, micro_batch_tokens=200, sampling="adaptive",
+                      replay=3, advantage="rloo", kl_coefficient=0.0, **json.loads(sys.argv[4]))
 LIMITS = EnvironmentConfig(max_turns=1, max_turn_tokens=4, max_failed_turns=1, max_tokens=200, concurrency=9)
 TASKS = [Task(id=f"t{n}", scenario="s", split="train", instruction=f"Task {n}?", answers=("x",)) for n in range(6)]
 
@@ -116,9 +115,10 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_killed_twenty_times_it_ends_as_the_undisturbed_run_does(checkpoint, tmp_path):
+@pytest.mark.parametrize(("kills", "changes"), [(20, {"checkpoint_every": 1}), (8, {"checkpoint_every": 3, "overlap": True})], ids=["in turn", "overlapping"])
+def test_killed_time_and_again_it_ends_as_the_undisturbed_run_does(checkpoint, tmp_path, kills, changes):
     variables = {**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS.parent}", "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
-    command = [sys.executable, "-c", SCRIPT, str(checkpoint), str(tmp_path), str(KILLS)]
+    command = [sys.executable, "-c", SCRIPT, str(checkpoint), str(tmp_path), str(kills), json.dumps(changes)]
     finished = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=900)
     assert finished.returncode == 0, finished.stderr[-3000:]
     ends = json.loads(finished.stdout.splitlines()[-1])

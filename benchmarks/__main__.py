@@ -1,4 +1,4 @@
-"""`python -m benchmarks`, `make bench`: every benchmark in turn, a table, and benchmarks/results.json.
+"""`python -m benchmarks`, `make bench`: every benchmark in turn, a table of each, and benchmarks/results.json, part after part.
 
 Its keys are stable. Four say how near the limit we are and how far ahead of what else there is, each with median, least, most and number of rounds:
 `grpo_step_vs_trl` (TRL's seconds over ours), `update_gemm_share` (of this machine's bf16 matrix products), `sampling_vs_engine_alone`,
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from apprentice.config import load_pipeline
 from apprentice.processes import use_cores_sparingly
-from apprentice.records.files import write_json
+from apprentice.records.files import read_json, write_json
 from benchmarks import appworld, grpo, sampling, storing, training
 from benchmarks.figures import print_spreads
 
 RESULTS = Path("benchmarks/results.json")
-MINUTES = 15
+MINUTES = 22
 
 
 def main() -> None:
@@ -30,13 +30,11 @@ def main() -> None:
     arguments = parser.parse_args()
     use_cores_sparingly()
     print(f"{', '.join(arguments.only)}: about {MINUTES * len(arguments.only) / len(PARTS):.0f} minutes", flush=True)
-    figures: dict = {}
     for name in arguments.only:
         print(f"\n{name}", flush=True)
-        figures |= PARTS[name](arguments.rounds)
-    print()
-    print_spreads(figures)
-    write_json(arguments.results, figures)
+        figures = PARTS[name](arguments.rounds)
+        print_spreads(figures)
+        write_json(arguments.results, (read_json(arguments.results) if arguments.results.exists() else {}) | figures)
     print(f"\n{arguments.results}")
 
 
@@ -58,13 +56,21 @@ def _appworld(rounds: int) -> dict:
 
 
 def _grpo(rounds: int) -> dict:
+    return _beside_trl("grpo", rounds, turns=1, new_tokens=64)
+
+
+def _grpo_turns(rounds: int) -> dict:
+    return _beside_trl("grpo_turns", rounds, turns=3, new_tokens=32)
+
+
+def _beside_trl(name: str, rounds: int, turns: int, new_tokens: int) -> dict:
     grpo.install()
-    found = grpo.measure(grpo.PYTHON, prompts=8, new_tokens=64, steps=rounds)
-    return {"grpo_step_vs_trl": found.pop("ratio")} | {f"grpo_{name}": values for name, values in found.items()}
+    found = grpo.measure(grpo.PYTHON, prompts=8, new_tokens=new_tokens, steps=rounds, turns=turns)
+    return {f"{name}_step_vs_trl": found.pop("ratio")} | {f"{name}_{figure}": values for figure, values in found.items()}
 
 
 PARTS: Mapping[str, Callable[[int], dict]] = {
-    "grpo": _grpo, "training": _training, "sampling": _sampling, "appworld": _appworld, "storing": storing.figures,
+    "grpo": _grpo, "grpo_turns": _grpo_turns, "training": _training, "sampling": _sampling, "appworld": _appworld, "storing": storing.figures,
 }  # fmt: skip
 
 

@@ -62,8 +62,6 @@ def packed_attention(
     lengths = lengths or (query.shape[2],)
     sights = sights or (None,) * len(lengths)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if query.is_cuda and query.dtype != torch.float32 and all(sight is None for sight in sights):
-        return _flash(query, key, value, lengths, scaling), None
     if not query.is_cuda:
         return _BlockAttention.apply(query, key, value, tuple(_spans(lengths, sights)), scaling).transpose(1, 2), None
     if query.dtype != torch.float32 and all(sight is None for sight in sights):

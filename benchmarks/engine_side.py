@@ -1,12 +1,11 @@
 """The engine's side of `benchmarks.sampling`: runs in vLLM's environment, samples a line's episodes, says how long that took.
 
-python engine_side.py '{"model": …, "max_model_len": 1024, "max_num_seqs": 64}'
+python engine_side.py '{"model": …, "max_model_len": 1024, "max_num_seqs": 64, "kv_cache_memory_bytes": 1073741824}'
 A line holds, of each episode, of each turn, the prompt's token ids and the number of tokens to sample.
 """
 
 import asyncio
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -23,9 +22,8 @@ async def serve() -> None:
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm_entry import BLOCK_TOKENS
 
-    memory = {"kv_cache_memory_bytes": int(os.environ["APPRENTICE_KV_CACHE_BYTES"]), "block_size": BLOCK_TOKENS}
     arguments = AsyncEngineArgs(
-        **SETTINGS, **memory, dtype="bfloat16", max_num_batched_tokens=BATCHED_TOKENS, enforce_eager=True, enable_chunked_prefill=False,
+        **SETTINGS, block_size=BLOCK_TOKENS, dtype="bfloat16", max_num_batched_tokens=BATCHED_TOKENS, enforce_eager=True, enable_chunked_prefill=False,
         enable_prefix_caching=True, logprobs_mode="processed_logprobs",
     )  # fmt: skip
     engine = AsyncLLM.from_engine_args(arguments)

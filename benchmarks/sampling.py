@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
-from apprentice.policy.server import engine_environment, interpreter
+from apprentice.policy.server import GIB, engine_environment, interpreter
 from apprentice.processes import use_cores_sparingly
 from apprentice.records import Trajectory
 from apprentice.records.files import write_json
@@ -39,9 +39,12 @@ class EngineAlone:
     """vLLM's engine in a process of its own."""
 
     def __init__(self, config: PipelineConfig, checkpoint: Path, log: Path):
-        settings = {"model": str(checkpoint), "max_model_len": config.policy.max_context, "max_num_seqs": config.policy.max_sequences}
+        settings = {
+            "model": str(checkpoint), "max_model_len": config.policy.max_context, "max_num_seqs": config.policy.max_sequences,
+            "kv_cache_memory_bytes": round(config.policy.kv_cache_gib * GIB),
+        }  # fmt: skip
         command = [str(interpreter()), str(Path(__file__).with_name("engine_side.py")), json.dumps(settings)]
-        environment = {name: value for name, value in (os.environ | engine_environment(config.policy)).items() if value is not None}
+        environment = {name: value for name, value in (os.environ | engine_environment()).items() if value is not None}
         self._log = log
         with log.open("w") as errors:
             self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)

@@ -81,7 +81,7 @@ def test_stage_parameters_exist(name: str):
 @pytest.mark.parametrize("name", STAGES)
 def test_how_the_server_is_run_reruns_nothing(name: str):
     whole = "pipelines.${item.pipeline}.policy"
-    assert not {whole, f"{whole}.port", f"{whole}.kv_cache_gib", f"{whole}.max_sequences"} & set(stages()[name]["params"])
+    assert not {whole, f"{whole}.port", f"{whole}.kv_cache_gib", f"{whole}.max_sequences", f"{whole}.gpus", f"{whole}.sleep"} & set(stages()[name]["params"])
 
 
 def test_the_training_seed_reruns_train_and_what_follows():

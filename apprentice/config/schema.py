@@ -30,7 +30,11 @@ class PolicyConfig(Section):
     max_sequences: int = Field(gt=0)
     """Completions the engine works on at the same time."""
     kv_cache_gib: float = Field(gt=0)
-    """Memory for keys and values, in GiB; on a GPU, vLLM's own share is used instead."""
+    """Memory for keys and values, in GiB; of each GPU where there are some."""
+    gpus: int = Field(gt=0)
+    """GPUs over which the server spreads the model (tensor parallelism); without a GPU it makes no difference."""
+    sleep: bool
+    """The server frees its GPUs' memory during updates, for a trainer on the same GPUs; without a GPU it has none to free."""
 
 
 class EnvironmentConfig(Section):
@@ -305,3 +309,10 @@ class PipelineConfig(Section):
     train: TrainConfig
     evaluate: EvaluateConfig
     register_: RegisterConfig = Field(alias="register")
+
+    @field_validator("train")
+    @classmethod
+    def _sleeps_or_overlaps(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        if train.overlap and "policy" in info.data and info.data["policy"].sleep:
+            raise ValueError("overlap: episodes are played during updates, when the server sleeps; set policy.sleep to false")
+        return train

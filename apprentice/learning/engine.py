@@ -104,6 +104,11 @@ class Engine:
         norm = float(self._engine.get_global_grad_norm())
         return norm, bool(self._engine.was_step_applied())
 
+    def release(self) -> None:
+        """Gives the GPU memory that is kept for later use back to the others on the GPU."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
     def whole_weights(self) -> contextlib.AbstractContextManager:
         """Within it, every weight of the module is whole on this rank, also under ZeRO 3."""
         return _deepspeed().zero.GatheredParameters(list(self.module.parameters()))

@@ -160,6 +160,7 @@ class PpoLearner:
         # 3. Optimizer steps.
         began = time.perf_counter()
         done = [self._optimizer_step(trajectories, chosen, figures) for chosen in minibatches]
+        self._actor.release()  # the simulator's turn
         seconds_update = time.perf_counter() - began
 
         timings = {"seconds_old": seconds_old, "seconds_reference": seconds_reference, "seconds_update": seconds_update}
@@ -167,11 +168,11 @@ class PpoLearner:
         counts = {"tokens": tokens, "action_tokens": float(len(figures.old)), "learning_rate": self._learning_rate(self._optimizer_steps - 1)}
         return self._before(figures, advantages) | _during(done) | counts | timings
 
-    def save_policy(self, folder: Path) -> None:
-        """Writes the policy as a Hugging Face folder in bf16, whole."""
+    def save_policy(self, folder: Path, durable: bool = True) -> None:
+        """Writes the policy as a Hugging Face folder in bf16, whole (see `export.save_policy`)."""
         with self._actor.whole_weights():
             if self._actor.rank == 0:
-                export.save_policy(self._actor.module.language_model, self._checkpoint, folder)
+                export.save_policy(self._actor.module.language_model, self._checkpoint, folder, durable=durable)
 
     def save_state(self, folder: Path) -> None:
         """Writes everything training continues from, bit for bit: weights, master weights, optimizers, schedule.

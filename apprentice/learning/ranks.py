@@ -74,9 +74,9 @@ class Leader:
         """`PpoLearner.update`."""
         return self._together("update", list(trajectories), step)
 
-    def save_policy(self, folder: Path) -> None:
+    def save_policy(self, folder: Path, durable: bool = True) -> None:
         """`PpoLearner.save_policy`."""
-        self._together("save_policy", folder)
+        self._together("save_policy", folder, durable)
 
     def save_state(self, folder: Path) -> None:
         """`PpoLearner.save_state`."""

@@ -44,6 +44,7 @@ class Chains:
         self._reward, self._library, self._seed = reward, library, seed
         self.figures: dict[str, float] = {}
         """Shares of the last chains played."""
+        self.sampling = simulator.sampling
 
     async def played(self, episodes: Iterable[Episode]) -> AsyncIterator[Played]:
         """The chains as they finish; those in flight are ended with the iteration."""

@@ -36,6 +36,8 @@ class Batch:
     """Of the episodes that are not among them."""
     seconds: float
     """That the episodes took."""
+    seconds_sampling: float
+    """Of these, with an action to sample."""
 
 
 class OnlineTraining:
@@ -67,7 +69,7 @@ class OnlineTraining:
         self._config, self._learner, self._simulator, self._policy = config, learner, simulator, policy
         self._sampler, self._store, self._exchange, self._progress = sampler, store, exchange, progress
         self._replay, self._library = Replay(config.replay), library if library is not None else SkillLibrary()
-        self._in_a_row = 0
+        self._in_a_row, self._seconds_checkpoint = 0, 0.0
         self._ahead: asyncio.Task[Batch] | None = None
         self.quarantine: list[dict] = []
         """The episodes left out of the updates, with the step and the reasons."""
@@ -92,8 +94,10 @@ class OnlineTraining:
                 rows.append(await self._step(step))
                 self._progress.metrics(step, rows[-1])
                 self._progress.advance("training", step + 1, self._config.steps)
+                began = time.monotonic()
                 if self._checkpoint_after(step):
                     self._store.save(step + 1, self._save, self._state(rows))
+                self._seconds_checkpoint = time.monotonic() - began
         finally:
             await self._end_ahead()
         shutil.rmtree(self._exchange, ignore_errors=True)
@@ -117,9 +121,12 @@ class OnlineTraining:
         synced = time.monotonic()
         seconds = {
             "seconds_rollout": batch.seconds,
+            "seconds_sampling": batch.seconds_sampling,
+            "seconds_environment": batch.seconds - batch.seconds_sampling,
             "seconds_learn": updated - simulated,
             "seconds_wait": waited - updated,
             "seconds_sync": synced - waited,
+            "seconds_checkpoint": self._seconds_checkpoint,
             "seconds_step": synced - started,
         }
         return {
@@ -135,6 +142,7 @@ class OnlineTraining:
     async def _update(self, trajectories: list[Trajectory], step: int) -> Row:
         """The learner's update; where steps overlap, the next one's episodes are played meanwhile."""
         if not self._config.overlap or step + 1 == self._config.steps or self._checkpoint_after(step):
+            await self._policy.sleep()
             return self._learner.update(trajectories, step)
         self._ahead = asyncio.create_task(self._simulate(step + 1))
         return await asyncio.to_thread(self._learner.update, trajectories, step)
@@ -149,7 +157,7 @@ class OnlineTraining:
 
     async def _simulate(self, step: int) -> Batch:
         """Plays the step's episodes."""
-        started = time.monotonic()
+        started, sampled = time.monotonic(), self._simulator.sampling.seconds
         tasks = self._sampler.tasks(step)
         episodes = [episode for task in tasks for episode in plan_episodes([task], self._sampler.attempts(task), self._config.seed, tag=f"step{step}")]
         collected = await collect(self._simulator, episodes, self._config.tasks_per_step, self._config.mixed_groups_only)
@@ -160,10 +168,11 @@ class OnlineTraining:
             raise ApprenticeError(f"every trajectory was refused; the first: {refused[0]['problems'][0]}", where=f"train, step {step}")
         left_out = {"quarantined": len(collected.chosen) - len(good), "passed_over": len(collected.others), "unfinished_groups": collected.unfinished}
         chains = self._simulator.figures if isinstance(self._simulator, Chains) else {}
-        return Batch(good, {"faults": len(collected.faults), **left_out, **chains}, time.monotonic() - started)
+        counts = {"faults": len(collected.faults), **left_out, **chains}
+        return Batch(good, counts, time.monotonic() - started, self._simulator.sampling.seconds - sampled)
 
     async def _sync(self, version: int) -> None:
-        self._learner.save_policy(self._exchange)
+        self._learner.save_policy(self._exchange, durable=False)
         await self._policy.load(self._exchange, version)
 
     def _undone_if_harmful(self, figures: Row, batch: list[Trajectory], step: int) -> float:

@@ -7,7 +7,7 @@ from apprentice.config import PipelineConfig
 from apprentice.config.schema import TrainConfig
 from apprentice.planning.cost import Episodes, step_seconds
 from apprentice.planning.hardware import GIB, Hardware
-from apprentice.planning.plan import optimizer_step_tokens, server_bytes, token_bytes, trainer_bytes
+from apprentice.planning.plan import moments, optimizer_step_tokens, token_bytes
 from apprentice.planning.shape import Shape
 
 KNOBS = ("zero_stage", "recompute_activations", "offload_optimizer", "micro_batch_tokens")
@@ -43,9 +43,9 @@ def enough_gpus(config: PipelineConfig, shape: Shape, episodes: Episodes, hardwa
 def _filled(config: PipelineConfig, train: TrainConfig, shape: Shape, episodes: Episodes, hardware: Hardware) -> TrainConfig | None:
     """With the micro-batch that fills the memory; None where not even one episode fits."""
     one = train.model_copy(update={"micro_batch_tokens": episodes.tokens})
-    held = sum(trainer_bytes(one, shape, episodes, hardware.gpus).values()) + sum(server_bytes(config, shape, hardware.gpus).values())
-    free = hardware.memory_gib * GIB - held
-    if free < 0:
+    updating, playing = (sum(parts.values()) for parts in moments(config.model_copy(update={"train": one}), shape, episodes, hardware.gpus))
+    free = hardware.memory_gib * GIB - updating
+    if free < 0 or playing > hardware.memory_gib * GIB:
         return None
     most = episodes.tokens + int(free / token_bytes(train, shape, episodes))
     useful = -(-optimizer_step_tokens(train, episodes) // hardware.gpus)

@@ -9,6 +9,7 @@ from apprentice.planning.cost import BF16, FP32, Episodes, Load, StepSeconds, st
 from apprentice.planning.hardware import GIB, Hardware
 from apprentice.planning.shape import Shape
 
+ACTIVATIONS = "activations of a micro-batch (bf16)"
 BUCKET, LIVE = 500_000_000, 1_000_000_000
 """Elements: DeepSpeed's `reduce_bucket_size` and `stage3_max_live_parameters`."""
 
@@ -18,7 +19,7 @@ class Plan:
     """Memory of one rank, and the work of all of them."""
 
     memory_gib: dict[str, float]
-    """By what it is for; the trainer's and the policy server's, which share the GPUs."""
+    """By what it is for, when it is most; the trainer and the policy server share the GPUs."""
     seconds: StepSeconds
     """Of one online step."""
     tokens_a_step: int
@@ -53,7 +54,7 @@ def plan(config: PipelineConfig, shape: Shape, episodes: Episodes, hardware: Har
     """The plan of the train stage."""
     train, tokens = config.train, episodes.count * episodes.tokens
     seconds = step_seconds(config, shape, episodes, hardware)
-    parts = trainer_bytes(train, shape, episodes, hardware.gpus) | server_bytes(config, shape, hardware.gpus)
+    parts = max(moments(config, shape, episodes, hardware.gpus), key=lambda parts: sum(parts.values()))
     return Plan(
         memory_gib={name: size / GIB for name, size in parts.items()},
         seconds=seconds,
@@ -100,7 +101,7 @@ def trainer_bytes(train: TrainConfig, shape: Shape, episodes: Episodes, ranks: i
         "optimizer (fp32 weights, two moments)": 3 * FP32 * trained / ranks * (not train.offload_optimizer),
         "reference (bf16, whole on each rank)": BF16 * weights * reference,
         "buffers of the exchange between ranks": _exchange_bytes(train, shape),
-        "activations of a micro-batch (bf16)": _largest(train, episodes) * token_bytes(train, shape, episodes),
+        ACTIVATIONS: _largest(train, episodes) * token_bytes(train, shape, episodes),
     }
     if train.advantage == "gae" and train.critic == "separate":
         parts["critic (weights, gradients, optimizer)"] = (BF16 / sharded(3) + FP32 / sharded(2) + 3 * FP32 / ranks * (not train.offload_optimizer)) * weights
@@ -113,6 +114,13 @@ def _exchange_bytes(train: TrainConfig, shape: Shape) -> float:
     return bucket + BF16 * min(LIVE, shape.parameters) * (train.zero_stage == 3)
 
 
-def server_bytes(config: PipelineConfig, shape: Shape, gpus: int) -> dict[str, float]:
+def moments(config: PipelineConfig, shape: Shape, episodes: Episodes, gpus: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Memory of one GPU, by what it is for: in an update, and while episodes are played. A policy server that sleeps takes none in an update."""
+    trainer, server = trainer_bytes(config.train, shape, episodes, gpus), _server_bytes(config, shape, gpus)
+    resting = {name: size for name, size in trainer.items() if name != ACTIVATIONS}
+    return trainer | ({} if config.policy.sleep else server), resting | server
+
+
+def _server_bytes(config: PipelineConfig, shape: Shape, gpus: int) -> dict[str, float]:
     """Memory of one GPU that the policy server takes, which spreads its weights over all of them."""
     return {"policy server's weights (bf16)": BF16 * shape.parameters / gpus, "policy server's keys and values": config.policy.kv_cache_gib * GIB}

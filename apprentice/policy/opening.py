@@ -37,7 +37,7 @@ async def open_policy(config: PipelineConfig, layout: Layout, checkpoint: Path, 
         return
     with policy_server(config, layout) as server, _sole_use(server, layout):
         await asyncio.to_thread(server.wait)
-        async with _connected(server) as policy:
+        async with _connected(server, config.policy.sleep) as policy:
             await policy.load(checkpoint, version)
             yield policy
 
@@ -48,14 +48,14 @@ def policy_server(config: PipelineConfig, layout: Layout) -> PolicyServer:
 
 
 @asynccontextmanager
-async def _connected(server: PolicyServer) -> AsyncIterator[Policy]:
+async def _connected(server: PolicyServer, sleeps: bool) -> AsyncIterator[Policy]:
     from apprentice.policy.vllm_client import VllmPolicy
 
     async def revive() -> str:
         await asyncio.to_thread(server.revive)
         return server.url
 
-    policy = VllmPolicy(server.url, revive=revive)
+    policy = VllmPolicy(server.url, revive=revive, sleeps=sleeps)
     try:
         yield policy
     finally:

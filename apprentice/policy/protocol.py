@@ -46,6 +46,10 @@ class Policy(Protocol):
         """Replaces the weights by those of a checkpoint folder (safetensors). No completion after it uses older ones."""
         ...
 
+    async def sleep(self) -> None:
+        """Frees the memory that the engine holds on GPUs, where it is meant to; the next `load` wakes it. Nothing is to be generated until then."""
+        ...
+
     async def close(self) -> None:
         """Lets go of connections and processes of its own."""
         ...

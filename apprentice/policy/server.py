@@ -35,6 +35,8 @@ LOG_LINES = 15
 BATCHED_TOKENS = 2048
 """Tokens the engine computes in one step, at least; a whole prompt must fit."""
 GIB = 2**30
+FREE_AT_START = 0.02
+"""Share of a GPU's memory without which the engine does not start; what it takes is said in bytes, and the trainer has the rest."""
 INTERPRETER = Path(".venv-serve/bin/python")
 INTERPRETER_VARIABLE = "APPRENTICE_SERVE_PYTHON"
 ENTRY = Path(__file__).parent / "serving" / "vllm_entry.py"
@@ -177,7 +179,7 @@ class PolicyServer:
             )
         self._log.unlink(missing_ok=True)
         command = [str(python), str(ENTRY), *self._flags(port)]
-        self._child = spawn(command, log=self._log, env=engine_environment(self._config), grace_s=GRACE_S, shared_memory=LEAKED)
+        self._child = spawn(command, log=self._log, env=engine_environment(), grace_s=GRACE_S, shared_memory=LEAKED)
         self._state = ServerState(
             pid=self._child.pid,
             born=_born(self._child.pid),
@@ -197,6 +199,8 @@ class PolicyServer:
             *("--model", str(self._model), "--served-model-name", SERVED_NAME, "--host", HOST, "--port", str(port)),
             *("--dtype", "bfloat16", "--max-model-len", str(self._config.max_context), "--max-num-seqs", str(self._config.max_sequences)),
             *("--max-num-batched-tokens", str(max(self._config.max_context, BATCHED_TOKENS))),
+            *("--kv-cache-memory-bytes", str(round(self._config.kv_cache_gib * GIB)), "--gpu-memory-utilization", str(FREE_AT_START)),
+            *("--tensor-parallel-size", str(self._config.gpus), "--enable-sleep-mode" if self._config.sleep else "--no-enable-sleep-mode"),
             *("--logprobs-mode", "processed_logprobs", "--enable-prefix-caching"),
             *("--worker-extension-cls", "vllm_extension.PolicyWeights", "--disable-uvicorn-access-log", "--disable-fastapi-docs"),
         ]
@@ -211,7 +215,7 @@ class PolicyServer:
         return [(model["id"], model["root"]) for model in models] == [(SERVED_NAME, self._started.model)]
 
 
-def engine_environment(config: PolicyConfig) -> dict[str, str | None]:
+def engine_environment() -> dict[str, str | None]:
     """What differs from the caller's environment: without (None) what would reach into vLLM's own, and with what it needs."""
     foreign = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_PRELOAD", *(name for name in os.environ if name.startswith("OMP_")))
     threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -224,7 +228,6 @@ def engine_environment(config: PolicyConfig) -> dict[str, str | None]:
         "OMP_NUM_THREADS": threads,
         **SHARING_CORES,
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "APPRENTICE_KV_CACHE_BYTES": str(round(config.kv_cache_gib * GIB)),
     }
 
 

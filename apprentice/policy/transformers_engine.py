@@ -78,6 +78,9 @@ class TransformersPolicy:
         """Replaces the weights (see `Policy.load`)."""
         self._read(checkpoint, version)
 
+    async def sleep(self) -> None:
+        """Holds its weights beside the trainer's: nothing to free."""
+
     async def close(self) -> None:
         """Lets go of the model."""
         self._model = None

@@ -31,10 +31,11 @@ class VllmPolicy:
         url: the server's base URL.
         revive: called when the server is gone; the last loaded checkpoint is then loaded again and the request repeated once.
             Without it, a lost server is PolicyUnavailable at once.
+        sleeps: the server frees its GPUs' memory when told to `sleep`.
     """
 
-    def __init__(self, url: str, *, revive: Revive | None = None):
-        self._revive, self._gate = revive, Gate()
+    def __init__(self, url: str, *, revive: Revive | None = None, sleeps: bool = False):
+        self._revive, self._sleeps, self._gate = revive, sleeps, Gate()
         self._client = _client(url)
         self._outages = 0
         self._loaded: Path | None = None
@@ -73,6 +74,21 @@ class VllmPolicy:
             except PolicyUnavailable:
                 await self._bring_back(outages)
 
+    async def sleep(self) -> None:
+        """Frees the GPUs' memory until the next `load` (see `Policy.sleep`); waits for the requests in flight.
+
+        Raises:
+            PolicyUnavailable: the server is gone and cannot be brought back; one that can, comes back with the next `load`.
+        """
+        if not self._sleeps:
+            return
+        async with self._gate.alone():
+            try:
+                await self._post("/sleep?level=2", None)
+            except PolicyUnavailable:
+                if self._revive is None:
+                    raise
+
     async def close(self) -> None:
         """Closes the connections; the server stays."""
         await self._client.aclose()
@@ -98,9 +114,14 @@ class VllmPolicy:
             await self._sync()
 
     async def _sync(self) -> None:
-        """Weights, then the prefix cache, then the proof that every worker has the version."""
+        """Weights, then the prefix cache, then the proof that every worker has the version. A sleeping server has room for new weights first."""
         expected = {"version": self.version, "checkpoint": str(self._loaded)}
+        asleep = self._sleeps and (await self._get("/is_sleeping"))["is_sleeping"]
+        if asleep:
+            await self._post("/wake_up?tags=weights", None)
         await self._call("sync_weights", expected["checkpoint"], str(self.version))
+        if asleep:
+            await self._post("/wake_up?tags=kv_cache", None)
         await self._reset_prefix_cache()
         reported = await self._call("policy_version")
         if any(worker != expected for worker in reported):
@@ -118,8 +139,14 @@ class VllmPolicy:
         return (await self._post("/collective_rpc", {"method": method, "args": list(arguments)}))["results"]
 
     async def _post(self, path: str, body: dict | None) -> dict:
+        return await self._ask("POST", path, body)
+
+    async def _get(self, path: str) -> dict:
+        return await self._ask("GET", path, None)
+
+    async def _ask(self, method: str, path: str, body: dict | None) -> dict:
         try:
-            response = await self._client.post(path, json=body)
+            response = await self._client.request(method, path, json=body)
         except httpx.TransportError as error:
             raise PolicyUnavailable(f"the policy server does not answer ({type(error).__name__}: {error})") from error
         if response.status_code == 400:

@@ -11,6 +11,7 @@ from apprentice.errors import ApprenticeError, PolicyUnavailable
 from apprentice.policy.protocol import Completion, Policy, Sampling
 from apprentice.records import Trajectory, Verdict
 from apprentice.records.events import Progress
+from apprentice.rollout.busy import BusyTime
 from apprentice.rollout.episode import Chat, Episode, Tape, derive_seed, each_episode, plan_episodes, play
 
 __all__ = ["Episode", "Played", "Simulator", "each_episode", "nothing_left", "plan_episodes"]
@@ -76,6 +77,8 @@ class Simulator:
         self._limits, self._temperature, self._retries, self._pause_s = limits, temperature, retries, pause_s
         self.faults: list[Trajectory] = []
         """The attempts of the last `run` that broke."""
+        self.sampling = BusyTime()
+        """In which the policy had an action to sample; in what is left of a rollout it waits for environments."""
 
     async def run(self, episodes: Sequence[Episode], progress: Progress | None = None, phase: str = "rollout") -> list[Trajectory]:
         """The trajectories in the order of the episodes, each followed by those played after it, without those that broke: these are in `faults`.
@@ -157,7 +160,8 @@ class Simulator:
     def _sampler(self, environment: Environment, episode: Episode):
         async def decide(token_ids: Sequence[int], told: str, room: int, turn: int) -> Completion:
             sampling = Sampling(room, self._temperature, derive_seed(episode.seed, turn), environment.stop)
-            return await self._policy.generate(token_ids, sampling)
+            with self.sampling:
+                return await self._policy.generate(token_ids, sampling)
 
         return decide
 

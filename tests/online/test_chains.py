@@ -14,6 +14,7 @@ from apprentice.online.loop import OnlineTraining
 from apprentice.online.sampler import TaskSampler
 from apprentice.records import Skill, SkillLibrary, Task
 from apprentice.records.events import Progress
+from apprentice.rollout.busy import BusyTime
 from apprentice.rollout.simulator import Played, plan_episodes
 
 
@@ -21,7 +22,7 @@ class Answers:
     """Plays every episode with the answer that `says` gives for it, and what comes after it; the last episode is the first to finish."""
 
     def __init__(self, says):
-        self._says, self.episodes = says, []
+        self._says, self.episodes, self.sampling = says, [], BusyTime()
 
     async def played(self, episodes):
         for index, episode in reversed(list(enumerate(episodes))):

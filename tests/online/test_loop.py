@@ -14,6 +14,7 @@ from apprentice.online.sampler import TaskSampler
 from apprentice.records import Task, Trajectory, Turn
 from apprentice.records.events import Progress
 from apprentice.records.tables import read_trajectories
+from apprentice.rollout.busy import BusyTime
 from apprentice.rollout.simulator import Played
 
 SOUND = Trajectory("sound", "t", "g", (1, 2, 3), (0, 1, 1), (0.0, -1.0, -1.0), (Turn(1, 3, "a", "", "answer", 0),), 1.0, "success", "a", 0, 1.0)
@@ -25,7 +26,7 @@ class Simulator:
     """Plays the same trajectories in every step, and one attempt breaks each time."""
 
     def __init__(self, *trajectories):
-        self._trajectories = trajectories
+        self._trajectories, self.sampling = trajectories, BusyTime()
 
     async def played(self, episodes):
         for index, (episode, trajectory) in enumerate(zip(episodes, self._trajectories, strict=True)):
@@ -45,7 +46,7 @@ class Learner:
         self.weights += f"{step}"
         return {"approx_kl": 50.0 if step in self.harmful else 0.1}
 
-    def save_policy(self, folder):
+    def save_policy(self, folder, durable=True):
         folder.mkdir(parents=True, exist_ok=True)
         self.synced.append(self.weights)
 
@@ -58,6 +59,9 @@ class Learner:
 
 class Policy:
     async def load(self, checkpoint, version):
+        pass
+
+    async def sleep(self):
         pass
 
 
@@ -115,10 +119,13 @@ class Versioned:
     """Plays with whatever version the policy has, slowly enough for the update to begin."""
 
     def __init__(self, fail_at: int | None = None):
-        self.version, self._fail_at, self.ended = 0, fail_at, []
+        self.version, self._fail_at, self.ended, self.sampling = 0, fail_at, [], BusyTime()
 
     async def load(self, checkpoint, version):
         self.version = version
+
+    async def sleep(self):
+        pass
 
     async def played(self, episodes):
         step = int(episodes[0].group.split("-")[0].removeprefix("step"))

@@ -209,6 +209,16 @@ def test_the_advice_fits_and_takes_the_smallest_stage_that_does():
     assert [stage(memory) for memory in (40, 24, 16)] == [1, 2, 3]
 
 
+def test_a_server_that_sleeps_shares_the_memory_with_the_activations():
+    config = toy()
+    awake = planned(config, SMOLLM2_135M)
+    asleep = planned(config.model_copy(update={"policy": config.policy.model_copy(update={"sleep": True})}), SMOLLM2_135M)
+    server = sum(size for name, size in awake.memory_gib.items() if "server" in name)
+    activations = sum(size for name, size in awake.memory_gib.items() if "activations" in name)
+    assert server > 0 and activations > 0
+    assert asleep.total_gib == pytest.approx(awake.total_gib - min(server, activations))
+
+
 def test_nothing_is_offloaded_or_recomputed_where_all_fits():
     config, whole = load_pipeline("quick", PARAMS), replace(SLOW, memory_gib=64, host_gbs=1.0)
     train = advised(config, SMOLLM2_135M, expected_episodes(config), whole)

@@ -1,6 +1,7 @@
 """Stands in for the interpreter of vLLM's environment: takes vLLM's flags and speaks the endpoints that a policy needs.
 
-The "completion" of a prompt is [version, seed]; the prompt [13] kills the server. Environment variables steer it: FAKE_FAMILY (it has a
+The "completion" of a prompt is [version, seed]; the prompt [13] kills the server. Asleep, it takes weights once there is room for them, and
+completes nothing until all of it is awake. Environment variables steer it: FAKE_FAMILY (it has a
 child and a grandchild that end neither by themselves nor by SIGTERM), FAKE_SHARED_MEMORY (a segment it leaves behind), FAKE_DIES (it
 ends at once with a last word in the log).
 """
@@ -16,16 +17,28 @@ from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 
 WEIGHTS = {"version": -1, "checkpoint": ""}
+ASLEEP = set()
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        if self.path == "/is_sleeping":
+            return self.answer({"is_sleeping": bool(ASLEEP)})
         self.answer({"data": [{"id": "policy", "root": FLAGS.model}]} if self.path == "/v1/models" else {})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "null")
+        path, _, query = self.path.partition("?")
+        if path == "/sleep":
+            ASLEEP.update({"weights", "kv_cache"})
+            return self.answer({})
+        if path == "/wake_up":
+            ASLEEP.remove(query.removeprefix("tags="))
+            return self.answer({})
+        if "weights" in ASLEEP or (ASLEEP and path not in ("/collective_rpc",)):
+            return self.answer({"error": {"message": "asleep"}}, status=500)
         if self.path == "/collective_rpc" and body["method"] == "sync_weights":
             WEIGHTS.update(checkpoint=body["args"][0], version=int(body["args"][1]))
         if self.path == "/collective_rpc":

@@ -24,7 +24,7 @@ from apprentice.policy.vllm_client import VllmPolicy
 
 ROOT = Path(__file__).parents[2]
 FAKE = Path(__file__).with_name("fake_serve.py")
-CONFIG = PolicyConfig(engine="vllm", port=0, max_context=64, max_sequences=4, kv_cache_gib=1)
+CONFIG = PolicyConfig(engine="vllm", port=0, max_context=64, max_sequences=4, kv_cache_gib=1, gpus=1, sleep=False)
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +162,41 @@ def test_client_loads_a_version_and_stamps_it_on_completions(tiny, tmp_path):
         answers = asyncio.run(scenario(running.url))
     assert [answer.token_ids for answer in answers] == [(5, seed) for seed in range(300)]
     assert {(answer.version, answer.finish_reason, answer.logprobs) for answer in answers} == {(5, "length", (-0.5, 0.0))}
+
+
+def test_a_server_sleeps_until_it_is_given_weights(tiny, tmp_path):
+    async def scenario(url):
+        policy, other = VllmPolicy(url, sleeps=True), VllmPolicy(url)
+        await policy.load(tiny, 1)
+        await other.sleep()
+        awake = await policy.generate([1], Sampling(2, 1.0, 0))
+        await policy.sleep()
+        with pytest.raises(PolicyUnavailable, match="asleep"):
+            await policy.generate([1], Sampling(2, 1.0, 0))
+        await policy.load(tiny, 2)
+        again = await policy.generate([1], Sampling(2, 1.0, 0))
+        await asyncio.gather(policy.close(), other.close())
+        return awake.token_ids, again.token_ids
+
+    with server(tiny, tmp_path) as running:
+        running.wait(20)
+        assert asyncio.run(scenario(running.url)) == ((1, 0), (2, 0))
+
+
+def test_a_server_killed_while_it_sleeps_is_replaced(tiny, tmp_path):
+    config = load_pipeline("quick", ROOT / "params.yaml")
+    settings = {"policy": CONFIG.model_copy(update={"sleep": True}), "model": config.model.model_copy(update={"name": str(tiny)})}
+
+    async def scenario():
+        async with open_policy(config.model_copy(update=settings), Layout("quick", tmp_path), tiny, version=2) as policy:
+            await policy.sleep()
+            state = json.loads((tmp_path / ".apprentice" / "policy-server.json").read_text())
+            os.kill(int(subprocess.run(["pgrep", "-P", str(state["pid"])], capture_output=True, text=True).stdout.split()[0]), signal.SIGKILL)
+            await policy.sleep()
+            await policy.load(tiny, 3)
+            return await policy.generate([1], Sampling(2, 1.0, 0))
+
+    assert asyncio.run(scenario()).token_ids == (3, 0)
 
 
 def test_client_tells_a_refused_request_from_a_lost_server(tiny, tmp_path):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -18,7 +19,7 @@ from apprentice.policy.server import INTERPRETER, PolicyServer
 from apprentice.policy.vllm_client import VllmPolicy
 
 MODEL = CACHE / "smollm2-135m-instruct"
-CONFIG = PolicyConfig(engine="vllm", port=0, max_context=512, max_sequences=32, kv_cache_gib=1)
+CONFIG = PolicyConfig(engine="vllm", port=0, max_context=512, max_sequences=32, kv_cache_gib=1, gpus=1, sleep=True)
 NOISE = 0.1
 """Mean |difference| of log-probabilities between vLLM's and Transformers' bf16 kernels, at most; 0.045 is usual."""
 QUESTIONS = ["What is the capital of France?", "Name three colours.", "Write one sentence about the sea.", "Who was Ada Lovelace?"]
@@ -136,6 +137,25 @@ def test_after_an_embedding_change_the_new_weights_answer_and_no_stale_cache(ser
     assert gap(MODEL, prompts, after) > 3 * NOISE
     restored = ask(server, prompts, sampling, load=(MODEL, 3))
     assert gap(MODEL, prompts, restored) < NOISE
+
+
+def test_a_server_that_slept_answers_with_the_weights_that_woke_it(server, prompts, changed):
+    """On a CPU vLLM has no memory to free, but it stops and goes on as it does on a GPU."""
+
+    async def scenario():
+        policy = VllmPolicy(server.url, sleeps=True)
+        await policy.load(MODEL, 1)
+        await policy.generate(prompts[0], Sampling(16, 0.0, 0))
+        await policy.sleep()
+        asleep = httpx.get(f"{server.url}/is_sleeping", trust_env=False).json()
+        await policy.load(changed, 2)
+        completions = await asyncio.gather(*(policy.generate(prompt, Sampling(16, 0.0, 0)) for prompt in prompts))
+        await policy.close()
+        return asleep, completions
+
+    asleep, completions = asyncio.run(scenario())
+    assert asleep == {"is_sleeping": True}
+    assert gap(changed, prompts, completions) < NOISE
 
 
 def test_many_seeded_prompts_at_once_leave_the_engine_alive(server, prompts):

@@ -51,6 +51,18 @@ def test_concurrency_is_bounded_and_used(simulator, tasks, echo):
     assert echo.open == 0
 
 
+def test_what_episodes_spend_in_their_environments_is_no_sampling(simulator, tasks, echo):
+    class Slow(echo):
+        async def step(self, action):
+            await asyncio.sleep(0.3)
+            return await super().step(action)
+
+    waits = simulator(environment=Slow, delay_s=0.02)
+    began = time.monotonic()
+    asyncio.run(waits.run(plan_episodes(tasks(4), 2, 0, "x")))
+    assert 0.02 <= waits.sampling.seconds <= time.monotonic() - began - 0.3
+
+
 def test_episodes_are_taken_only_as_places_fall_free(simulator, tasks):
     taken = []
 

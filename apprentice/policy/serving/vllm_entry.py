@@ -42,15 +42,14 @@ def _do_not_spin() -> None:
 
 
 def main() -> None:
-    """Serves with the command line's flags; on a CPU without compilation, and with the memory given for keys and values.
+    """Serves with the command line's flags; on a CPU without compilation and without what only GPUs have.
 
     A prompt is computed in one piece there: for a seeded request whose prompt is split, vLLM winds its generator back, which a CPU's
     generator cannot do, and the engine dies of it.
     """
-    cpu = suit_cpu()
-    kv_cache_bytes = os.environ.pop("APPRENTICE_KV_CACHE_BYTES", "")
-    if cpu:
-        sys.argv += ["--enforce-eager", "--no-enable-chunked-prefill", "--block-size", str(BLOCK_TOKENS), "--kv-cache-memory-bytes", kv_cache_bytes]
+    if suit_cpu():
+        sys.argv += ["--enforce-eager", "--no-enable-chunked-prefill", "--block-size", str(BLOCK_TOKENS)]
+        sys.argv += ["--tensor-parallel-size", "1", "--no-enable-sleep-mode"]
     from vllm.entrypoints.launchers.api_server.entry import main as serve
 
     serve()

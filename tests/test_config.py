@@ -58,6 +58,13 @@ def test_wrong_value_is_named_with_what_was_given(params: Path):
         load_pipeline("nq", params)
 
 
+def test_parameters_that_exclude_each_other_are_named_and_their_sections_not_printed(params: Path):
+    set_overrides("quick", ["policy.sleep=true"], params)
+    with pytest.raises(ApprenticeError) as raised:
+        set_overrides("quick", ["train.overlap=true"], params)
+    assert "train: overlap must be false with policy.sleep" in str(raised.value) and "learning_rate" not in str(raised.value)
+
+
 def test_unknown_pipeline_is_refused_with_a_suggestion(params: Path):
     with pytest.raises(ApprenticeError, match=r"no pipeline 'quik' \(did you mean 'quick'\?\)"):
         load_pipeline("quik", params)

@@ -156,7 +156,9 @@ def _problem(detail: Mapping[str, Any]) -> str:
         return f"parameter {place!r} is missing"
     if detail["type"] == "union_tag_not_found":
         return f"parameter {place + '.' + detail['ctx']['discriminator'].strip(chr(39))!r} is missing"
-    return f"{place}: {detail['msg'][0].lower()}{detail['msg'][1:]}, not {detail['input']!r}"
+    said = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"]
+    given = "" if isinstance(detail["input"], Mapping) else f", not {detail['input']!r}"
+    return f"{place}: {said[0].lower()}{said[1:]}{given}"
 
 
 def _place(location: Iterable[Any]) -> tuple[list[str], list[str]]:

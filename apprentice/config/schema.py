@@ -314,5 +314,5 @@ class PipelineConfig(Section):
     @classmethod
     def _sleeps_or_overlaps(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
         if train.overlap and "policy" in info.data and info.data["policy"].sleep:
-            raise ValueError("overlap: episodes are played during updates, when the server sleeps; set policy.sleep to false")
+            raise ValueError("overlap must be false with policy.sleep: episodes are played during updates then, and the server sleeps")
         return train

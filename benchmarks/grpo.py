@@ -179,7 +179,7 @@ def _figures(steps: list[tuple[Step, Step, dict]]) -> dict:
         "trl_sampled_tokens": spread([trl.sampled_tokens for _, trl, _ in steps]),
         "ours_turns": spread([ours.turns for ours, _, _ in steps]),
         "trl_turns": spread([trl.turns for _, trl, _ in steps]),
-        **{name: spread([figures[name] for _, _, figures in steps]) for name in ("seconds_rollout", "seconds_learn", "seconds_sync")},
+        **{name: spread([figures[name] for _, _, figures in steps]) for name in steps[0][2] if name.startswith("seconds_")},
     }
 
 

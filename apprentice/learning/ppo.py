@@ -145,21 +145,19 @@ class PpoLearner:
 
         # 2. What the policy and the critic say before the update, as far as it has to be known beforehand; one pass gives both. Advantages, returns.
         began = time.perf_counter()
-        if self._looks_ahead:
-            forward = self._forward(trajectories)
-            rewards = self._rewards(trajectories, forward.logprobs, reference)
-            advantages, returns = self._advantages(trajectories, rewards, forward.values)
-            minibatches = self._minibatches(trajectories, self._worthwhile(trajectories, advantages), step)
-        else:
-            advantages, returns = self._advantages(trajectories, self._rewards(trajectories, None, None), None)
-            minibatches = self._minibatches(trajectories, self._worthwhile(trajectories, advantages), step)
-            forward = self._forward(trajectories, _later(minibatches) if minibatches else None)
-        figures = self._figures(trajectories, forward, reference, advantages, returns)
+        forward = self._forward(trajectories) if self._looks_ahead else None
+        logprobs, values = (forward.logprobs, forward.values) if forward else (None, None)
+        advantages, returns = self._advantages(trajectories, self._rewards(trajectories, logprobs, reference), values)
+        minibatches = self._minibatches(trajectories, self._worthwhile(trajectories, advantages), step)
+        scaled = whiten(advantages, torch.ones_like(advantages)) if self._config.normalize_advantages else advantages
+        moving = self._moving(trajectories, scaled)
+        forward = forward or self._forward(trajectories, _later(minibatches, moving) if minibatches else None)
+        figures = Figures(action_logprobs(trajectories), forward.logprobs, forward.entropy, forward.known, reference, forward.values, scaled, returns)
         seconds_old = time.perf_counter() - began
 
         # 3. Optimizer steps.
         began = time.perf_counter()
-        done = [self._optimizer_step(trajectories, chosen, figures) for chosen in minibatches]
+        done = [self._optimizer_step(trajectories, chosen, moving, figures) for chosen in minibatches]
         self._actor.release()  # the simulator's turn
         seconds_update = time.perf_counter() - began
 
@@ -234,12 +232,6 @@ class PpoLearner:
                 logprobs[batch.actions] = (self._reference or self._actor)(batch, self._config.temperature).logprobs.cpu()
         return self._actor.total(logprobs)
 
-    def _figures(self, trajectories: Sequence[Trajectory], forward: Forward, reference: Tensor | None, advantages: Tensor, returns: Tensor) -> Figures:
-        behaviour = action_logprobs(trajectories)
-        if self._config.normalize_advantages:
-            advantages = whiten(advantages, torch.ones_like(advantages))
-        return Figures(behaviour, forward.logprobs, forward.entropy, forward.known, reference, forward.values, advantages, returns)
-
     def _weights(self, old: Tensor, behaviour: Tensor) -> Tensor:
         """Importance weights of the trainer against the sampler."""
         return objectives.importance_weights(old, behaviour, self._config.importance_cap, masked=self._config.importance == "mask")
@@ -263,6 +255,13 @@ class PpoLearner:
         truncated = [trajectory.outcome == "truncated" and not self._config.learn_truncated for trajectory in trajectories]
         return [index for index in range(len(trajectories)) if largest[index] >= self._config.min_advantage and not truncated[index]]
 
+    def _moving(self, trajectories: Sequence[Trajectory], advantages: Tensor) -> frozenset[int]:
+        """The trajectories whose tokens have a gradient: those with an advantage, where nothing but the surrogate asks for one."""
+        config = self._config
+        if self._critic is not None or config.entropy_coefficient > 0 or (config.kl_coefficient > 0 and config.kl_in == "loss"):
+            return frozenset(range(len(trajectories)))
+        return frozenset(index for index, part in enumerate(advantages.split(_lengths(trajectories))) if part.any())
+
     def _minibatches(self, trajectories: Sequence[Trajectory], chosen: Sequence[int], step: int) -> list[list[int]]:
         """The trajectories of each optimizer step, all epochs; the same for the same seed and step. Groups stay together: they share their beginning."""
         groups, minibatches = _groups(trajectories, chosen), []
@@ -273,16 +272,18 @@ class PpoLearner:
             minibatches += [[index for group in order[part::count] for index in groups[group]] for part in range(count)]
         return minibatches
 
-    def _optimizer_step(self, trajectories: Sequence[Trajectory], chosen: list[int], figures: Figures) -> dict[str, float]:
+    def _optimizer_step(self, trajectories: Sequence[Trajectory], chosen: list[int], moving: frozenset[int], figures: Figures) -> dict[str, float]:
+        """A step on the trajectories chosen. Of those without a gradient only the number of tokens counts; where none has one, momentum moves the weights."""
         lengths = torch.tensor(_lengths(trajectories))
         sequences = torch.arange(len(lengths)).repeat_interleave(lengths)
         share = torch.zeros(len(lengths))
         share[chosen] = objectives.shares(lengths[chosen], self._config.loss_mean, self._config.loss_length)
         denominator = float(lengths[chosen].sum())
-        mine = share[sequences] > 0
+        computed = [index for index in chosen if index in moving] or chosen[:1]
+        mine = torch.isin(sequences, torch.tensor(computed))
         found = torch.zeros(2, len(sequences)) if not figures.known[mine].all() else None
         sums, ratios = torch.zeros(4), torch.zeros(self._actor.ranks)
-        for batch in self._batches(trajectories, chosen):
+        for batch in self._batches(trajectories, computed):
             part, ratio = self._accumulate(batch, figures, found, sequences, share[sequences], denominator)
             sums += part
             ratios[self._actor.rank] = max(float(ratios[self._actor.rank]), ratio)
@@ -290,6 +291,7 @@ class PpoLearner:
             figures.old[mine], figures.entropy[mine] = self._actor.total(found)[:, mine]
             figures.known |= mine
         policy, value, kl, clipped = self._actor.total(sums).tolist()
+        everywhere = denominator / float(lengths[computed].sum())
         ratio_max = float(self._actor.total(ratios).max())
         learning_rate = self._learning_rate(self._optimizer_steps)
         norm, stepped = self._actor.step(learning_rate)
@@ -299,8 +301,8 @@ class PpoLearner:
         return {
             "policy_loss": policy,
             "value_loss": value,
-            "approx_kl": kl,
-            "clip_fraction": clipped,
+            "approx_kl": kl * everywhere,
+            "clip_fraction": clipped * everywhere,
             "ratio_max": ratio_max,
             "gradient_norm": norm,
             "skipped": float(not stepped),
@@ -416,10 +418,10 @@ class PpoLearner:
         return self._critic.total(values)
 
 
-def _later(minibatches: Sequence[list[int]]) -> list[int]:
-    """The trajectories of a step after the first that the first has not."""
+def _later(minibatches: Sequence[list[int]], moving: frozenset[int]) -> list[int]:
+    """The trajectories with a gradient of a step after the first that the first has not."""
     first, *others = minibatches
-    return sorted({index for other in others for index in other} - set(first))
+    return sorted({index for other in others for index in other} & moving - set(first))
 
 
 def _learnable(trajectories: Sequence[Trajectory]) -> list[Trajectory]:

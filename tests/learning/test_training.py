@@ -11,6 +11,7 @@ from learning.toys import bandit, distill_config, train_config, trajectories
 from safetensors.torch import load_file
 from tiny import make_tiny_checkpoint
 
+from apprentice.learning import ppo
 from apprentice.learning.advantages import GROUP_BASELINES
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.distillation import fine_tune
@@ -171,6 +172,38 @@ def test_what_the_first_optimizer_step_finds_out_for_itself_needs_no_pass_before
     everywhere = {"entropy", "sampler_gap_mean", "sampler_gap_max", "importance_weight_mean", "kl_reference"} if changes.get("min_advantage") else set()
     for name in plain.keys() - everywhere:
         assert "seconds" in name or figures[name] == pytest.approx(plain[name], rel=1e-3, abs=1e-5), name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"minibatches": 1, "objective": "cispo", "clip_high": 0.5}, {"loss_mean": "sequence", "objective": "gspo"}, {"loss_mean": "constant"}],
+    ids=str,
+)
+def test_attempts_without_a_gradient_are_not_computed_and_the_update_is_the_same(checkpoint, changes, monkeypatch):
+    """Of three groups one has rewards that differ: two of three optimizer steps have nothing but their momentum."""
+    settings = {"advantage": "rloo", "kl_coefficient": 0.0, "entropy_coefficient": 0.0, "normalize_advantages": False, "minibatches": 3, "epochs": 2}
+    batch = [replace(item, group=str(number // 4), reward=float(number == 5)) for number, item in enumerate(trajectories(12))]
+    gone_over = []
+
+    def counted(made, budget, chosen=None):
+        gone_over.append(len(range(len(made)) if chosen is None else chosen))
+        return pack(made, budget, chosen)
+
+    monkeypatch.setattr(ppo, "pack", counted)
+
+    def updated():
+        gone_over.clear()
+        learner = PpoLearner(train_config(**settings | {"warmup_steps": 0, "learning_rate": 1e-2} | changes), checkpoint, dtype="float32")
+        return learner.update(batch, 0), weights(learner._actor.module), sum(gone_over)
+
+    figures, found, passes = updated()
+    monkeypatch.setattr(PpoLearner, "_moving", lambda learner, made, advantages: frozenset(range(len(made))))
+    plain, expected, plain_passes = updated()
+    assert all(torch.allclose(found[name], tensor, atol=2e-5) for name, tensor in expected.items())
+    assert {name: figures[name] for name in ("policy_loss", "gradient_norm")} == pytest.approx(
+        {name: plain[name] for name in ("policy_loss", "gradient_norm")}, rel=1e-3
+    )
+    assert passes <= plain_passes / 2
 
 
 @pytest.mark.parametrize("advantage", GROUP_BASELINES)

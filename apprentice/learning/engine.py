@@ -119,8 +119,7 @@ class Engine:
         Raises:
             OSError: the disk is full.
         """
-        with _quiet():
-            self._engine.save_checkpoint(str(folder), tag=STATE, save_latest=False, exclude_frozen_parameters=True)
+        self._engine.save_checkpoint(str(folder), tag=STATE, save_latest=False, exclude_frozen_parameters=True)
 
     def load(self, folder: Path) -> None:
         """Reads what `save` wrote.

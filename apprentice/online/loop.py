@@ -1,6 +1,7 @@
 """Online reinforcement learning: simulate -> update -> sync the weights -> again, from a checkpoint if there is one."""
 
 import asyncio
+import copy
 import shutil
 import time
 from collections.abc import Sequence
@@ -69,8 +70,9 @@ class OnlineTraining:
         self._config, self._learner, self._simulator, self._policy = config, learner, simulator, policy
         self._sampler, self._store, self._exchange, self._progress = sampler, store, exchange, progress
         self._replay, self._library = Replay(config.replay), library if library is not None else SkillLibrary()
-        self._in_a_row, self._seconds_checkpoint = 0, 0.0
+        self._in_a_row = 0
         self._ahead: asyncio.Task[Batch] | None = None
+        self._writing: asyncio.Task[None] | None = None
         self.quarantine: list[dict] = []
         """The episodes left out of the updates, with the step and the reasons."""
 
@@ -85,7 +87,7 @@ class OnlineTraining:
             rows = []
             if seed_trajectories:
                 self._learner.warm_up_critic(seed_trajectories)
-            self._store.save(0, self._save, self._state(rows))  # what the first steps roll back to
+            self._begin_checkpoint(rows)  # what the first steps roll back to
         elif rows:
             await self._sync(version=len(rows))
         self._progress.advance("training", len(rows), self._config.steps)
@@ -94,12 +96,11 @@ class OnlineTraining:
                 rows.append(await self._step(step))
                 self._progress.metrics(step, rows[-1])
                 self._progress.advance("training", step + 1, self._config.steps)
-                began = time.monotonic()
                 if self._checkpoint_after(step):
-                    self._store.save(step + 1, self._save, self._state(rows))
-                self._seconds_checkpoint = time.monotonic() - began
+                    self._begin_checkpoint(rows)
         finally:
             await self._end_ahead()
+            await self._end_checkpoint()
         shutil.rmtree(self._exchange, ignore_errors=True)
         return rows
 
@@ -108,6 +109,8 @@ class OnlineTraining:
         ahead, self._ahead = self._ahead, None
         batch = await (ahead or self._simulate(step))
         simulated = time.monotonic()
+        await self._end_checkpoint()
+        written = time.monotonic()
         remembered = self._replay.additions(batch.trajectories, step)
         self._replay.note(batch.trajectories)
         learned_from = [*batch.trajectories, *remembered]
@@ -123,10 +126,10 @@ class OnlineTraining:
             "seconds_rollout": batch.seconds,
             "seconds_sampling": batch.seconds_sampling,
             "seconds_environment": batch.seconds - batch.seconds_sampling,
-            "seconds_learn": updated - simulated,
+            "seconds_checkpoint": written - simulated,
+            "seconds_learn": updated - written,
             "seconds_wait": waited - updated,
             "seconds_sync": synced - waited,
-            "seconds_checkpoint": self._seconds_checkpoint,
             "seconds_step": synced - started,
         }
         return {
@@ -151,6 +154,16 @@ class OnlineTraining:
         if self._ahead is not None:
             self._ahead.cancel()
             await asyncio.gather(self._ahead, return_exceptions=True)
+
+    def _begin_checkpoint(self, rows: list[Row]) -> None:
+        """Writes one while the next step's episodes are played: nothing of what is in it changes until their update."""
+        state = copy.deepcopy(self._state(rows))
+        self._writing = asyncio.create_task(asyncio.to_thread(self._store.save, len(rows), self._save, state))
+
+    async def _end_checkpoint(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await writing
 
     def _checkpoint_after(self, step: int) -> bool:
         return (step + 1) % self._config.checkpoint_every == 0 and step + 1 < self._config.steps

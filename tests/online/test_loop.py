@@ -1,6 +1,7 @@
 """What the online loop hands to the learner, and what it keeps aside."""
 
 import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
@@ -88,6 +89,40 @@ def test_what_was_kept_aside_outlives_an_interruption(tmp_path):
     run = training(Learner(), tmp_path)
     assert [row["step"] for row in asyncio.run(run.run([]))] == [0, 1]
     assert [row["step"] for row in run.quarantine] == [0, 0, 1, 1]
+
+
+def test_a_checkpoint_is_written_while_the_next_episodes_are_played_and_knows_nothing_of_them(tmp_path):
+    played = threading.Event()
+
+    class Signals(Simulator):
+        async def played(self, episodes):
+            played.set()
+            async for each in super().played(episodes):
+                yield each
+
+    class Waits(Learner):
+        def save_state(self, folder):
+            assert played.wait(10)
+            played.clear()
+            super().save_state(folder)
+
+    run = training(Waits(die_at=2), tmp_path, steps=3)
+    run._simulator = Signals(SOUND, BROKEN)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(run.run([]))
+    assert {row["step"] for row in run.quarantine} == {0, 1, 2}
+    folder, state = CheckpointStore(tmp_path / "checkpoints").latest()
+    assert (folder / "weights").read_text() == "01" and [row["step"] for row in state["rows"]] == [0, 1]
+    assert {row["step"] for row in state["quarantine"]} == {0, 1}
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_training(tmp_path):
+    class Full(Learner):
+        def save_state(self, folder):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(ApprenticeError, match="No space left"):
+        asyncio.run(training(Full(), tmp_path).run([]))
 
 
 def test_how_often_tasks_were_solved_outlives_an_interruption(tmp_path):

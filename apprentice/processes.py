@@ -32,6 +32,16 @@ SIGNALLED = 128
 NOT_STARTED = 127
 
 
+def without_chatter() -> None:
+    """Keeps Transformers' progress bars, and what DeepSpeed has to say where there is no GPU, out of this process's output."""
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
 def use_cores_sparingly() -> None:
     """Sets `SHARING_CORES` for this process, before anything that computes is imported; what the user has set stays."""
     for name, value in SHARING_CORES.items():

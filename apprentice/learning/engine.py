@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.cpp_extension import get_default_build_root
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import is_open
+from apprentice.processes import is_open, without_chatter
 
 BETAS = (0.9, 0.95)
 STATE = "state"
@@ -135,8 +135,7 @@ class Engine:
 
 def _deepspeed() -> Any:
     """Imports DeepSpeed quietly and makes this process a world of its own where no launcher did."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    without_chatter()
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     drop_dead_locks()
     import deepspeed

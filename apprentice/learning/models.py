@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from apprentice.errors import ApprenticeError
 from apprentice.learning import attention
 from apprentice.learning.packing import PackedBatch
+from apprentice.processes import without_chatter
 
 CHUNK_TOKENS = {"cpu": 32, "cuda": 1024}
 """Action tokens whose distribution over the vocabulary is held in fp32 at the same time; on a CPU, few enough to stay in the cache."""
@@ -100,7 +101,9 @@ def load_language_model(checkpoint: Path, dtype: torch.dtype, *, recompute: bool
 
     if not (checkpoint / "config.json").is_file():
         raise ApprenticeError("holds no model: config.json is missing", where=checkpoint, todo="run the stage that writes it: `dvc repro`")
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, attn_implementation=attention.register(), local_files_only=True)
+    without_chatter()
+    how = {"attn_implementation": attention.register(), "use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, **how)
     model.config.use_cache = False
     if adapters is not None:
         _adapt(model, adapters)

@@ -16,6 +16,7 @@ from pathlib import Path
 from apprentice.config.layout import Layout
 from apprentice.config.schema import PipelineConfig
 from apprentice.errors import ApprenticeError
+from apprentice.processes import without_chatter
 from apprentice.records.events import Progress
 from apprentice.records.files import read_json, write_json
 
@@ -191,6 +192,7 @@ def _convert(gguf: Path, out: Path, model: PackagedModel) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+    without_chatter()
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**source)
     loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from apprentice.errors import ApprenticeError
 from apprentice.policy.protocol import Completion, Sampling
+from apprentice.processes import without_chatter
 
 SETTLE_TURNS = 4
 """Turns of the event loop without a new request after which the waiting ones are answered."""
@@ -88,6 +89,7 @@ class TransformersPolicy:
     def _read(self, checkpoint: Path, version: int) -> None:
         if not any(checkpoint.glob("*.safetensors")):
             raise ApprenticeError("holds no weights (*.safetensors)", where=checkpoint)
+        without_chatter()
         model = AutoModelForCausalLM.from_pretrained(
             checkpoint, dtype=self._dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True, attn_implementation="sdpa"
         )

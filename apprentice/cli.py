@@ -182,7 +182,8 @@ def _advice(config: Any, shape: Any, episodes: Any, machine: Any) -> str:
     from apprentice.planning.advice import KNOBS, MOST_GPUS, advised, enough_gpus
 
     if train := advised(config, shape, episodes, machine):
-        return " ".join(f"train.{name}={str(getattr(train, name)).lower()}" for name in KNOBS)
+        knobs = {f"train.{name}": getattr(train, name) for name in KNOBS} | {"train.ranks": machine.gpus, "policy.gpus": machine.gpus}
+        return " ".join(f"{name}={str(value).lower()}" for name, value in knobs.items())
     if gpus := enough_gpus(config, shape, episodes, machine):
         return f"{gpus} GPUs, {_advice(config, shape, episodes, replace(machine, gpus=gpus))}"
     return f"not even {MOST_GPUS} of these GPUs hold an episode of {episodes.tokens:,} tokens"

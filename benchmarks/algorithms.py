@@ -1,8 +1,8 @@
 """`python -m benchmarks.algorithms`: every algorithm from one starting policy, on one curriculum, with one budget and several seeds.
 
 Needs a pipeline that has run up to `rollout`. Each run trains as long as the pipeline says, with its budget, and is scored on held-out tasks, greedily and
-sampled; it is logged to MLflow as a run of the experiment `<pipeline>-algorithms`, where the curves can be compared. All runs share one policy server.
-What has been run is not run again; an interrupted run continues.
+sampled; it is logged to MLflow as a run of the experiment `<pipeline>-algorithms`, where the curves can be compared. All runs share one policy server; each has
+a process of its own, because DeepSpeed does not give back all that it held. What has been run is not run again; an interrupted run continues.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import asyncio
 import csv
 import shutil
 import statistics
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
 from apprentice.policy.server import STATE
-from apprentice.processes import use_cores_sparingly
+from apprentice.processes import spawn, use_cores_sparingly
 from apprentice.records.events import Progress
 from apprentice.records.files import read_json, write_json, write_text
 
@@ -39,7 +40,7 @@ ALGORITHMS: Mapping[str, Mapping[str, object]] = {
     "CISPO": {**GROUP, "advantage": "grpo", "objective": "cispo", "clip": 0.99, "clip_high": 4.0},
 }
 """What each changes in the `train` section; bounds and means are those of its paper."""
-RESULT = "result.json"
+RESULT, LOG = "result.json", "run.log"
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,17 @@ def _run_all(jobs: list[Job], pipeline: PipelineConfig, layout: Layout, steps: i
         for number, job in enumerate(jobs):
             pace = (time.monotonic() - started) / number if number else None
             print(f"{number + 1}/{len(jobs)} {job.name}, seed {job.seed}" + (f", {pace * (len(jobs) - number) / 60:.0f} min left" if pace else ""), flush=True)
-            _run(job, job.config(pipeline, steps), layout, tasks)
+            if len(jobs) == 1:
+                _run(job, job.config(pipeline, steps), layout, tasks)
+            else:
+                _run_apart(job, layout.pipeline, steps, tasks)
+
+
+def _run_apart(job: Job, pipeline: str, steps: int, tasks: int) -> None:
+    chosen = ["--pipeline", pipeline, "--names", job.name, "--seeds", str(job.seed), "--steps", str(steps), "--tasks", str(tasks)]
+    log = job.folder / LOG
+    if code := spawn([sys.executable, "-m", "benchmarks.algorithms", *chosen], log=log).wait():
+        raise SystemExit(f"{job.name}, seed {job.seed}, ended with exit code {code}; see {log}")
 
 
 def _run(job: Job, config: PipelineConfig, layout: Layout, tasks: int) -> None:

@@ -209,7 +209,7 @@ class TrainConfig(Section):
     lam: float = Field(ge=0, le=1)
     normalize_advantages: bool
     min_advantage: float = Field(ge=0)
-    """Attempts none of whose tokens has at least this advantage (before normalisation) are left out of the update, which saves their time."""
+    """Attempts none of whose tokens has at least this advantage (before normalisation) are left out of the update and of its mean."""
     learn_truncated: bool
     """False: attempts that ran out of turns or tokens are left out of the update (over-long masking)."""
     objective: Literal["ppo", "gspo", "cispo"]

@@ -7,6 +7,8 @@ BIN := .venv/bin
 ROLES := core serve $(if $(findstring assistant,$(PIPELINE)),appworld)
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
+# Where the environment forbids bytecode, as images do, every start would compile all that it imports: ten seconds of a trainer's.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test setup lint bench mlflow prefect clean

@@ -138,3 +138,24 @@ def test_memory_is_that_of_the_whole_tree_with_shared_pages_counted_once():
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+FREED_AND_TAKEN_AGAIN = """
+import resource, sys
+from apprentice.processes import reuse_memory
+
+if sys.argv[1] == "reuse":
+    reuse_memory()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = bytearray(b"x" * 40_000_000)
+    del block
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_memory_that_was_freed_is_used_again_without_asking_the_kernel():
+    def faults(how: str) -> int:
+        return int(subprocess.run([sys.executable, "-c", FREED_AND_TAKEN_AGAIN, how], capture_output=True, text=True, check=True).stdout)
+
+    assert faults("reuse") < 100 < 5_000 < faults("as it is")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.cpp_extension import get_default_build_root
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import is_open, without_chatter
+from apprentice.processes import is_open, reuse_memory, without_chatter
 
 BETAS = (0.9, 0.95)
 STATE = "state"
@@ -136,6 +136,7 @@ class Engine:
 def _deepspeed() -> Any:
     """Imports DeepSpeed quietly and makes this process a world of its own where no launcher did."""
     without_chatter()
+    reuse_memory()
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     drop_dead_locks()
     import deepspeed

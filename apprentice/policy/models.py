@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import io
 import json
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,7 +196,8 @@ def _convert(gguf: Path, out: Path, model: PackagedModel) -> None:
     without_chatter()
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**source)
-    loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    with redirect_stderr(io.StringIO()):  # a progress bar of Transformers' that nothing else turns off
+        loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     config = loaded.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config

@@ -19,7 +19,7 @@ from benchmarks import appworld, grpo, sampling, storing, training
 from benchmarks.figures import print_spreads
 
 RESULTS = Path("benchmarks/results.json")
-MINUTES = 22
+MINUTES = 18
 
 
 def main() -> None:

@@ -53,10 +53,9 @@ def use_cores_sparingly() -> None:
 def reuse_memory() -> None:
     """Makes glibc keep the memory that this process frees; else every large tensor's pages go back to the kernel, which zeroes and maps the next one's
     one by one: a tenth of an update."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, -1)
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_MMAP_MAX, 0)
+    libc.mallopt(M_TRIM_THRESHOLD, -1)
 
 
 class Child:

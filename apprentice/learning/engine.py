@@ -46,6 +46,7 @@ class Engine:
         offload: bool = False,
         dtype: torch.dtype = torch.bfloat16,
     ):
+        reuse_memory()
         deepspeed = _deepspeed()
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=learning_rate, betas=BETAS, weight_decay=0.0, fused=True)
@@ -136,7 +137,6 @@ class Engine:
 def _deepspeed() -> Any:
     """Imports DeepSpeed quietly and makes this process a world of its own where no launcher did."""
     without_chatter()
-    reuse_memory()
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     drop_dead_locks()
     import deepspeed

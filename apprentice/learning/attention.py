@@ -2,10 +2,11 @@
 
 Each tree attends to itself alone: causally where it is one sequence, else branch by branch, each to its ancestors and causally to itself. A GPU takes a
 row of plain sequences in one flash kernel. On a CPU, a block of queries at a time goes through plain matrix products, with a backward pass
-written out here for the whole row: a block's weights stay in the cache, and it takes two thirds of the time of PyTorch's flash kernel.
+written out here for the whole row: a block's weights stay in the cache, and it takes two thirds of the time of PyTorch's flash kernel. Branches with the
+same ancestors and about the same length share their products, as many as fit the cache.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -20,6 +21,10 @@ from apprentice.learning.sharing import Branch, Sight
 NAME = "packed"
 BLOCK = 128
 """Queries whose attention weights exist at the same time on a CPU."""
+PAIRS = 2**16
+"""Queries times keys of the branches that share a product: their weights stay in the cache."""
+FILLED = 0.75
+"""The least share of the longest one's length that a branch has in order to join it; what it lacks is computed for nothing."""
 KEPT = 400
 """Keys of a branch up to which its weights are kept for the backward pass; beyond, computing them again is as fast."""
 
@@ -41,6 +46,7 @@ def packed_attention(
     dropout: float = 0.0,
     lengths: tuple[int, ...] | None = None,
     sights: tuple[Sight, ...] | None = None,
+    families: tuple["Siblings", ...] | None = None,
     **kwargs,
 ) -> tuple[Tensor, None]:
     """Attention within each tree of a row.
@@ -55,6 +61,7 @@ def packed_attention(
         dropout: 0.
         lengths: tokens of each tree; None is one sequence.
         sights: of each tree, what its tokens attend to; None is plain causal attention.
+        families: `siblings(lengths, sights)`, found once for all layers; a GPU needs none.
 
     Returns:
         [1, T, heads, width], and None for the weights.
@@ -63,7 +70,7 @@ def packed_attention(
     sights = sights or (None,) * len(lengths)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if not query.is_cuda:
-        return _BlockAttention.apply(query, key, value, tuple(_spans(lengths, sights)), scaling).transpose(1, 2), None
+        return _BlockAttention.apply(query, key, value, families or siblings(lengths, sights), scaling).transpose(1, 2), None
     if query.dtype != torch.float32 and all(sight is None for sight in sights):
         return _flash(query, key, value, lengths, scaling), None
     parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), sights, strict=True)
@@ -84,90 +91,116 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, sight: Sight, scaling: fl
     return torch.cat(parts, 2)
 
 
-def _spans(lengths: tuple[int, ...], sights: tuple[Sight, ...]) -> Iterator["Span"]:
-    """Every branch of every tree, in the row's numbers."""
+class Siblings(NamedTuple):
+    """Runs of a row's tokens that attend to the same ancestors, each run causally to itself; all as long as the longest."""
+
+    ancestors: Tensor
+    """[a] where they stand in the row."""
+    places: Tensor
+    """[runs, longest] where their tokens do; what a shorter run lacks stands behind the row's end."""
+
+    def own(self, tensor: Tensor) -> Tensor:
+        """[key heads, T + 1, ...] -> [key heads * runs, longest, ...]."""
+        return tensor.index_select(1, self.places.flatten()).unflatten(1, self.places.shape).flatten(0, 1)
+
+    def seen(self, tensor: Tensor) -> Tensor:
+        """The same with the ancestors before each run: [key heads * runs, a + longest, ...]."""
+        if not len(self.ancestors):
+            return self.own(tensor)
+        return torch.cat((tensor.index_select(1, self.ancestors).repeat_interleave(len(self.places), 0), self.own(tensor)), 1)
+
+    def put(self, total: Tensor, own: Tensor) -> None:
+        """Writes what belongs to `own` to where it stands in the row."""
+        total.index_copy_(1, self.places.flatten(), own.unflatten(0, (len(total), -1)).flatten(1, 2))
+
+    def add(self, total: Tensor, seen: Tensor) -> None:
+        """Writes the part of `seen` that is the runs' own, and adds the ancestors' to what is there."""
+        before = len(self.ancestors)
+        self.put(total, seen[:, before:])
+        if before:
+            total.index_add_(1, self.ancestors, seen[:, :before].unflatten(0, (len(total), -1)).sum(1))
+
+    def blocks(self) -> Iterator[tuple[slice, int]]:
+        """BLOCK queries of each run at a time, and how many of the keys they may see."""
+        longest = self.places.shape[1]
+        for first in range(0, longest, BLOCK):
+            end = min(first + BLOCK, longest)
+            yield slice(first, end), len(self.ancestors) + end
+
+
+def siblings(lengths: tuple[int, ...], sights: tuple[Sight, ...]) -> tuple[Siblings, ...]:
+    """The branches of all trees of a row, those together that share their products; ancestors before their descendants."""
+    families: dict[tuple[int, ...], list[range]] = {}
     for length, end, sight in zip(lengths, accumulate(lengths), sights, strict=True):
         start = end - length
         for branch in sight or (Branch(torch.zeros(0, dtype=torch.long), 0, length),):
-            yield Span(start + branch.first, start + branch.end, start + branch.ancestors)
+            families.setdefault(tuple((start + branch.ancestors).tolist()), []).append(range(start + branch.first, start + branch.end))
+    behind = sum(lengths)
+    return tuple(
+        Siblings(torch.tensor(ancestors, dtype=torch.long), torch.tensor([[*run, *[behind] * (len(runs[0]) - len(run))] for run in runs]))
+        for ancestors in sorted(families, key=len)
+        for runs in _alike(families[ancestors], len(ancestors))
+    )
 
 
-class Span(NamedTuple):
-    """A run of a row's tokens that attend to the same ancestors, and causally to each other."""
-
-    first: int
-    end: int
-    ancestors: Tensor
-    """[a] where they stand in the row."""
-
-    @property
-    def keys(self) -> int:
-        """How many the last token attends to."""
-        return len(self.ancestors) + self.end - self.first
-
-    def gathered(self, tensor: Tensor) -> Tensor:
-        """[key heads, T, width] -> [key heads, keys, width]."""
-        own = tensor[:, self.first : self.end]
-        return torch.cat((tensor.index_select(1, self.ancestors), own), 1) if len(self.ancestors) else own
-
-    def scatter(self, total: Tensor, gradient: Tensor) -> None:
-        """Adds what `gathered` got [key heads, keys, width] to where it came from [key heads, T, width]."""
-        before = len(self.ancestors)
-        total[:, self.first : self.end] += gradient[:, before:]
-        if before:
-            total.index_add_(1, self.ancestors, gradient[:, :before])
-
-    def blocks(self) -> Iterator[tuple[slice, int]]:
-        """BLOCK queries at a time, and how many of the keys they may see."""
-        for first in range(self.first, self.end, BLOCK):
-            end = min(first + BLOCK, self.end)
-            yield slice(first, end), len(self.ancestors) + end - self.first
+def _alike(runs: Sequence[range], before: int) -> Iterator[list[range]]:
+    """Runs that share their products, the longest first."""
+    group: list[range] = []
+    for run in sorted(runs, key=len, reverse=True):
+        if group and (len(run) < FILLED * len(group[0]) or (len(group) + 1) * min(len(group[0]), BLOCK) * (before + len(group[0])) > PAIRS):
+            yield group
+            group = []
+        group.append(run)
+    yield group
 
 
 class _BlockAttention(torch.autograd.Function):
-    """softmax(q k^T scaling, without what is hidden) v of each span; the query heads that share a key head are rows of one product."""
+    """softmax(q k^T scaling, without what is hidden) v of each family; the query heads that share a key head are rows of one product."""
 
     @staticmethod
-    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, spans: tuple[Span, ...], scaling: float) -> Tensor:
-        query, key, value = _by_key_head(query, key), key[0].contiguous(), value[0].contiguous()
+    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, families: tuple[Siblings, ...], scaling: float) -> Tensor:
+        query, key, value = _by_key_head(query, key.shape[1]), _and_nothing(key[0]), _and_nothing(value[0])
         out = torch.empty_like(query)
         kept = []
-        for span in spans:
-            keys, values = span.gathered(key), span.gathered(value)
-            for block, reach in span.blocks():
-                weights = _weights(query[:, block], keys[:, :reach], scaling)
-                out[:, block] = torch.bmm(weights, values[:, :reach]).view(out[:, block].shape)
-                kept.append(weights if span.keys <= KEPT else None)
+        for family in families:
+            asking, keys, values = family.own(query), family.seen(key), family.seen(value)
+            answers = torch.empty_like(asking)
+            for block, reach in family.blocks():
+                weights = _weights(asking[:, block], keys[:, :reach], scaling)
+                answers[:, block] = torch.bmm(weights, values[:, :reach]).view(answers[:, block].shape)
+                kept.append(weights if keys.shape[1] <= KEPT else None)
+            family.put(out, answers)
         ctx.save_for_backward(query, key, value, *kept)
-        ctx.spans, ctx.scaling = spans, scaling
+        ctx.families, ctx.scaling = families, scaling
         return _by_head(out)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
         query, key, value, *kept = ctx.saved_tensors
-        upstream, kept = _by_key_head(gradient, key[None]), iter(kept)
+        upstream, kept = _by_key_head(gradient, len(key)), iter(kept)
         to_query = torch.empty_like(query)
-        to_key, to_value = torch.zeros(2, *key.shape)
-        for span in ctx.spans:
-            keys, values = span.gathered(key), span.gathered(value)
+        to_key, to_value = torch.empty(2, *key.shape)
+        for family in ctx.families:
+            asking, arriving, keys, values = family.own(query), family.own(upstream), family.seen(key), family.seen(value)
+            to_asking = torch.empty_like(asking)
             to_keys, to_values = torch.zeros(2, *keys.shape)
-            for block, reach in span.blocks():
-                weights = next(kept)
+            for block, reach in family.blocks():
+                weights, asked, wanted = next(kept), asking[:, block].flatten(1, 2), arriving[:, block].flatten(1, 2)
                 if weights is None:
-                    weights = _weights(query[:, block], keys[:, :reach], ctx.scaling)
-                arriving = upstream[:, block].flatten(1, 2)
-                to_values[:, :reach] += torch.bmm(weights.transpose(1, 2), arriving)
-                to_weights = torch.bmm(arriving, values[:, :reach].transpose(1, 2))
+                    weights = _weights(asking[:, block], keys[:, :reach], ctx.scaling)
+                to_values[:, :reach] += torch.bmm(weights.transpose(1, 2), wanted)
+                to_weights = torch.bmm(wanted, values[:, :reach].transpose(1, 2))
                 to_scores = torch.ops.aten._softmax_backward_data(to_weights, weights, -1, weights.dtype).mul_(ctx.scaling)
-                to_query[:, block] = torch.bmm(to_scores, keys[:, :reach]).view(to_query[:, block].shape)
-                to_keys[:, :reach] += torch.bmm(to_scores.transpose(1, 2), query[:, block].flatten(1, 2))
-            span.scatter(to_key, to_keys)
-            span.scatter(to_value, to_values)
-        return _by_head(to_query), to_key[None].to(key.dtype), to_value[None].to(value.dtype), None, None
+                to_asking[:, block] = torch.bmm(to_scores, keys[:, :reach]).view(to_asking[:, block].shape)
+                to_keys[:, :reach] += torch.bmm(to_scores.transpose(1, 2), asked)
+            family.put(to_query, to_asking)
+            family.add(to_key, to_keys)
+            family.add(to_value, to_values)
+        return _by_head(to_query), to_key[None, :, :-1].to(key.dtype), to_value[None, :, :-1].to(value.dtype), None, None
 
 
 def _weights(query: Tensor, key: Tensor, scaling: float) -> Tensor:
-    """[key heads, queries * query heads a key head, keys] attention weights; the last query sees the last key."""
+    """[n, queries * query heads a key head, keys] attention weights; the last query sees the last key."""
     rows, size = query.flatten(1, 2), query.shape[1]
     scores = torch.baddbmm(rows.new_empty(()), rows, key.transpose(1, 2), beta=0, alpha=scaling)
     future = torch.ones(size, size, dtype=torch.bool).triu_(1)
@@ -175,14 +208,21 @@ def _weights(query: Tensor, key: Tensor, scaling: float) -> Tensor:
     return torch.softmax(scores, -1)
 
 
-def _by_key_head(heads: Tensor, key: Tensor) -> Tensor:
-    """[1, heads, T, width] -> [key heads, T, heads a key head, width]."""
-    return heads[0].unflatten(0, (key.shape[1], -1)).transpose(1, 2).contiguous()
+def _by_key_head(heads: Tensor, key_heads: int) -> Tensor:
+    """[1, heads, T, width] -> [key heads, T + 1, heads a key head, width]."""
+    return _and_nothing(heads[0].unflatten(0, (key_heads, -1)).transpose(1, 2))
 
 
 def _by_head(tensor: Tensor) -> Tensor:
     """The other way round."""
-    return tensor.transpose(1, 2).flatten(0, 1)[None]
+    return tensor[:, :-1].transpose(1, 2).flatten(0, 1)[None]
+
+
+def _and_nothing(tensor: Tensor) -> Tensor:
+    """A zero behind the end of the row: [., T, ...] -> [., T + 1, ...]."""
+    longer = tensor.new_empty(len(tensor), tensor.shape[1] + 1, *tensor.shape[2:])
+    longer[:, :-1], longer[:, -1] = tensor, 0
+    return longer
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scaling: float) -> Tensor:

@@ -163,7 +163,9 @@ def load_reference(checkpoint: Path, dtype: torch.dtype) -> Actor:
 
 def trunk_features(trunk: nn.Module, batch: PackedBatch) -> Tensor:
     """The trunk's last hidden states [A, hidden] at the tokens that predict an action token."""
-    output = trunk(input_ids=batch.token_ids, position_ids=batch.position_ids, use_cache=False, lengths=batch.lengths, sights=batch.sights)
+    families = None if batch.token_ids.is_cuda else attention.siblings(batch.lengths, batch.sights)
+    how = {"use_cache": False, "lengths": batch.lengths, "sights": batch.sights, "families": families}
+    output = trunk(input_ids=batch.token_ids, position_ids=batch.position_ids, **how)
     return output.last_hidden_state[0].index_select(0, batch.predictors)
 
 
@@ -194,10 +196,13 @@ class _TokenScores(torch.autograd.Function):
         logprobs, entropy, normalizer = torch.zeros(3, len(logits), device=logits.device).unbind(0)
         for part in _chunks(logits):
             scaled = logits[part].to(torch.float32, copy=True).div_(temperature)
-            normalizer[part] = scaled.logsumexp(-1)
-            logprobs[part] = scaled.gather(1, targets[part, None])[:, 0] - normalizer[part]
+            top = scaled.amax(-1, keepdim=True)
+            weights = scaled.sub_(top).exp()
+            total = weights.sum(-1)
+            normalizer[part] = top[:, 0] + total.log()
+            logprobs[part] = scaled.gather(1, targets[part, None])[:, 0] - total.log()
             if with_entropy:
-                entropy[part] = normalizer[part] - (torch.softmax(scaled, -1) * scaled).sum(-1)
+                entropy[part] = total.log() - weights.mul_(scaled).sum(-1) / total
         ctx.save_for_backward(logits, targets, normalizer, entropy)
         ctx.temperature = temperature
         ctx.set_materialize_grads(False)

@@ -3,6 +3,7 @@
 `sharing.py` merges sequences that begin alike into trees, `attention.py` keeps the trees apart; positions start again at 0 in each.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -67,8 +68,13 @@ def pack(trajectories: Sequence[Trajectory], token_budget: int, chosen: Sequence
     """
     offsets = action_offsets(trajectories)
     chosen = [index for index in (range(len(trajectories)) if chosen is None else chosen) if offsets[index + 1] > offsets[index]]
-    trees = prefix_trees({index: trajectories[index].token_ids for index in chosen}, token_budget)
+    trees = prefix_trees({index: _needed(trajectories[index]) for index in chosen}, token_budget)
     return [_packed(trajectories, offsets, members) for members in _balanced(trees, token_budget)]
+
+
+def _needed(trajectory: Trajectory) -> Sequence[int]:
+    """Its tokens up to the one that predicts the last action token: nothing is predicted from later ones."""
+    return trajectory.token_ids[: action_positions(trajectory)[-1]]
 
 
 def dealt(batches: Sequence[PackedBatch], rank: int, ranks: int) -> list[PackedBatch]:
@@ -85,18 +91,18 @@ def _idle(batch: PackedBatch) -> PackedBatch:
 
 
 def _balanced(trees: list[PrefixTree], token_budget: int) -> list[list[PrefixTree]]:
-    """Longest first, each into the emptiest bin with room; with as few bins as that allows."""
-    bins: list[list[PrefixTree]] = [[] for _ in range(math.ceil(sum(map(len, trees)) / token_budget))]
-    loads = [0] * len(bins)
-    for tree in sorted(trees, key=lambda tree: (-len(tree), min(tree.paths))):
-        emptiest = min(range(len(bins)), key=lambda position: (loads[position], position))
-        if bins[emptiest] and loads[emptiest] + len(tree) > token_budget:
-            emptiest = len(bins)
-            bins.append([])
-            loads.append(0)
-        bins[emptiest].append(tree)
-        loads[emptiest] += len(tree)
-    return [sorted(members, key=lambda tree: min(tree.paths)) for members in bins if members]
+    """Longest first, each into the emptiest bin; in as few bins as that allows."""
+    for count in itertools.count(math.ceil(sum(map(len, trees)) / token_budget)):
+        bins: list[list[PrefixTree]] = [[] for _ in range(count)]
+        loads = [0] * count
+        for tree in sorted(trees, key=lambda tree: (-len(tree), min(tree.paths))):
+            emptiest = min(range(count), key=lambda position: (loads[position], position))
+            if bins[emptiest] and loads[emptiest] + len(tree) > token_budget:
+                break
+            bins[emptiest].append(tree)
+            loads[emptiest] += len(tree)
+        else:
+            return [sorted(members, key=lambda tree: min(tree.paths)) for members in bins if members]
 
 
 def _packed(trajectories: Sequence[Trajectory], offsets: list[int], trees: list[PrefixTree]) -> PackedBatch:

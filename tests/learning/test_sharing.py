@@ -22,13 +22,17 @@ def checkpoint(tmp_path_factory):
 
 
 def branching():
-    """Eight trajectories of 30 tokens that part at tokens 20, 25 and 28, one that is the beginning of another, and two that are alike."""
+    """Nine trajectories of 30 tokens or fewer that part at tokens 20, 25 and 28, one that is the beginning of another, and two that are alike."""
     root = trajectory(0, length=30, actions=10)
     made = []
     for number, (start, token) in enumerate(((30, 0), (20, 1), (20, 2), (25, 3), (28, 4), (28, 5))):
         made.append(replace(root, id=str(number), token_ids=(*root.token_ids[:start], *([token] * (30 - start)))))
-    beginning = replace(root, id="6", token_ids=root.token_ids[:26], action_mask=root.action_mask[:26], logprobs=root.logprobs[:26])
-    return [*made, beginning, replace(made[3], id="7")]
+    return [*made, _cut(root, 26, id="6"), replace(made[3], id="7"), _cut(made[1], 28, id="8", token_ids=(*root.token_ids[:20], *([6] * 8)))]
+
+
+def _cut(whole, end, **changes):
+    first = {name: getattr(whole, name)[:end] for name in ("token_ids", "action_mask", "logprobs")}
+    return replace(whole, **(first | changes))
 
 
 sequences = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=12)
@@ -81,16 +85,42 @@ def test_log_probabilities_and_gradients_equal_those_without_sharing(checkpoint,
         monkeypatch.setattr(attention._BlockAttention, "apply", _in_pytorchs_kernels)
     results = [_scored(checkpoint, made, weights, share) for share in (True, False)]
     (shared, gradients, tokens), (plain, expected, all_tokens) = results
-    assert (tokens, all_tokens) == (30 + 10 + 10 + 5 + 2 + 2, 8 * 30 - 4)
+    assert (tokens, all_tokens) == (29 + 9 + 9 + 7 + 4 + 1 + 1, 9 * 29 - 4 - 2), "what a sequence ends with predicts nothing"
     torch.testing.assert_close(shared, plain, atol=1e-5, rtol=1e-5)
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, expected[name], atol=2e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def _in_pytorchs_kernels(query, key, value, spans, scaling):
+def _in_pytorchs_kernels(query, key, value, families, scaling):
     """What a GPU does with one tree."""
-    sight = tuple(Branch(span.ancestors, span.first, span.end) for span in spans)
+    runs = [(family.ancestors, [place for place in run.tolist() if place < query.shape[2]]) for family in families for run in family.places]
+    sight = tuple(Branch(ancestors, run[0], run[-1] + 1) for ancestors, run in sorted(runs, key=lambda found: found[1]))
     return attention._attend(query, key, value, sight if len(sight) > 1 else None, scaling)
+
+
+@given(sequences)
+def test_each_token_of_a_row_is_in_one_family_and_its_ancestors_are_in_those_before(drawn):
+    trees = every_tree(drawn)
+    row = sum(map(len, trees))
+    before = set()
+    for family in attention.siblings(tuple(map(len, trees)), tuple(tree.sight() for tree in trees)):
+        assert set(family.ancestors.tolist()) <= before
+        own = [place for place in family.places.flatten().tolist() if place < row]
+        assert before.isdisjoint(own) and len(set(own)) == len(own)
+        assert len(own) >= attention.FILLED * family.places.numel()
+        before |= set(own)
+    assert before == set(range(row))
+
+
+def test_branches_share_their_products_as_far_as_the_cache_goes():
+    whole, first = [*range(50)], [100, 101]
+    drawn = {number: [*first, number, *whole[:length]] for number, length in enumerate((49, 48, 40, 20))}
+    with patch.object(sharing, "MIN_SHARED", 1):
+        (tree,) = prefix_trees(drawn, 1000)
+    families = attention.siblings((len(tree),), (tree.sight(),))
+    assert [family.places.shape for family in families] == [(1, 52), (2, 49), (1, 21)]
+    with patch.object(attention, "PAIRS", 50 * 52):
+        assert [family.places.shape for family in attention.siblings((len(tree),), (tree.sight(),))] == [(1, 52), (1, 49), (1, 41), (1, 21)]
 
 
 def _scored(checkpoint, made, weights, share: bool):

@@ -3,6 +3,7 @@
 `sharing.py` merges sequences that begin alike into trees, `attention.py` keeps the trees apart; positions start again at 0 in each.
 """
 
+import heapq
 import itertools
 import math
 from collections.abc import Sequence
@@ -92,15 +93,16 @@ def _idle(batch: PackedBatch) -> PackedBatch:
 
 def _balanced(trees: list[PrefixTree], token_budget: int) -> list[list[PrefixTree]]:
     """Longest first, each into the emptiest bin; in as few bins as that allows."""
+    ordered = sorted(trees, key=lambda tree: (-len(tree), min(tree.paths)))
     for count in itertools.count(math.ceil(sum(map(len, trees)) / token_budget)):
         bins: list[list[PrefixTree]] = [[] for _ in range(count)]
-        loads = [0] * count
-        for tree in sorted(trees, key=lambda tree: (-len(tree), min(tree.paths))):
-            emptiest = min(range(count), key=lambda position: (loads[position], position))
-            if bins[emptiest] and loads[emptiest] + len(tree) > token_budget:
+        loads = [(0, position) for position in range(count)]  # a heap
+        for tree in ordered:
+            load, position = loads[0]
+            if load and load + len(tree) > token_budget:
                 break
-            bins[emptiest].append(tree)
-            loads[emptiest] += len(tree)
+            heapq.heapreplace(loads, (load + len(tree), position))
+            bins[position].append(tree)
         else:
             return [sorted(members, key=lambda tree: min(tree.paths)) for members in bins if members]
 

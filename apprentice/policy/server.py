@@ -30,7 +30,7 @@ STOP_TIMEOUT_S = 15.0
 GRACE_S = 5.0
 """Time the server has to end by itself; less than its starter has, so that the starter sees the end of it."""
 LEAKED = "psm_"
-"""Begins the names of the shared memory that vLLM leaves behind, hundreds of MB a start."""
+"""Begins the names of the shared memory that a killed vLLM with workers in processes of their own (several GPUs) leaves behind, hundreds of MB a start."""
 LOG_LINES = 15
 BATCHED_TOKENS = 2048
 """Tokens the engine computes in one step, at least; a whole prompt must fit."""

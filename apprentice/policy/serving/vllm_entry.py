@@ -26,7 +26,7 @@ def suit_cpu() -> bool:
 
     platform.check_and_update_config = classmethod(check_and_update_config)
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # counting likelier tokens is compiled else: two to three seconds at the first token, for 0.3 ms at each
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # else counting likelier tokens is compiled: two to three seconds at the first token, for nothing to be felt later
     return True
 
 

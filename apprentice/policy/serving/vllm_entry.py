@@ -11,7 +11,7 @@ BLOCK_TOKENS = 32
 
 
 def suit_cpu() -> bool:
-    """Where the platform is a CPU, makes vLLM fork its engine, keep the worker in it and compile nothing; says whether it is."""
+    """Where the platform is a CPU, makes vLLM fork its engine, keep the worker in it, compile nothing and draw tokens by `draw`; says whether it is."""
     from vllm.platforms import current_platform
 
     if not current_platform.is_cpu():
@@ -27,7 +27,18 @@ def suit_cpu() -> bool:
     platform.check_and_update_config = classmethod(check_and_update_config)
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
     os.environ["TORCHDYNAMO_DISABLE"] = "1"  # else counting likelier tokens is compiled: two to three seconds at the first token, for nothing to be felt later
+    _draw_tokens_fast()
     return True
+
+
+def _draw_tokens_fast() -> None:
+    from drawing import draw
+    from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler, apply_top_k_top_p
+
+    def forward_cpu(self, logits, generators, k, p):
+        return draw(apply_top_k_top_p(logits, k, p), generators)
+
+    TopKTopPSampler.forward_cpu = forward_cpu
 
 
 def main() -> None:

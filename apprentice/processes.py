@@ -30,6 +30,8 @@ SHARING_CORES = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"}
 sleep at once are woken hundreds of times a layer. These spin for under a millisecond."""
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Of malloc.h."""
+SURPLUS_BYTES = 2**30
+"""Of freed memory that is kept: what lies between blocks of other sizes and fits nothing."""
 SIGNALLED = 128
 NOT_STARTED = 127
 
@@ -56,6 +58,34 @@ def reuse_memory() -> None:
     libc = ctypes.CDLL(None)
     libc.mallopt(M_MMAP_MAX, 0)
     libc.mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def allocated() -> int:
+    """Bytes that this process has from glibc and has not freed; 0 where glibc is too old to say (before 2.33)."""
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):
+        return 0
+    libc.mallinfo2.restype = _MallInfo
+    return libc.mallinfo2().uordblks
+
+
+def return_surplus(needed: int) -> None:
+    """Gives freed memory back to the kernel once this process holds more than `needed` bytes and SURPLUS_BYTES: among blocks of ever other sizes, much of
+    what is kept is never used again. 0 keeps everything."""
+    if not needed:
+        return
+    status = Path("/proc/self/status").read_text()
+    held = int(status.partition("RssAnon:")[2].split()[0]) * 1024
+    if held > needed + SURPLUS_BYTES:
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+class _MallInfo(ctypes.Structure):
+    """`struct mallinfo2` of malloc.h."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    ]
 
 
 class Child:

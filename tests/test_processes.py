@@ -167,3 +167,33 @@ def test_memory_that_was_freed_is_kept_and_used_again_without_asking_the_kernel(
     faults, kept_kib = freed("reuse")
     assert faults < 100 and kept_kib > 30_000
     assert freed("as it is")[1] < 10_000
+
+
+SURPLUS = """
+import resource
+from pathlib import Path
+from apprentice import processes
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+processes.reuse_memory()
+processes.SURPLUS_BYTES = 50_000_000
+start, fixed = resident(), processes.allocated()
+blocks = [bytearray(b"x" * 10_000_000) for _ in range(12)]
+needed = processes.allocated()
+last = blocks.pop()  # what was freed is below it
+blocks.clear()
+kept = resident()
+processes.return_surplus(needed)
+not_yet = resident()
+processes.return_surplus(fixed + 10_000_000)
+print(needed - fixed, kept - start, not_yet - start, resident() - start)
+"""
+
+
+def test_freed_memory_beyond_what_was_needed_goes_back():
+    said = subprocess.run([sys.executable, "-c", SURPLUS], capture_output=True, text=True, check=True).stdout.split()
+    needed, kept, not_yet, returned = map(int, said)
+    assert 120e6 <= needed < 125e6 and kept > 115e6
+    assert not_yet > 115e6 and returned < 20e6

@@ -2,11 +2,12 @@
 
 Each tree attends to itself alone: causally where it is one sequence, else branch by branch, each to its ancestors and causally to itself. A GPU takes a
 row of plain sequences in one flash kernel. On a CPU, a block of queries at a time goes through plain matrix products, with a backward pass
-written out here for the whole row: a block's weights stay in the cache, and it takes two thirds of the time of PyTorch's flash kernel. Branches with the
-same ancestors and about the same length share their products, as many as fit the cache.
+written out here for the whole row: a block's weights stay in the cache, and it takes two thirds of the time of PyTorch's flash kernel. Branches of about the
+same length and with about as many ancestors share their products, as many as fit the cache.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -21,10 +22,10 @@ from apprentice.learning.sharing import Branch, Sight
 NAME = "packed"
 BLOCK = 128
 """Queries whose attention weights exist at the same time on a CPU."""
-PAIRS = 2**16
+PAIRS = 100_000
 """Queries times keys of the branches that share a product: their weights stay in the cache."""
-FILLED = 0.75
-"""The least share of the longest one's length that a branch has in order to join it; what it lacks is computed for nothing."""
+FILLED = 0.5
+"""The least share of the queries times keys computed for a branch that are its own; the others are for nothing."""
 KEPT = 400
 """Keys of a branch up to which its weights are kept for the backward pass; beyond, computing them again is as fast."""
 
@@ -46,7 +47,7 @@ def packed_attention(
     dropout: float = 0.0,
     lengths: tuple[int, ...] | None = None,
     sights: tuple[Sight, ...] | None = None,
-    families: tuple["Siblings", ...] | None = None,
+    groups: tuple["Alike", ...] | None = None,
     **kwargs,
 ) -> tuple[Tensor, None]:
     """Attention within each tree of a row.
@@ -61,7 +62,7 @@ def packed_attention(
         dropout: 0.
         lengths: tokens of each tree; None is one sequence.
         sights: of each tree, what its tokens attend to; None is plain causal attention.
-        families: `siblings(lengths, sights)`, found once for all layers; a GPU needs none.
+        groups: `alike(lengths, sights)`, found once for all layers; a GPU needs none.
 
     Returns:
         [1, T, heads, width], and None for the weights.
@@ -70,7 +71,7 @@ def packed_attention(
     sights = sights or (None,) * len(lengths)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if not query.is_cuda:
-        return _BlockAttention.apply(query, key, value, families or siblings(lengths, sights), scaling).transpose(1, 2), None
+        return _BlockAttention.apply(query, key, value, groups or alike(lengths, sights), scaling).transpose(1, 2), None
     if query.dtype != torch.float32 and all(sight is None for sight in sights):
         return _flash(query, key, value, lengths, scaling), None
     parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), sights, strict=True)
@@ -91,87 +92,122 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, sight: Sight, scaling: fl
     return torch.cat(parts, 2)
 
 
-class Siblings(NamedTuple):
-    """Runs of a row's tokens that attend to the same ancestors, each run causally to itself; all as long as the longest."""
+class Alike(NamedTuple):
+    """Runs of a row's tokens of about the same length and with about as many ancestors: each attends to these, and causally to itself."""
 
-    ancestors: Tensor
-    """[a] where they stand in the row."""
     places: Tensor
-    """[runs, longest] where their tokens do; what a shorter run lacks stands behind the row's end."""
+    """[runs, ancestors + longest] where each run's ancestors and its own tokens stand in the row; what a run lacks, its first ancestors and its
+    last tokens, stands behind the row's end."""
+    before: int
+    """Ancestors."""
+    absent: Tensor | None
+    """[runs, 1, ancestors] those that a run lacks; None where none lacks any."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest run."""
+        return self.places.shape[1] - self.before
 
     def own(self, tensor: Tensor) -> Tensor:
         """[key heads, T + 1, ...] -> [key heads * runs, longest, ...]."""
-        return tensor.index_select(1, self.places.flatten()).unflatten(1, self.places.shape).flatten(0, 1)
+        return self._at(tensor, self.places[:, self.before :])
 
     def seen(self, tensor: Tensor) -> Tensor:
-        """The same with the ancestors before each run: [key heads * runs, a + longest, ...]."""
-        if not len(self.ancestors):
-            return self.own(tensor)
-        return torch.cat((tensor.index_select(1, self.ancestors).repeat_interleave(len(self.places), 0), self.own(tensor)), 1)
+        """The same with the ancestors before each run: [key heads * runs, ancestors + longest, ...]."""
+        return self._at(tensor, self.places)
 
     def put(self, total: Tensor, own: Tensor) -> None:
         """Writes what belongs to `own` to where it stands in the row."""
-        total.index_copy_(1, self.places.flatten(), own.unflatten(0, (len(total), -1)).flatten(1, 2))
+        total.index_copy_(1, self.places[:, self.before :].flatten(), own.unflatten(0, (len(total), -1)).flatten(1, 2))
 
     def add(self, total: Tensor, seen: Tensor) -> None:
-        """Writes the part of `seen` that is the runs' own, and adds the ancestors' to what is there."""
-        before = len(self.ancestors)
-        self.put(total, seen[:, before:])
-        if before:
-            total.index_add_(1, self.ancestors, seen[:, :before].unflatten(0, (len(total), -1)).sum(1))
+        """Adds what belongs to `seen` to what stands there in the row."""
+        total.index_add_(1, self.places.flatten(), seen.unflatten(0, (len(total), -1)).flatten(1, 2))
 
     def blocks(self) -> Iterator[tuple[slice, int]]:
         """BLOCK queries of each run at a time, and how many of the keys they may see."""
-        longest = self.places.shape[1]
-        for first in range(0, longest, BLOCK):
-            end = min(first + BLOCK, longest)
-            yield slice(first, end), len(self.ancestors) + end
+        for first in range(0, self.longest, BLOCK):
+            end = min(first + BLOCK, self.longest)
+            yield slice(first, end), self.before + end
+
+    @staticmethod
+    def _at(tensor: Tensor, places: Tensor) -> Tensor:
+        return tensor.index_select(1, places.flatten()).unflatten(1, places.shape).flatten(0, 1)
 
 
-def siblings(lengths: tuple[int, ...], sights: tuple[Sight, ...]) -> tuple[Siblings, ...]:
-    """The branches of all trees of a row, those together that share their products; ancestors before their descendants."""
-    families: dict[tuple[int, ...], list[range]] = {}
+class _Run(NamedTuple):
+    """Tokens of a row that attend to the same ancestors and causally to each other."""
+
+    ancestors: list[int]
+    own: range
+
+    @property
+    def pairs(self) -> int:
+        """Queries times keys."""
+        return len(self.own) * (len(self.ancestors) + len(self.own))
+
+
+@dataclass
+class _Group:
+    """Runs that share their products, the longest first."""
+
+    runs: list[_Run]
+
+    def __post_init__(self):
+        (run,) = self.runs
+        self.longest, self.before, self.fewest = len(run.own), len(run.ancestors), run.pairs
+
+    def take(self, run: _Run) -> bool:
+        """Adds a run that is no longer than the others, if it fits; says whether it did."""
+        before, fewest = max(self.before, len(run.ancestors)), min(self.fewest, run.pairs)
+        keys = before + self.longest
+        if fewest < FILLED * self.longest * keys or (len(self.runs) + 1) * min(self.longest, BLOCK) * keys > PAIRS:
+            return False
+        self.runs.append(run)
+        self.before, self.fewest = before, fewest
+        return True
+
+    def laid_out(self, behind: int) -> Alike:
+        """Where everything stands in the row; `behind` is behind its end."""
+        lacking = [self.before - len(run.ancestors) for run in self.runs]
+        ragged = zip(lacking, self.runs, strict=True)
+        places = [[*[behind] * lacks, *run.ancestors, *run.own, *[behind] * (self.longest - len(run.own))] for lacks, run in ragged]
+        absent = torch.arange(self.before) < torch.tensor(lacking)[:, None, None] if any(lacking) else None
+        return Alike(torch.tensor(places), self.before, absent)
+
+
+def alike(lengths: tuple[int, ...], sights: tuple[Sight, ...]) -> tuple[Alike, ...]:
+    """The branches of all trees of a row, those together that share their products."""
+    runs = []
     for length, end, sight in zip(lengths, accumulate(lengths), sights, strict=True):
         start = end - length
         for branch in sight or (Branch(torch.zeros(0, dtype=torch.long), 0, length),):
-            families.setdefault(tuple((start + branch.ancestors).tolist()), []).append(range(start + branch.first, start + branch.end))
-    behind = sum(lengths)
-    return tuple(
-        Siblings(torch.tensor(ancestors, dtype=torch.long), torch.tensor([[*run, *[behind] * (len(runs[0]) - len(run))] for run in runs]))
-        for ancestors in sorted(families, key=len)
-        for runs in _alike(families[ancestors], len(ancestors))
-    )
-
-
-def _alike(runs: Sequence[range], before: int) -> Iterator[list[range]]:
-    """Runs that share their products, the longest first."""
-    group: list[range] = []
-    for run in sorted(runs, key=len, reverse=True):
-        if group and (len(run) < FILLED * len(group[0]) or (len(group) + 1) * min(len(group[0]), BLOCK) * (before + len(group[0])) > PAIRS):
-            yield group
-            group = []
-        group.append(run)
-    yield group
+            runs.append(_Run((start + branch.ancestors).tolist(), range(start + branch.first, start + branch.end)))
+    groups: list[_Group] = []
+    for run in sorted(runs, key=lambda run: (-len(run.own), -len(run.ancestors))):
+        if not any(group.take(run) for group in groups):
+            groups.append(_Group([run]))
+    return tuple(group.laid_out(sum(lengths)) for group in groups)
 
 
 class _BlockAttention(torch.autograd.Function):
-    """softmax(q k^T scaling, without what is hidden) v of each family; the query heads that share a key head are rows of one product."""
+    """softmax(q k^T scaling, without what is hidden) v of each group; the query heads that share a key head are rows of one product."""
 
     @staticmethod
-    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, families: tuple[Siblings, ...], scaling: float) -> Tensor:
+    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, groups: tuple[Alike, ...], scaling: float) -> Tensor:
         query, key, value = _by_key_head(query, key.shape[1]), _and_nothing(key[0]), _and_nothing(value[0])
         out = torch.empty_like(query)
         kept = []
-        for family in families:
-            asking, keys, values = family.own(query), family.seen(key), family.seen(value)
+        for group in groups:
+            asking, keys, values = group.own(query), group.seen(key), group.seen(value)
             answers = torch.empty_like(asking)
-            for block, reach in family.blocks():
-                weights = _weights(asking[:, block], keys[:, :reach], scaling)
+            for block, reach in group.blocks():
+                weights = _weights(asking[:, block], keys[:, :reach], group.absent, scaling)
                 answers[:, block] = torch.bmm(weights, values[:, :reach]).view(answers[:, block].shape)
                 kept.append(weights if keys.shape[1] <= KEPT else None)
-            family.put(out, answers)
+            group.put(out, answers)
         ctx.save_for_backward(query, key, value, *kept)
-        ctx.families, ctx.scaling = families, scaling
+        ctx.groups, ctx.scaling = groups, scaling
         return _by_head(out)
 
     @staticmethod
@@ -179,31 +215,33 @@ class _BlockAttention(torch.autograd.Function):
         query, key, value, *kept = ctx.saved_tensors
         upstream, kept = _by_key_head(gradient, len(key)), iter(kept)
         to_query = torch.empty_like(query)
-        to_key, to_value = torch.empty(2, *key.shape)
-        for family in ctx.families:
-            asking, arriving, keys, values = family.own(query), family.own(upstream), family.seen(key), family.seen(value)
+        to_key, to_value = torch.zeros(2, *key.shape)
+        for group in ctx.groups:
+            asking, arriving, keys, values = group.own(query), group.own(upstream), group.seen(key), group.seen(value)
             to_asking = torch.empty_like(asking)
             to_keys, to_values = torch.zeros(2, *keys.shape)
-            for block, reach in family.blocks():
+            for block, reach in group.blocks():
                 weights, asked, wanted = next(kept), asking[:, block].flatten(1, 2), arriving[:, block].flatten(1, 2)
                 if weights is None:
-                    weights = _weights(asking[:, block], keys[:, :reach], ctx.scaling)
+                    weights = _weights(asking[:, block], keys[:, :reach], group.absent, ctx.scaling)
                 to_values[:, :reach] += torch.bmm(weights.transpose(1, 2), wanted)
                 to_weights = torch.bmm(wanted, values[:, :reach].transpose(1, 2))
                 to_scores = torch.ops.aten._softmax_backward_data(to_weights, weights, -1, weights.dtype).mul_(ctx.scaling)
                 to_asking[:, block] = torch.bmm(to_scores, keys[:, :reach]).view(to_asking[:, block].shape)
                 to_keys[:, :reach] += torch.bmm(to_scores.transpose(1, 2), asked)
-            family.put(to_query, to_asking)
-            family.add(to_key, to_keys)
-            family.add(to_value, to_values)
+            group.put(to_query, to_asking)
+            group.add(to_key, to_keys)
+            group.add(to_value, to_values)
         return _by_head(to_query), to_key[None, :, :-1].to(key.dtype), to_value[None, :, :-1].to(value.dtype), None, None
 
 
-def _weights(query: Tensor, key: Tensor, scaling: float) -> Tensor:
-    """[n, queries * query heads a key head, keys] attention weights; the last query sees the last key."""
+def _weights(query: Tensor, key: Tensor, absent: Tensor | None, scaling: float) -> Tensor:
+    """[n, queries * query heads a key head, keys] attention weights; the last query sees the last key, none what is absent."""
     rows, size = query.flatten(1, 2), query.shape[1]
     scores = torch.baddbmm(rows.new_empty(()), rows, key.transpose(1, 2), beta=0, alpha=scaling)
     future = torch.ones(size, size, dtype=torch.bool).triu_(1)
+    if absent is not None:
+        scores.unflatten(0, (-1, len(absent)))[..., : absent.shape[-1]].masked_fill_(absent, float("-inf"))
     scores.view(*query.shape[:3], -1)[..., key.shape[1] - size :].masked_fill_(future[:, None], float("-inf"))
     return torch.softmax(scores, -1)
 

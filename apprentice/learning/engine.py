@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.cpp_extension import get_default_build_root
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import is_open, reuse_memory, without_chatter
+from apprentice.processes import allocated, is_open, return_surplus, reuse_memory, without_chatter
 
 BETAS = (0.9, 0.95)
 STATE = "state"
@@ -47,6 +47,7 @@ class Engine:
         dtype: torch.dtype = torch.bfloat16,
     ):
         reuse_memory()
+        self._needed = 0
         deepspeed = _deepspeed()
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=learning_rate, betas=BETAS, weight_decay=0.0, fused=True)
@@ -88,8 +89,10 @@ class Engine:
     def accumulate(self, loss: Tensor) -> float:
         """Adds the gradient of a micro-batch's share of the step's loss. A loss that is not finite spoils the step: `step` skips it."""
         value = float(loss.detach())
+        self._needed = max(self._needed, allocated())
         with _local_rank():
             self._engine.backward(loss * (self.ranks if math.isfinite(value) else math.nan))
+        return_surplus(self._needed)
         return value
 
     def step(self, learning_rate: float) -> tuple[float, bool]:

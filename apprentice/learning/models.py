@@ -163,8 +163,8 @@ def load_reference(checkpoint: Path, dtype: torch.dtype) -> Actor:
 
 def trunk_features(trunk: nn.Module, batch: PackedBatch) -> Tensor:
     """The trunk's last hidden states [A, hidden] at the tokens that predict an action token."""
-    families = None if batch.token_ids.is_cuda else attention.siblings(batch.lengths, batch.sights)
-    how = {"use_cache": False, "lengths": batch.lengths, "sights": batch.sights, "families": families}
+    groups = None if batch.token_ids.is_cuda else attention.alike(batch.lengths, batch.sights)
+    how = {"use_cache": False, "lengths": batch.lengths, "sights": batch.sights, "groups": groups}
     output = trunk(input_ids=batch.token_ids, position_ids=batch.position_ids, **how)
     return output.last_hidden_state[0].index_select(0, batch.predictors)
 
@@ -173,7 +173,7 @@ def token_scores(logits: Tensor, targets: Tensor, temperature: float, with_entro
     """Log-probabilities of `targets` under softmax(logits / temperature), and the entropy of that distribution.
 
     Args:
-        logits: [A, vocabulary], in the model's type.
+        logits: [A, vocabulary], in the model's type; a backward pass, of which there may be one, overwrites them.
         targets: [A] token ids.
         temperature: divides the logits.
         with_entropy: without it, the entropy is None.
@@ -186,7 +186,7 @@ def token_scores(logits: Tensor, targets: Tensor, temperature: float, with_entro
 
 
 class _TokenScores(torch.autograd.Function):
-    """fp32 over the vocabulary exists a chunk of tokens at a time, forward and backward.
+    """fp32 over the vocabulary exists a chunk of tokens at a time, forward and backward; the logits' memory becomes their gradient's.
 
     With p = softmax(z): d log p_y / dz = onehot(y) - p and dH / dz = -p (log p + H).
     """
@@ -211,7 +211,6 @@ class _TokenScores(torch.autograd.Function):
     @staticmethod
     def backward(ctx, to_logprobs: Tensor, to_entropy: Tensor):
         logits, targets, normalizer, entropy = ctx.saved_tensors
-        to_logits = torch.empty_like(logits)
         to_logprobs = torch.zeros_like(normalizer) if to_logprobs is None else to_logprobs
         for part in _chunks(logits):
             log_probabilities = logits[part].to(torch.float32, copy=True).div_(ctx.temperature).sub_(normalizer[part, None])
@@ -219,8 +218,8 @@ class _TokenScores(torch.autograd.Function):
             if to_entropy is not None:
                 slope = slope - to_entropy[part, None] / ctx.temperature * (log_probabilities + entropy[part, None])
             gradient = log_probabilities.exp_().mul_(slope)
-            to_logits[part] = gradient.scatter_add_(1, targets[part, None], to_logprobs[part, None] / ctx.temperature)
-        return to_logits, None, None, None
+            logits[part] = gradient.scatter_add_(1, targets[part, None], to_logprobs[part, None] / ctx.temperature)
+        return logits.detach(), None, None, None
 
 
 def _chunks(logits: Tensor) -> list[slice]:

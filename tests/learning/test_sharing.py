@@ -91,25 +91,34 @@ def test_log_probabilities_and_gradients_equal_those_without_sharing(checkpoint,
         torch.testing.assert_close(gradient, expected[name], atol=2e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def _in_pytorchs_kernels(query, key, value, families, scaling):
+def _in_pytorchs_kernels(query, key, value, groups, scaling):
     """What a GPU does with one tree."""
-    runs = [(family.ancestors, [place for place in run.tolist() if place < query.shape[2]]) for family in families for run in family.places]
-    sight = tuple(Branch(ancestors, run[0], run[-1] + 1) for ancestors, run in sorted(runs, key=lambda found: found[1]))
+    runs = sorted(((ancestors, own) for group in groups for ancestors, own in _runs(group, query.shape[2])), key=lambda found: found[1])
+    sight = tuple(Branch(torch.tensor(ancestors, dtype=torch.long), own[0], own[-1] + 1) for ancestors, own in runs)
     return attention._attend(query, key, value, sight if len(sight) > 1 else None, scaling)
 
 
+def _runs(group, row: int) -> list[tuple[list[int], list[int]]]:
+    """Ancestors and own tokens of a group's runs, without what stands behind the row's end."""
+    return [tuple([at for at in part if at < row] for part in (places[: group.before], places[group.before :])) for places in group.places.tolist()]
+
+
 @given(sequences)
-def test_each_token_of_a_row_is_in_one_family_and_its_ancestors_are_in_those_before(drawn):
+def test_each_token_of_a_row_is_in_one_run_and_sees_its_ancestors_there(drawn):
     trees = every_tree(drawn)
     row = sum(map(len, trees))
-    before = set()
-    for family in attention.siblings(tuple(map(len, trees)), tuple(tree.sight() for tree in trees)):
-        assert set(family.ancestors.tolist()) <= before
-        own = [place for place in family.places.flatten().tolist() if place < row]
-        assert before.isdisjoint(own) and len(set(own)) == len(own)
-        assert len(own) >= attention.FILLED * family.places.numel()
-        before |= set(own)
-    assert before == set(range(row))
+    found, start = {}, 0
+    for group in attention.alike(tuple(map(len, trees)), tuple(tree.sight() for tree in trees)):
+        runs = _runs(group, row)
+        assert all(len(own) * (len(ancestors) + len(own)) >= attention.FILLED * group.longest * group.places.shape[1] for ancestors, own in runs)
+        if group.absent is not None:
+            assert torch.equal(group.absent[:, 0], group.places[:, : group.before] == row)
+        found |= {own[0]: (ancestors, own) for ancestors, own in runs}
+    for tree in trees:
+        for ancestors, first, end in tree.branches:
+            assert found.pop(start + first) == ([start + at for at in ancestors], [*range(start + first, start + end)])
+        start += len(tree)
+    assert not found
 
 
 def test_branches_share_their_products_as_far_as_the_cache_goes():
@@ -117,10 +126,13 @@ def test_branches_share_their_products_as_far_as_the_cache_goes():
     drawn = {number: [*first, number, *whole[:length]] for number, length in enumerate((49, 48, 40, 20))}
     with patch.object(sharing, "MIN_SHARED", 1):
         (tree,) = prefix_trees(drawn, 1000)
-    families = attention.siblings((len(tree),), (tree.sight(),))
-    assert [family.places.shape for family in families] == [(1, 52), (2, 49), (1, 21)]
-    with patch.object(attention, "PAIRS", 50 * 52):
-        assert [family.places.shape for family in attention.siblings((len(tree),), (tree.sight(),))] == [(1, 52), (1, 49), (1, 41), (1, 21)]
+    assert _shapes(tree) == [(3, 54), (1, 23)], "the first, whole, and two branches; the fourth is too short"
+    with patch.object(attention, "PAIRS", 2 * 52 * 54):
+        assert _shapes(tree) == [(2, 54), (1, 43), (1, 23)]
+
+
+def _shapes(tree) -> list[tuple[int, ...]]:
+    return [tuple(group.places.shape) for group in attention.alike((len(tree),), (tree.sight(),))]
 
 
 def _scored(checkpoint, made, weights, share: bool):

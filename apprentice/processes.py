@@ -83,9 +83,7 @@ def return_surplus(needed: int) -> None:
 class _MallInfo(ctypes.Structure):
     """`struct mallinfo2` of malloc.h."""
 
-    _fields_ = [
-        (name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
-    ]
+    _fields_ = [(name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")]
 
 
 class Child:

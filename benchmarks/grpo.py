@@ -163,7 +163,7 @@ async def _measure(config: PipelineConfig, folder: Path, python: Path) -> dict:
                 simulator = make_simulator(config, partial(Conversation, limits.max_turns), policy, base, train.temperature)
                 sampler = TaskSampler(tasks, train, config.filter.probes)
                 store = CheckpointStore(layout.checkpoints)
-                await OnlineTraining(train, learner, simulator, policy, sampler, store, layout.runtime / "exchange", progress).run([])
+                await OnlineTraining(train, learner, simulator, policy, sampler, store, base, layout.runtime, progress).run([])
     finally:
         trl.close()
     return _figures(progress.steps[1:])

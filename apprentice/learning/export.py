@@ -14,14 +14,13 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 CHAT_FILES = ("chat_template.jinja", "generation_config.json")
 
 
-def save_policy(language_model: nn.Module, source: Path, folder: Path, *, durable: bool = True) -> None:
+def save_policy(language_model: nn.Module, source: Path, folder: Path) -> None:
     """Writes the weights in bf16 with the tokenizer of the checkpoint that training started from; whole, or the old folder stays.
 
     Args:
         language_model: a Transformers causal language model; tied weights are stored once, adapters merged into the weights.
         source: the checkpoint whose tokenizer and chat template are copied.
         folder: replaced if it exists.
-        durable: wait until the disk has it. Without, other processes see it just the same; only a power cut can lose it.
 
     Raises:
         ApprenticeError: the folder cannot be written.
@@ -30,8 +29,7 @@ def save_policy(language_model: nn.Module, source: Path, folder: Path, *, durabl
     shutil.rmtree(beside, ignore_errors=True)
     try:
         _write(language_model, source, beside)
-        if durable:
-            _flush(beside)
+        _flush(beside)
         shutil.rmtree(folder, ignore_errors=True)
         beside.replace(folder)
     except OSError as error:

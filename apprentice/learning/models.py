@@ -134,15 +134,19 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
             layer._disable_adapters = False
 
 
-def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Names and values of the weights of a model without adapters that does what this one does; tied weights once."""
+def merged_weights(model: nn.Module, *, trained: bool = False) -> Iterator[tuple[str, Tensor]]:
+    """Names and values of the weights of a model without adapters that does what this one does; tied weights once.
+
+    Args:
+        trained: only those that training changes: where there are adapters, the weights of the layers that have one.
+    """
     layers = {id(layer.base_layer.weight): layer for layer in _adapted(model)}
     seen = set()
     for name, weight in model.state_dict(keep_vars=True).items():
-        if ".lora_" in name or weight.data_ptr() in seen:
+        layer = layers.get(id(weight))
+        if ".lora_" in name or weight.data_ptr() in seen or (trained and layers and layer is None):
             continue
         seen.add(weight.data_ptr())
-        layer = layers.get(id(weight))
         yield name.replace(".base_layer.", "."), weight.detach() if layer is None else weight.detach().float() + _delta(layer)
 
 

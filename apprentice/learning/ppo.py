@@ -25,6 +25,7 @@ from apprentice.learning.engine import Engine
 from apprentice.learning.graph import group_advantages
 from apprentice.learning.models import Actor, Adapters, Scores, SeparateCritic, ValueHead, load_language_model, load_reference, without_adapters
 from apprentice.learning.packing import PackedBatch, action_logprobs, action_offsets, dealt, pack
+from apprentice.learning.publishing import publish
 from apprentice.records import Trajectory
 
 WARM_UP_TOKENS = 256
@@ -166,11 +167,17 @@ class PpoLearner:
         counts = {"tokens": tokens, "action_tokens": float(len(figures.old)), "learning_rate": self._learning_rate(self._optimizer_steps - 1)}
         return self._before(figures, advantages) | _during(done) | counts | timings
 
-    def save_policy(self, folder: Path, durable: bool = True) -> None:
+    def save_policy(self, folder: Path) -> None:
         """Writes the policy as a Hugging Face folder in bf16, whole (see `export.save_policy`)."""
         with self._actor.whole_weights():
             if self._actor.rank == 0:
-                export.save_policy(self._actor.module.language_model, self._checkpoint, folder, durable=durable)
+                export.save_policy(self._actor.module.language_model, self._checkpoint, folder)
+
+    def publish(self, file: Path) -> None:
+        """Writes what differs from the starting policy's weights into a file that is there (see `publishing.publish`)."""
+        with self._actor.whole_weights():
+            if self._actor.rank == 0:
+                publish(self._actor.module.language_model, file)
 
     def save_state(self, folder: Path) -> None:
         """Writes everything training continues from, bit for bit: weights, master weights, optimizers, schedule.

@@ -74,9 +74,13 @@ class Leader:
         """`PpoLearner.update`."""
         return self._together("update", list(trajectories), step)
 
-    def save_policy(self, folder: Path, durable: bool = True) -> None:
+    def save_policy(self, folder: Path) -> None:
         """`PpoLearner.save_policy`."""
-        self._together("save_policy", folder, durable)
+        self._together("save_policy", folder)
+
+    def publish(self, file: Path) -> None:
+        """`PpoLearner.publish`."""
+        self._together("publish", file)
 
     def save_state(self, folder: Path) -> None:
         """`PpoLearner.save_state`."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import copy
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from apprentice.data.trajectories import checked
 from apprentice.errors import ApprenticeError
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.ppo import PpoLearner
+from apprentice.learning.publishing import unnamed_file
 from apprentice.online.alarms import IN_A_ROW, raised
 from apprentice.online.chains import Chains
 from apprentice.online.collection import collect
@@ -51,7 +51,8 @@ class OnlineTraining:
         policy: takes the learner's weights after each update.
         sampler: chooses the tasks of each step.
         store: checkpoints to resume from.
-        exchange: a folder through which weights reach the policy; rewritten at each step.
+        start: checkpoint of the starting policy.
+        folder: for batches that did harm.
         library: what chains add to; part of the checkpoints.
     """
 
@@ -63,14 +64,16 @@ class OnlineTraining:
         policy: Policy,
         sampler: TaskSampler,
         store: CheckpointStore,
-        exchange: Path,
+        start: Path,
+        folder: Path,
         progress: Progress,
         library: SkillLibrary | None = None,
     ):
         self._config, self._learner, self._simulator, self._policy = config, learner, simulator, policy
-        self._sampler, self._store, self._exchange, self._progress = sampler, store, exchange, progress
+        self._sampler, self._store, self._start, self._folder, self._progress = sampler, store, start, folder, progress
         self._replay, self._library = Replay(config.replay), library if library is not None else SkillLibrary()
         self._in_a_row = 0
+        self._exchange: Path
         self._ahead: asyncio.Task[Batch] | None = None
         self._writing: asyncio.Task[None] | None = None
         self.quarantine: list[dict] = []
@@ -82,6 +85,10 @@ class OnlineTraining:
         Returns:
             The figures of every step, those before an interruption included.
         """
+        with unnamed_file() as self._exchange:
+            return await self._run(seed_trajectories)
+
+    async def _run(self, seed_trajectories: Sequence[Trajectory]) -> list[Row]:
         rows = self._resume()
         if rows is None:
             rows = []
@@ -101,7 +108,6 @@ class OnlineTraining:
         finally:
             await self._end_ahead()
             await self._end_checkpoint()
-        shutil.rmtree(self._exchange, ignore_errors=True)
         return rows
 
     async def _step(self, step: int) -> Row:
@@ -185,8 +191,8 @@ class OnlineTraining:
         return Batch(good, counts, time.monotonic() - started, self._simulator.sampling.seconds - sampled)
 
     async def _sync(self, version: int) -> None:
-        self._learner.save_policy(self._exchange, durable=False)
-        await self._policy.load(self._exchange, version)
+        self._learner.publish(self._exchange)
+        await self._policy.load(self._start, version, self._exchange)
 
     def _undone_if_harmful(self, figures: Row, batch: list[Trajectory], step: int) -> float:
         """Rolls an update back that raised an alarm, and keeps its batch; how many alarms there were in a row.
@@ -199,7 +205,7 @@ class OnlineTraining:
         if wrong:
             folder, state = self._store.latest()
             self._learner.load_state(folder)
-            kept = self._exchange.parent / "alarms" / f"step{step}.parquet"
+            kept = self._folder / "alarms" / f"step{step}.parquet"
             write_trajectories(kept, batch)
             self._progress.note(f"step {step}: {'; '.join(wrong)}; back to the weights after step {len(state['rows'])}; its batch is kept in {kept}")
             if self._in_a_row == IN_A_ROW:

@@ -42,8 +42,12 @@ class Policy(Protocol):
         """
         ...
 
-    async def load(self, checkpoint: Path, version: int) -> None:
-        """Replaces the weights by those of a checkpoint folder (safetensors). No completion after it uses older ones."""
+    async def load(self, checkpoint: Path, version: int, changed: Path | None = None) -> None:
+        """Replaces the weights by those of a checkpoint folder (safetensors). No completion after it uses older ones.
+
+        Args:
+            changed: a safetensors file with weights that take the place of the checkpoint's; of the same names whenever it comes with the same checkpoint.
+        """
         ...
 
     async def sleep(self) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from apprentice.errors import ApprenticeError
@@ -75,9 +76,14 @@ class TransformersPolicy:
             loop.call_soon(self._settle, loop, 1, 0)
         return await request.answer
 
-    async def load(self, checkpoint: Path, version: int) -> None:
+    async def load(self, checkpoint: Path, version: int, changed: Path | None = None) -> None:
         """Replaces the weights (see `Policy.load`)."""
-        self._read(checkpoint, version)
+        if changed is None or checkpoint != self._checkpoint:
+            self._read(checkpoint, version)
+        unknown = self._model.load_state_dict(load_file(changed), strict=False).unexpected_keys if changed else []
+        if unknown:
+            raise ApprenticeError(f"holds weights that the model has not: {', '.join(unknown[:3])}", where=changed)
+        self.version = version
 
     async def sleep(self) -> None:
         """Holds its weights beside the trainer's: nothing to free."""
@@ -93,7 +99,7 @@ class TransformersPolicy:
         model = AutoModelForCausalLM.from_pretrained(
             checkpoint, dtype=self._dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True, attn_implementation="sdpa"
         )
-        self._model, self.version = model.to(self._device).eval(), version
+        self._model, self._checkpoint, self.version = model.to(self._device).eval(), checkpoint, version
         ends = model.generation_config.eos_token_id
         self._ends = frozenset(ends if isinstance(ends, list) else [ends]) | {self._tokenizer.eos_token_id}
 

@@ -38,7 +38,9 @@ class VllmPolicy:
         self._revive, self._sleeps, self._gate = revive, sleeps, Gate()
         self._client = _client(url)
         self._outages = 0
-        self._loaded: Path | None = None
+        self._checkpoint: Path | None = None
+        self._changed: Path | None = None
+        self._there: Path | None = None
         self.version = 0
 
     async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
@@ -58,8 +60,9 @@ class VllmPolicy:
             await self._bring_back(outages)
         return await self._complete(token_ids, sampling)
 
-    async def load(self, checkpoint: Path, version: int) -> None:
-        """Replaces the weights (see `Policy.load`); waits for the requests in flight, and holds back those that come.
+    async def load(self, checkpoint: Path, version: int, changed: Path | None = None) -> None:
+        """Replaces the weights (see `Policy.load`); waits for the requests in flight, and holds back those that come. Of a checkpoint that the
+        server has already, only what has changed goes to it.
 
         Raises:
             PolicyUnavailable: the server is gone, or would not take the weights.
@@ -68,7 +71,7 @@ class VllmPolicy:
         checkpoint = _with_weights(checkpoint.resolve())
         async with self._gate.alone():
             outages = self._outages
-            self._loaded, self.version = checkpoint, version
+            self._checkpoint, self._changed, self.version = checkpoint, changed, version
             try:
                 await self._sync()
             except PolicyUnavailable:
@@ -83,6 +86,7 @@ class VllmPolicy:
         if not self._sleeps:
             return
         async with self._gate.alone():
+            self._there = None
             try:
                 await self._post("/sleep?level=2", None)
             except PolicyUnavailable:
@@ -110,22 +114,27 @@ class VllmPolicy:
         url = await self._revive()
         await self._client.aclose()
         self._client = _client(url)
-        if self._loaded is not None:
+        self._there = None
+        if self._checkpoint is not None:
             await self._sync()
 
     async def _sync(self) -> None:
         """Weights, then the prefix cache, then the proof that every worker has the version. A sleeping server has room for new weights first."""
-        expected = {"version": self.version, "checkpoint": str(self._loaded)}
+        sources = [source for source in (self._checkpoint, self._changed) if source is not None]
+        if self._changed is not None and self._there == self._checkpoint:
+            sources = [self._changed]
+        expected, self._there = {"version": self.version, "sources": [str(source) for source in sources]}, None
         asleep = self._sleeps and (await self._get("/is_sleeping"))["is_sleeping"]
         if asleep:
             await self._post("/wake_up?tags=weights", None)
-        await self._call("sync_weights", expected["checkpoint"], str(self.version))
+        await self._call("sync_weights", str(self.version), *expected["sources"])
         if asleep:
             await self._post("/wake_up?tags=kv_cache", None)
         await self._reset_prefix_cache()
         reported = await self._call("policy_version")
         if any(worker != expected for worker in reported):
             raise PolicyUnavailable(f"the policy server did not take version {self.version}: it reports {reported}")
+        self._there = self._checkpoint
 
     async def _reset_prefix_cache(self) -> None:
         """Refused by the server while a request that its client gave up is still being ended."""

@@ -50,7 +50,7 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
             if config.train.chains:
                 simulator = Chains(simulator, case.skills, curriculum, config.train.skill_reward, library, config.train.seed)
             sampler = TaskSampler(curriculum, config.train, config.filter.probes)
-            training = OnlineTraining(config.train, learner, simulator, policy, sampler, store, layout.runtime / "exchange", progress, library)
+            training = OnlineTraining(config.train, learner, simulator, policy, sampler, store, start, layout.runtime, progress, library)
             rows = await training.run(seeds)
         learner.save_policy(layout.policy)
     if len(library):

@@ -148,7 +148,7 @@ def test_an_interrupted_training_keeps_its_library(tmp_path):
         says = lambda episode: f"{'FGH'[int(episode.group[4])]} !"  # noqa: E731
         store, progress = CheckpointStore(tmp_path / "checkpoints"), Progress(tmp_path / "events.jsonl", "train")
         chains = chains_of(says, library)
-        training = OnlineTraining(config, learner, chains, Policy(), TaskSampler(TASKS, config, 4), store, tmp_path / "exchange", progress, library)
+        training = OnlineTraining(config, learner, chains, Policy(), TaskSampler(TASKS, config, 4), store, tmp_path, tmp_path, progress, library)
         return asyncio.run(training.run([]))
 
     with pytest.raises(KeyboardInterrupt):

@@ -51,7 +51,7 @@ def train(folder: Path, checkpoint: Path) -> None:
     learner, policy = PpoLearner(CONFIG, checkpoint, dtype="float32"), TransformersPolicy(checkpoint, max_sequences=9)
     simulator = Simulator(policy, ChatFormat(checkpoint), Parity, LIMITS, temperature=1.0)
     store, progress = CheckpointStore(folder / "checkpoints"), Progress(folder / "events.jsonl", "train")
-    training = OnlineTraining(CONFIG, learner, simulator, policy, TaskSampler(TASKS, CONFIG, 1), store, folder / "exchange", progress)
+    training = OnlineTraining(CONFIG, learner, simulator, policy, TaskSampler(TASKS, CONFIG, 1), store, checkpoint, folder, progress)
     rows = asyncio.run(training.run([]))
     learner.save_policy(folder / "policy")
     timeless = [{name: value for name, value in row.items() if "second" not in name} for row in rows]

@@ -47,8 +47,7 @@ class Learner:
         self.weights += f"{step}"
         return {"approx_kl": 50.0 if step in self.harmful else 0.1}
 
-    def save_policy(self, folder, durable=True):
-        folder.mkdir(parents=True, exist_ok=True)
+    def publish(self, file):
         self.synced.append(self.weights)
 
     def save_state(self, folder):
@@ -59,7 +58,7 @@ class Learner:
 
 
 class Policy:
-    async def load(self, checkpoint, version):
+    async def load(self, checkpoint, version, changed):
         pass
 
     async def sleep(self):
@@ -70,7 +69,7 @@ def training(learner, folder, trajectories=(SOUND, BROKEN), **settings) -> Onlin
     task = Task(id="t", scenario="s", split="train", instruction="?", answers=("x",))
     store, progress = CheckpointStore(folder / "checkpoints"), Progress(folder / "events.jsonl", "train")
     config = train_config(**{"steps": 2, "attempts": len(trajectories)} | settings)
-    return OnlineTraining(config, learner, Simulator(*trajectories), Policy(), TaskSampler([task], config, 4), store, folder / "exchange", progress)
+    return OnlineTraining(config, learner, Simulator(*trajectories), Policy(), TaskSampler([task], config, 4), store, folder / "start", folder, progress)
 
 
 def test_refused_trajectories_and_faults_are_kept_aside_with_their_reasons(tmp_path):
@@ -156,7 +155,7 @@ class Versioned:
     def __init__(self, fail_at: int | None = None):
         self.version, self._fail_at, self.ended, self.sampling = 0, fail_at, [], BusyTime()
 
-    async def load(self, checkpoint, version):
+    async def load(self, checkpoint, version, changed):
         self.version = version
 
     async def sleep(self):

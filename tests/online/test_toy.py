@@ -60,7 +60,7 @@ def test_every_algorithm_learns_it(checkpoint, tmp_path, name):
     simulator = Simulator(policy, ChatFormat(checkpoint), TwoLetters, LIMITS, temperature=1.0)
     store, progress = CheckpointStore(tmp_path / "checkpoints"), Progress(tmp_path / "events.jsonl", "train")
     learner = PpoLearner(config, checkpoint, dtype="float32")
-    training = OnlineTraining(config, learner, simulator, policy, TaskSampler(TASKS, config, 1), store, tmp_path / "exchange", progress)
+    training = OnlineTraining(config, learner, simulator, policy, TaskSampler(TASKS, config, 1), store, checkpoint, tmp_path, progress)
     rows = asyncio.run(training.run([]))
     with (tmp_path / "curve.csv").open("w", newline="") as file:
         csv.writer(file).writerows([(row["step"], row["reward"], row["entropy"], row["gradient_norm"]) for row in rows])

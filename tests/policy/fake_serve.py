@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 
-WEIGHTS = {"version": -1, "checkpoint": ""}
+WEIGHTS = {"version": -1, "sources": []}
 ASLEEP = set()
 
 
@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         if "weights" in ASLEEP or (ASLEEP and path not in ("/collective_rpc",)):
             return self.answer({"error": {"message": "asleep"}}, status=500)
         if self.path == "/collective_rpc" and body["method"] == "sync_weights":
-            WEIGHTS.update(checkpoint=body["args"][0], version=int(body["args"][1]))
+            WEIGHTS.update(version=int(body["args"][0]), sources=body["args"][1:])
         if self.path == "/collective_rpc":
             return self.answer({"results": [WEIGHTS]})
         if self.path == "/reset_prefix_cache":

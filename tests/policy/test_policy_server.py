@@ -183,15 +183,46 @@ def test_a_server_sleeps_until_it_is_given_weights(tiny, tmp_path):
         assert asyncio.run(scenario(running.url)) == ((1, 0), (2, 0))
 
 
-def test_a_server_killed_while_it_sleeps_is_replaced(tiny, tmp_path):
+def own_config(model, sleep: bool):
     config = load_pipeline("quick", ROOT / "params.yaml")
-    settings = {"policy": CONFIG.model_copy(update={"sleep": True}), "model": config.model.model_copy(update={"name": str(tiny)})}
+    settings = {"policy": CONFIG.model_copy(update={"sleep": sleep}), "model": config.model.model_copy(update={"name": str(model)})}
+    return config.model_copy(update=settings)
+
+
+def kill_server(folder) -> None:
+    state = json.loads((folder / ".apprentice" / "policy-server.json").read_text())
+    os.kill(int(subprocess.run(["pgrep", "-P", str(state["pid"])], capture_output=True, text=True).stdout.split()[0]), signal.SIGKILL)
+
+
+def test_a_server_is_sent_what_has_changed_and_the_rest_where_it_has_lost_it(tiny, tmp_path):
+    changed = tmp_path / "changed.safetensors"
+
+    async def sent(policy):
+        return (await policy._call("policy_version"))[0]["sources"]
 
     async def scenario():
-        async with open_policy(config.model_copy(update=settings), Layout("quick", tmp_path), tiny, version=2) as policy:
+        async with open_policy(own_config(tiny, sleep=True), Layout("quick", tmp_path), tiny) as policy:
+            found = [await sent(policy)]
+            await policy.load(tiny, 1, changed)
+            found.append(await sent(policy))
             await policy.sleep()
-            state = json.loads((tmp_path / ".apprentice" / "policy-server.json").read_text())
-            os.kill(int(subprocess.run(["pgrep", "-P", str(state["pid"])], capture_output=True, text=True).stdout.split()[0]), signal.SIGKILL)
+            await policy.load(tiny, 2, changed)
+            found.append(await sent(policy))
+            await policy.load(tiny, 3, changed)
+            found.append(await sent(policy))
+            kill_server(tmp_path)
+            answer = await policy.generate([1], Sampling(2, 1.0, 0))
+            return [*found, await sent(policy)], answer.token_ids
+
+    whole, part = str(tiny.resolve()), str(changed)
+    assert asyncio.run(scenario()) == ([[whole], [part], [whole, part], [part], [whole, part]], (3, 0))
+
+
+def test_a_server_killed_while_it_sleeps_is_replaced(tiny, tmp_path):
+    async def scenario():
+        async with open_policy(own_config(tiny, sleep=True), Layout("quick", tmp_path), tiny, version=2) as policy:
+            await policy.sleep()
+            kill_server(tmp_path)
             await policy.sleep()
             await policy.load(tiny, 3)
             return await policy.generate([1], Sampling(2, 1.0, 0))

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from apprentice.errors import ApprenticeError
@@ -95,6 +96,19 @@ def test_load_changes_outputs_and_version(policy, tiny, other):
     again = complete(policy, PROMPTS[:1], [Sampling(10, 0.0, 0)])[0]
     assert (before.version, after.version, again.version) == (0, 3, 4)
     assert after.logprobs != before.logprobs == again.logprobs
+
+
+def test_weights_that_changed_take_the_place_of_the_checkpoints(policy, tiny, other, tmp_path):
+    save_file(load_file(other / "model.safetensors"), tmp_path / "all")
+    save_file({"model.rotary": torch.zeros(1)}, tmp_path / "foreign")
+    asyncio.run(policy.load(other, 5))
+    expected = complete(policy, PROMPTS[:1], [Sampling(10, 0.0, 0)])[0]
+    asyncio.run(policy.load(tiny, 6, tmp_path / "all"))
+    found = complete(policy, PROMPTS[:1], [Sampling(10, 0.0, 0)])[0]
+    assert (found.token_ids, found.logprobs, found.version) == (expected.token_ids, expected.logprobs, 6)
+    with pytest.raises(ApprenticeError, match="model.rotary"):
+        asyncio.run(policy.load(tiny, 7, tmp_path / "foreign"))
+    asyncio.run(policy.load(tiny, 0))
 
 
 def test_a_folder_without_weights_is_refused(policy, tmp_path):

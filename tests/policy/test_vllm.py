@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from apprentice.config.schema import PolicyConfig
@@ -45,6 +46,14 @@ def prompts() -> list[list[int]]:
     header = "You answer briefly. " * 12
     texts = [f"<|im_start|>user\n{header}{question}<|im_end|>\n<|im_start|>assistant\n" for question in QUESTIONS]
     return [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+
+
+@pytest.fixture(scope="module")
+def embeddings(changed) -> Path:
+    """What `changed` has changed."""
+    name = "model.embed_tokens.weight"
+    save_file({name: load_file(changed / "model.safetensors")[name]}, changed / "part")
+    return changed / "part"
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +148,20 @@ def test_after_an_embedding_change_the_new_weights_answer_and_no_stale_cache(ser
     assert gap(MODEL, prompts, restored) < NOISE
 
 
+def test_weights_that_changed_take_the_place_of_the_old_ones_and_no_others(server, prompts, changed, embeddings):
+    async def scenario():
+        policy, answers = VllmPolicy(server.url), []
+        for version, part in enumerate((None, embeddings, None)):
+            await policy.load(MODEL, version, part)
+            answers.append(await asyncio.gather(*(policy.generate(prompt, Sampling(16, 0.0, 0)) for prompt in prompts)))
+        await policy.close()
+        return answers
+
+    _, other, restored = asyncio.run(scenario())
+    assert gap(changed, prompts, other) < NOISE < 3 * NOISE < gap(MODEL, prompts, other)
+    assert gap(MODEL, prompts, restored) < NOISE
+
+
 def test_a_server_that_slept_answers_with_the_weights_that_woke_it(server, prompts, changed):
     """On a CPU vLLM has no memory to free, but it stops and goes on as it does on a GPU."""
 
@@ -163,14 +186,14 @@ def test_many_seeded_prompts_at_once_leave_the_engine_alive(server, prompts):
     assert len(ask(server, long, Sampling(4, 1.0, 0))) == 24 and server.alive
 
 
-def test_a_killed_server_comes_back_with_the_weights_loaded_last(server, prompts, changed):
+def test_a_killed_server_comes_back_with_the_weights_loaded_last(server, prompts, changed, embeddings):
     async def scenario():
         async def revive():
             await asyncio.to_thread(server.revive)
             return server.url
 
         policy = VllmPolicy(server.url, revive=revive)
-        await policy.load(changed, 7)
+        await policy.load(MODEL, 7, embeddings)
         watcher = json.loads(server._state_file.read_text())["pid"]
         child = subprocess.run(["pgrep", "-P", str(watcher)], capture_output=True, text=True).stdout.split()[0]
         waiting = [asyncio.create_task(policy.generate(prompt, Sampling(48, 0.0, 0))) for prompt in prompts]

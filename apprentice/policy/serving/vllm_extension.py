@@ -14,21 +14,22 @@ UNKNOWN = -1
 class PolicyWeights:
     """Mixed into vLLM's worker (`--worker-extension-cls`); its methods are called through `/collective_rpc`."""
 
-    def sync_weights(self, checkpoint: str, version: str) -> dict:
-        """Replaces the weights by those of a checkpoint folder on this machine.
+    def sync_weights(self, version: str, *sources: str) -> dict:
+        """Replaces weights by those of checkpoint folders or safetensors files on this machine, of the last that holds them; the others stay as they are.
 
         vLLM's own reload leaves a tied output layer with the packed copy of the old embeddings (CPU): its outputs then change
         and are still wrong. The layer is packed anew.
         """
-        self._policy = {"version": UNKNOWN, "checkpoint": ""}
-        self.reload_weights(weights_iterator=_tensors(Path(checkpoint)))
+        self._policy = {"version": UNKNOWN, "sources": []}
+        weights = {name: weight for source in sources for name, weight in _tensors(Path(source))}
+        self.reload_weights(weights_iterator=iter(weights.items()))
         self._repack_tied_head()
-        self._policy = {"version": int(version), "checkpoint": checkpoint}
+        self._policy = {"version": int(version), "sources": list(sources)}
         return self._policy
 
     def policy_version(self) -> dict:
-        """Which checkpoint folder the weights came from, and the version given to it; UNKNOWN before the first sync."""
-        return getattr(self, "_policy", {"version": UNKNOWN, "checkpoint": ""})
+        """Where the weights that were replaced last came from, and the version given to them; UNKNOWN before the first sync."""
+        return getattr(self, "_policy", {"version": UNKNOWN, "sources": []})
 
     def _repack_tied_head(self) -> None:
         from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
@@ -40,10 +41,14 @@ class PolicyWeights:
                 layer.quant_method.process_weights_after_loading(layer)
 
 
-def _tensors(checkpoint: Path) -> Iterator[tuple]:
+def _tensors(source: Path) -> Iterator[tuple]:
     from safetensors.torch import load_file
 
+    for file in _shards(source) if source.is_dir() else [source]:
+        yield from load_file(file).items()
+
+
+def _shards(checkpoint: Path) -> list[Path]:
     index = checkpoint / "model.safetensors.index.json"
-    shards = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else ["model.safetensors"]
-    for shard in shards:
-        yield from load_file(checkpoint / shard).items()
+    names = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else ["model.safetensors"]
+    return [checkpoint / name for name in names]

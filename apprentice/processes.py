@@ -32,6 +32,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Of malloc.h."""
 SURPLUS_BYTES = 2**30
 """Of freed memory that is kept: what lies between blocks of other sizes and fits nothing."""
+NOTABLY = 1.005
+"""By so much more memory is a new peak."""
+ASKING = 0.01
+"""Of the time."""
 SIGNALLED = 128
 NOT_STARTED = 127
 
@@ -265,16 +269,40 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def memory(root: int) -> int:
-    """Bytes that a process and everything below it hold; what several of them share counts once (proportional set size)."""
-    kibibytes = 0
-    for pid in (root, *descendants(root)):
-        try:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        except OSError:  # it has ended
-            continue
-        kibibytes += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return kibibytes * 1024
+class MemoryPeak:
+    """The most bytes that a process and everything below it have held; what several of them share counts once (proportional set size).
+
+    The kernel takes twelve milliseconds a GiB to say what is shared. So it is asked where the processes' sizes together, which cost nothing, are larger
+    than ever before, and else for a hundredth of the time.
+
+    Args:
+        root: id of the process.
+        apart: id of a process below it that does not count, nor what is below that.
+    """
+
+    def __init__(self, root: int, apart: int | None = None):
+        self._root, self._apart = root, apart
+        self._largest, self._next = 0.0, 0.0
+        self.bytes = 0
+
+    def look(self) -> None:
+        """Takes note of what they hold now."""
+        foreign = {self._apart, *descendants(self._apart)} if self._apart else set()
+        pids = {self._root, *descendants(self._root)} - foreign
+        together, began = sum(_kibibytes(pid, "status", "VmRSS:") for pid in pids), time.monotonic()
+        if together > NOTABLY * self._largest or began >= self._next:
+            self._largest = max(self._largest, together)
+            self.bytes = max(self.bytes, 1024 * sum(_kibibytes(pid, "smaps_rollup", "Pss:") for pid in pids))
+            self._next = time.monotonic() + (time.monotonic() - began) / ASKING
+
+
+def _kibibytes(pid: int, file: str, name: str) -> int:
+    """A line of one of a process's files; 0 where it has ended."""
+    try:
+        found = Path(f"/proc/{pid}/{file}").read_text().partition(name)[2]
+    except OSError:
+        return 0
+    return int(found.split()[0]) if found else 0
 
 
 def mapped(root: int, prefix: str) -> set[str]:

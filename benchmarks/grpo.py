@@ -17,19 +17,24 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
 from apprentice.environments.protocol import Observation
-from apprentice.processes import SHARING_CORES, use_cores_sparingly
+from apprentice.planning.hardware import GIB
+from apprentice.processes import SHARING_CORES, MemoryPeak, use_cores_sparingly
 from apprentice.records import Task, Verdict
 from apprentice.records.events import Progress
 from apprentice.records.files import write_json
 from benchmarks.figures import print_spreads, spread
 
 PYTHON = Path(".venv-trl/bin/python")
+LOOK_S = 0.5
+"""Between two looks at the memory of both sides."""
 TOPICS = ("a lighthouse", "the tides", "two brothers", "a market in spring", "the first snow", "an old clock", "a long train ride", "the desert at night")
 OBSERVATION = "Go on: tell what happens next, and let somebody come into the story who has not been in it so far."
 OURS = {
@@ -88,6 +93,7 @@ class Trl:
         self._log = log
         with log.open("w") as errors:
             self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=variables)
+        self.pid = self._child.pid
 
     def step(self) -> Step:
         """Lets it take one."""
@@ -157,8 +163,9 @@ async def _measure(config: PipelineConfig, folder: Path, python: Path) -> dict:
     }  # fmt: skip
     trl = Trl(python, job, folder / "trl.log")
     progress = InTurn(layout.events, trl)
+    peaks = {"ours_gib": MemoryPeak(os.getpid(), apart=trl.pid), "trl_gib": MemoryPeak(trl.pid)}
     try:
-        with open_learner(train, base, layout.runtime) as learner:
+        with _watched(peaks.values()), open_learner(train, base, layout.runtime) as learner:
             async with open_policy(config, layout, base) as policy:
                 simulator = make_simulator(config, partial(Conversation, limits.max_turns), policy, base, train.temperature)
                 sampler = TaskSampler(tasks, train, config.filter.probes)
@@ -166,7 +173,26 @@ async def _measure(config: PipelineConfig, folder: Path, python: Path) -> dict:
                 await OnlineTraining(train, learner, simulator, policy, sampler, store, base, layout.runtime, progress).run([])
     finally:
         trl.close()
-    return _figures(progress.steps[1:])
+    return _figures(progress.steps[1:]) | {name: spread([peak.bytes / GIB]) for name, peak in peaks.items()}
+
+
+@contextlib.contextmanager
+def _watched(peaks: Iterable[MemoryPeak]) -> Iterator[None]:
+    """Within it, a thread looks at them all the time."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(LOOK_S):
+            for peak in peaks:
+                peak.look()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 def _figures(steps: list[tuple[Step, Step, dict]]) -> dict:

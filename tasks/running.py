@@ -8,13 +8,12 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 
 from apprentice.config import Layout
 from apprentice.display import EventTail, StageDisplay
-from apprentice.processes import memory
+from apprentice.processes import MemoryPeak
 from apprentice.records.files import read_json, write_json
 from apprentice.versioning import StageFailed, StageRun
 
 POLL_S = 0.3
 ARTIFACT_EVERY_S = 5.0
-MEMORY_EVERY_S = 2.0
 EXIT_FAULT = 3
 """A stage's exit code where something around it broke that may be whole again at the next attempt."""
 RETRIES = {"retries": 2, "retry_delay_seconds": 10}
@@ -38,7 +37,7 @@ def run_stage(stage: str, pipeline: str) -> None:
     """
     layout = Layout(pipeline)
     tail, run = EventTail(layout.events), StageRun(stage, pipeline, log_of(layout, stage))
-    peak = _MemoryPeak()
+    peak = MemoryPeak(os.getpid())
     with StageDisplay(stage) as display:
         bar = _ProgressArtifact(f"{pipeline}-{stage}", f"Stage {stage} of pipeline {pipeline}")
         run.start()
@@ -83,18 +82,6 @@ class _ProgressArtifact:
             return
         self._shown = time.monotonic()
         update_progress_artifact(artifact_id=self._id, progress=round(100 * share, 1))
-
-
-class _MemoryPeak:
-    """The most memory that this process and all it started have held."""
-
-    def __init__(self):
-        self.bytes, self._looked = 0, 0.0
-
-    def look(self) -> None:
-        if time.monotonic() - self._looked >= MEMORY_EVERY_S:
-            self._looked = time.monotonic()
-            self.bytes = max(self.bytes, memory(os.getpid()))
 
 
 def _publish_figures(stage: str, layout: Layout) -> None:

@@ -8,7 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-from apprentice.processes import descendants, memory, spawn
+from apprentice import processes
+from apprentice.processes import MemoryPeak, descendants, spawn
 
 DEADLINE_S = 15.0
 GRACE_S = 1.0
@@ -128,16 +129,40 @@ time.sleep(600)
     assert left == [False, True, True]
 
 
-def test_memory_is_that_of_the_whole_tree_with_shared_pages_counted_once():
+def test_the_peak_of_memory_is_that_of_the_whole_tree_with_shared_pages_counted_once():
     held = "import os, time; x = bytearray(b'1') * 200_000_000; os.fork(); print('ready', flush=True); time.sleep(600)"
-    before = memory(os.getpid())
+    peak = MemoryPeak(os.getpid())
+    peak.look()
+    before = peak.bytes
     process = subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE, start_new_session=True)
+    apart = MemoryPeak(os.getpid(), apart=process.pid)
     try:
         assert process.stdout.readline() and process.stdout.readline()
-        assert 200e6 < memory(os.getpid()) - before < 300e6
+        peak.look()
+        apart.look()
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    peak.look()
+    assert 200e6 < peak.bytes - before < 300e6
+    assert apart.bytes - before < 50e6
+
+
+def test_what_is_shared_is_asked_for_at_new_heights_and_else_seldom(monkeypatch):
+    sizes, asked = {"status": 1000}, []
+
+    def kibibytes(pid, file, name):
+        if file == "smaps_rollup":
+            asked.append(sizes["status"])
+        return sizes["status"]
+
+    monkeypatch.setattr(processes, "_kibibytes", kibibytes)
+    monkeypatch.setattr(processes, "descendants", lambda root: [])
+    monkeypatch.setattr(processes, "ASKING", 1e-9)
+    peak = MemoryPeak(1)
+    for sizes["status"] in (1000, 1001, 900, 2000, 1999, 2000, 3000):
+        peak.look()
+    assert asked == [1000, 2000, 3000] and peak.bytes == 3000 * 1024
 
 
 FREED = """

@@ -44,7 +44,7 @@ class EngineAlone:
             "kv_cache_memory_bytes": round(config.policy.kv_cache_gib * GIB),
         }  # fmt: skip
         command = [str(interpreter()), str(Path(__file__).with_name("engine_side.py")), json.dumps(settings)]
-        environment = {name: value for name, value in (os.environ | engine_environment()).items() if value is not None}
+        environment = {name: value for name, value in (os.environ | engine_environment(config.policy)).items() if value is not None}
         self._log = log
         with log.open("w") as errors:
             self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)

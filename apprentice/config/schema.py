@@ -33,6 +33,8 @@ class PolicyConfig(Section):
     """Memory for keys and values, in GiB; of each GPU where there are some."""
     gpus: int = Field(gt=0)
     """GPUs over which the server spreads the model (tensor parallelism); without a GPU it makes no difference."""
+    first_gpu: int = Field(ge=0)
+    """Number of the first of them. The trainer's ranks take 0 and up; a server behind these has GPUs of its own, as `train.overlap` wants."""
     sleep: bool
     """The server frees its GPUs' memory during updates, for a trainer on the same GPUs; without a GPU it has none to free."""
 

@@ -39,7 +39,7 @@ class Efficiency:
     decode_sequence_s: float
     """Seconds a decode step for each sequence in it: drawing a token, its log-probability, its answer."""
     sync_gbs: float
-    """GB/s at which weights are written by the trainer and read by the policy server."""
+    """GB/s at which weights go from the trainer to the policy server, through the machine's memory."""
 
 
 CPU = Efficiency(
@@ -52,7 +52,7 @@ CPU = Efficiency(
     layer_exchange_s=0.025,
     decode_step_s=0.012,
     decode_sequence_s=0.0004,
-    sync_gbs=0.45,
+    sync_gbs=0.8,
 )
 """Measured with SmolLM2-135M on two cores of an AMD EPYC with AVX-512 BF16: `python -m benchmarks.scaling`, `sync_gbs` with `benchmarks.grpo`."""
 GPU = Efficiency(
@@ -65,7 +65,7 @@ GPU = Efficiency(
     layer_exchange_s=1e-4,
     decode_step_s=0.005,
     decode_sequence_s=2e-5,
-    sync_gbs=1.0,
+    sync_gbs=3.0,
 )
 """Assumed, not measured: 0.38 to 0.43 of an H100's peak is what pre-training reaches (Grattafiori et al. 2024, table 4), packed trajectories less."""
 

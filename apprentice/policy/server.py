@@ -179,7 +179,7 @@ class PolicyServer:
             )
         self._log.unlink(missing_ok=True)
         command = [str(python), str(ENTRY), *self._flags(port)]
-        self._child = spawn(command, log=self._log, env=engine_environment(), grace_s=GRACE_S, shared_memory=LEAKED)
+        self._child = spawn(command, log=self._log, env=engine_environment(self._config), grace_s=GRACE_S, shared_memory=LEAKED)
         self._state = ServerState(
             pid=self._child.pid,
             born=_born(self._child.pid),
@@ -215,7 +215,7 @@ class PolicyServer:
         return [(model["id"], model["root"]) for model in models] == [(SERVED_NAME, self._started.model)]
 
 
-def engine_environment() -> dict[str, str | None]:
+def engine_environment(config: PolicyConfig) -> dict[str, str | None]:
     """What differs from the caller's environment: without (None) what would reach into vLLM's own, and with what it needs."""
     foreign = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_PRELOAD", *(name for name in os.environ if name.startswith("OMP_")))
     threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -228,7 +228,14 @@ def engine_environment() -> dict[str, str | None]:
         "OMP_NUM_THREADS": threads,
         **SHARING_CORES,
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        **({"CUDA_VISIBLE_DEVICES": ",".join(_gpus(config))} if config.first_gpu else {}),
     }
+
+
+def _gpus(config: PolicyConfig) -> list[str]:
+    """Those of the server, among those that the caller sees."""
+    seen, last = os.environ.get("CUDA_VISIBLE_DEVICES"), config.first_gpu + config.gpus
+    return (seen.split(",") if seen else [str(number) for number in range(last)])[config.first_gpu : last]
 
 
 def interpreter() -> Path:

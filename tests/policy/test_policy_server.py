@@ -19,12 +19,12 @@ from apprentice.config.schema import PolicyConfig
 from apprentice.errors import ApprenticeError, PolicyUnavailable
 from apprentice.policy.opening import open_policy
 from apprentice.policy.protocol import Sampling
-from apprentice.policy.server import INTERPRETER_VARIABLE, PolicyServer
+from apprentice.policy.server import INTERPRETER_VARIABLE, PolicyServer, engine_environment
 from apprentice.policy.vllm_client import VllmPolicy
 
 ROOT = Path(__file__).parents[2]
 FAKE = Path(__file__).with_name("fake_serve.py")
-CONFIG = PolicyConfig(engine="vllm", port=0, max_context=64, max_sequences=4, kv_cache_gib=1, gpus=1, sleep=False)
+CONFIG = PolicyConfig(engine="vllm", port=0, max_context=64, max_sequences=4, kv_cache_gib=1, gpus=1, first_gpu=0, sleep=False)
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +141,17 @@ def test_a_stale_state_file_is_ignored(tiny, tmp_path):
     with server(tiny, tmp_path) as running:
         assert not running.attached
         running.wait(20)
+
+
+@pytest.mark.parametrize(("visible", "expected"), [(None, "2,3"), ("4,5,6,7", "6,7"), ("GPU-a,GPU-b,GPU-c", "GPU-c")])
+def test_a_server_with_gpus_of_its_own_sees_those_behind_the_trainers(monkeypatch, visible, expected):
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    else:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    apart = CONFIG.model_copy(update={"first_gpu": 2, "gpus": 2})
+    assert engine_environment(apart)["CUDA_VISIBLE_DEVICES"] == expected
+    assert "CUDA_VISIBLE_DEVICES" not in engine_environment(CONFIG)
 
 
 def test_a_missing_environment_is_named(tiny, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from apprentice.policy.server import INTERPRETER, PolicyServer
 from apprentice.policy.vllm_client import VllmPolicy
 
 MODEL = CACHE / "smollm2-135m-instruct"
-CONFIG = PolicyConfig(engine="vllm", port=0, max_context=512, max_sequences=32, kv_cache_gib=1, gpus=1, sleep=True)
+CONFIG = PolicyConfig(engine="vllm", port=0, max_context=512, max_sequences=32, kv_cache_gib=1, gpus=1, first_gpu=0, sleep=True)
 NOISE = 0.1
 """Mean |difference| of log-probabilities between vLLM's and Transformers' bf16 kernels, at most; 0.045 is usual."""
 QUESTIONS = ["What is the capital of France?", "Name three colours.", "Write one sentence about the sea.", "Who was Ada Lovelace?"]

@@ -7,9 +7,11 @@ Its keys are stable. Four say how near the limit we are and how far ahead of wha
 
 import argparse
 import asyncio
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from apprentice.config import load_pipeline
@@ -32,7 +34,8 @@ def main() -> None:
     print(f"{', '.join(arguments.only)}: about {MINUTES * len(arguments.only) / len(PARTS):.0f} minutes", flush=True)
     for name in arguments.only:
         print(f"\n{name}", flush=True)
-        figures = PARTS[name](arguments.rounds)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as own_process:  # DeepSpeed does not give back all that it held
+            figures = own_process.submit(PARTS[name], arguments.rounds).result()
         print_spreads(figures)
         write_json(arguments.results, (read_json(arguments.results) if arguments.results.exists() else {}) | figures)
     print(f"\n{arguments.results}")

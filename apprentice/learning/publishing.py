@@ -32,24 +32,23 @@ def publish(language_model: nn.Module, file: Path) -> None:
         language_model: a Transformers causal language model.
         file: is there; nobody else reads or writes it meanwhile.
     """
-    weights = dict(merged_weights(language_model, trained=True))
-    header, ends = _header(weights)
+    header, size = _header({name: weight.shape for name, weight in merged_weights(language_model, trained=True)})
     with file.open("r+b") as opened:
-        os.truncate(opened.fileno(), len(header) + max(ends))
+        os.truncate(opened.fileno(), len(header) + size)
         memory = mmap.mmap(opened.fileno(), 0)
     memory[: len(header)] = header
-    for weight, end in zip(weights.values(), ends, strict=True):
-        first = len(header) + end - weight.numel() * BYTES
-        torch.frombuffer(memory, dtype=torch.bfloat16, count=weight.numel(), offset=first).view(weight.shape).copy_(weight)
+    place = len(header)
+    for _, weight in merged_weights(language_model, trained=True):  # one at a time: merged, each is a copy
+        torch.frombuffer(memory, dtype=torch.bfloat16, count=weight.numel(), offset=place).view(weight.shape).copy_(weight)
+        place += weight.numel() * BYTES
 
 
-def _header(weights: dict[str, torch.Tensor]) -> tuple[bytes, list[int]]:
-    """The beginning of a safetensors file (its length in 8 bytes, then JSON, https://huggingface.co/docs/safetensors), and where each weight ends behind it."""
-    entries, ends, end = {}, [], 0
-    for name, weight in weights.items():
-        first, end = end, end + weight.numel() * BYTES
-        entries[name] = {"dtype": "BF16", "shape": list(weight.shape), "data_offsets": [first, end]}
-        ends.append(end)
+def _header(shapes: dict[str, torch.Size]) -> tuple[bytes, int]:
+    """The beginning of a safetensors file (its length in 8 bytes, then JSON, https://huggingface.co/docs/safetensors), and the bytes of weights behind it."""
+    entries, end = {}, 0
+    for name, shape in shapes.items():
+        first, end = end, end + shape.numel() * BYTES
+        entries[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [first, end]}
     text = json.dumps(entries).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text, ends
+    return len(text).to_bytes(8, "little") + text, end

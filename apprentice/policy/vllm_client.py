@@ -40,7 +40,7 @@ class VllmPolicy:
         self._outages = 0
         self._checkpoint: Path | None = None
         self._changed: Path | None = None
-        self._there: Path | None = None
+        self._there: Path | None = None  # the checkpoint whose weights the server has, but for what has changed
         self.version = 0
 
     async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
@@ -120,14 +120,13 @@ class VllmPolicy:
 
     async def _sync(self) -> None:
         """Weights, then the prefix cache, then the proof that every worker has the version. A sleeping server has room for new weights first."""
-        sources = [source for source in (self._checkpoint, self._changed) if source is not None]
-        if self._changed is not None and self._there == self._checkpoint:
-            sources = [self._changed]
-        expected, self._there = {"version": self.version, "sources": [str(source) for source in sources]}, None
+        has_the_rest = self._changed is not None and self._there == self._checkpoint
+        sources = [str(source) for source in (None if has_the_rest else self._checkpoint, self._changed) if source is not None]
+        expected, self._there = {"version": self.version, "sources": sources}, None
         asleep = self._sleeps and (await self._get("/is_sleeping"))["is_sleeping"]
         if asleep:
             await self._post("/wake_up?tags=weights", None)
-        await self._call("sync_weights", str(self.version), *expected["sources"])
+        await self._call("sync_weights", str(self.version), *sources)
         if asleep:
             await self._post("/wake_up?tags=kv_cache", None)
         await self._reset_prefix_cache()

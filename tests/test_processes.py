@@ -144,7 +144,7 @@ def test_the_peak_of_memory_is_that_of_the_whole_tree_with_shared_pages_counted_
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     peak.look()
-    assert 200e6 < peak.bytes - before < 300e6
+    assert 190e6 < peak.bytes - before < 300e6  # of what this process had before, it shares some with its child now
     assert apart.bytes - before < 50e6
 
 

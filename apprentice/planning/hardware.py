@@ -46,12 +46,12 @@ CPU = Efficiency(
     forward=0.7,
     backward=0.55,
     attention=0.5,
-    decode=0.45,
+    decode=0.8,
     memory=0.5,
     link=0.05,
     layer_exchange_s=0.025,
-    decode_step_s=0.012,
-    decode_sequence_s=0.0004,
+    decode_step_s=0.018,
+    decode_sequence_s=0.0002,
     sync_gbs=0.8,
 )
 """Measured with SmolLM2-135M on two cores of an AMD EPYC with AVX-512 BF16: `python -m benchmarks.scaling`, `sync_gbs` with `benchmarks.grpo`."""

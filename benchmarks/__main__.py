@@ -16,7 +16,7 @@ from benchmarks.figures import print_spreads
 from benchmarks.parts import PARTS
 
 RESULTS = Path("benchmarks/results.json")
-MINUTES = 18
+MINUTES = 15
 
 
 def main() -> None:

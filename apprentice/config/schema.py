@@ -23,8 +23,8 @@ class PolicyConfig(Section):
 
     engine: Literal["vllm", "transformers"]
     """`vllm`: a server process of its own. `transformers`: in the stage's process; for machines without vLLM."""
-    port: int = Field(ge=0, le=65535)
-    """TCP port on the loopback interface; 0 takes a free one."""
+    port: int | None = Field(ge=0, le=65535)
+    """TCP port on the loopback interface, whose every route asks for a random key; 0 takes a free one. None: a Unix socket that only this user reaches."""
     max_context: int = Field(gt=0)
     """Tokens of prompt and completion together."""
     max_sequences: int = Field(gt=0)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,15 +27,17 @@ def written_whole(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8, whole or not at all."""
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Writes `text` as UTF-8, whole or not at all. Only this user can read a `private` file."""
     with written_whole(path) as beside:
+        if private:
+            beside.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
         beside.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON with a stable key order of its own, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, value: Any, *, private: bool = False) -> None:
+    """Writes `value` as indented JSON with its keys in their own order, whole or not at all (see `write_text`)."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", private=private)
 
 
 def write_lines(path: Path, rows: Iterable[Any]) -> None:

@@ -1,6 +1,7 @@
 """Reads a pipeline from params.yaml, and writes into it: overrides, and which pipelines are active."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import StringIO
@@ -9,11 +10,15 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from apprentice.config.layout import PARAMS
 from apprentice.config.schema import PipelineConfig
 from apprentice.errors import ApprenticeError
 from apprentice.records.files import write_text
+
+PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
+"""Texts written without quotes, unless YAML reads them as something else; ruamel quotes those itself."""
 
 
 def pipeline_names(path: Path = PARAMS) -> list[str]:
@@ -67,15 +72,37 @@ def activate(name: str, path: Path = PARAMS) -> None:
 
 @contextmanager
 def _edited(path: Path) -> Iterator[Any]:
-    """The document with its comments; written back where the block changed it and ended well."""
+    """Yields the document with its comments, and writes it back where the block changed it and ended well.
+
+    Raises:
+        ApprenticeError: the text to write does not parse back to the same values (the file is then unchanged).
+    """
     yaml = YAML()
     yaml.width = 160
+    yaml.preserve_quotes = True
     document = yaml.load(path.read_text(encoding="utf-8"))
     before = _dumped(yaml, document)
     yield document
     after = _dumped(yaml, document)
     if after != before:
+        _check_written(after, document, path)
         write_text(path, after)
+
+
+def _check_written(text: str, document: Any, path: Path) -> None:
+    try:
+        same = YAML(typ="safe").load(text) == _plain(document)
+    except YAMLError:
+        same = False
+    if not same:
+        raise ApprenticeError("the changed file would not read back as the same values", where=path, todo="put the value into the file by hand, in quotes")
+
+
+def _plain(node: Any) -> Any:
+    """The document as dicts and lists, with the keys that `<<` merges in."""
+    if isinstance(node, Mapping):
+        return {key: _plain(value) for key, value in node.items()}
+    return [_plain(value) for value in node] if isinstance(node, list) else node
 
 
 def _dumped(yaml: YAML, document: Any) -> str:
@@ -100,15 +127,20 @@ def _set(node: Any, override: str) -> str | None:
     before, after = node[key], _scalar(text)
     if before == after:
         return None
-    node[key] = after
+    node[key] = DoubleQuotedScalarString(after) if isinstance(after, str) and not PLAIN.fullmatch(after) else after
     return f"{dotted}: {before} -> {after}"
 
 
 def _scalar(text: str) -> Any:
+    """The number, truth value, null or quoted text that an override's value spells in YAML; any other value is text as it stands."""
+    if _is_number(text) and not _is_integer(text):
+        return float(text)
     try:
-        return float(text) if _is_number(text) and not _is_integer(text) else YAML(typ="safe").load(text)
+        value = YAML(typ="safe").load(text)
     except YAMLError:
         return text
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return value if quoted or ("#" not in text and isinstance(value, bool | int | float | None)) else text
 
 
 def _is_number(text: str) -> bool:

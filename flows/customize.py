@@ -9,6 +9,7 @@ from prefect.runtime import flow_run
 from rich.console import Console
 
 from apprentice.config import Layout, PipelineConfig, activate, load_pipeline, set_overrides
+from apprentice.config.locks import only_run
 from apprentice.summary import Place, summary
 from apprentice.versioning import changed_stages
 from flows.killed import settle_last_run
@@ -42,7 +43,15 @@ def customize(pipeline: str, overrides: Sequence[str] = ()) -> None:
     Args:
         pipeline: a pipeline of params.yaml.
         overrides: `section.key=value`, written into params.yaml first.
+
+    Raises:
+        ApprenticeError: another run works in this folder (params.yaml is then unchanged).
     """
+    with only_run():
+        _run(pipeline, overrides)
+
+
+def _run(pipeline: str, overrides: Sequence[str]) -> None:
     console, run_id = Console(), flow_run.get_id()
     settle_last_run(run_id)
     for change in set_overrides(pipeline, overrides):

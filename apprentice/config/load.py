@@ -13,6 +13,7 @@ from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from apprentice.config.layout import PARAMS
+from apprentice.config.locks import writing_params
 from apprentice.config.schema import PipelineConfig
 from apprentice.errors import ApprenticeError
 from apprentice.records.files import write_text
@@ -21,9 +22,30 @@ PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
 """Texts written without quotes, unless YAML reads them as something else; ruamel quotes those itself."""
 
 
+def read_document(path: Path) -> dict:
+    """The whole of params.yaml as plain values.
+
+    Raises:
+        ApprenticeError: it is missing, is no UTF-8, is no YAML, or holds no pipelines.
+    """
+    try:
+        document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ApprenticeError("is missing", where=path, todo="run from the project's root") from None
+    except UnicodeDecodeError as error:
+        raise ApprenticeError(f"is not UTF-8: {error.reason}", where=path, todo="save it as UTF-8") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else path
+        raise ApprenticeError(f"is not YAML: {getattr(error, 'problem', error)}", where=where) from None
+    if not isinstance(document, dict) or not isinstance(document.get("pipelines"), dict):
+        raise ApprenticeError("has no `pipelines`", where=path)
+    return document
+
+
 def pipeline_names(path: Path = PARAMS) -> list[str]:
     """The pipelines of params.yaml, in its order."""
-    return list(_read(path)["pipelines"])
+    return list(read_document(path)["pipelines"])
 
 
 def load_pipeline(name: str, path: Path = PARAMS) -> PipelineConfig:
@@ -32,7 +54,7 @@ def load_pipeline(name: str, path: Path = PARAMS) -> PipelineConfig:
     Raises:
         ApprenticeError: params.yaml cannot be read, has no such pipeline, or a key is unknown, missing or wrong.
     """
-    document = _read(path)
+    document = read_document(path)
     pipelines = document["pipelines"]
     if name not in pipelines:
         raise ApprenticeError(f"no pipeline {name!r}{_did_you_mean(name, pipelines)}", where=path, todo=f"choose one of {', '.join(pipelines)}")
@@ -53,9 +75,21 @@ def set_overrides(name: str, overrides: Iterable[str], path: Path = PARAMS) -> l
     if not overrides:
         return []
     with _edited(path) as document:
-        changes = [_set(document["pipelines"][name], override) for override in overrides]
-        _validated(document["pipelines"][name], name, path)
+        changes = _overridden(document, name, overrides, path)
     return [f"{path}: pipelines.{name}.{change}" for change in changes if change]
+
+
+def check_overrides(name: str, overrides: Iterable[str], path: Path = PARAMS) -> None:
+    """Raises what `set_overrides` would, and writes nothing."""
+    load_pipeline(name, path)
+    _overridden(YAML().load(path.read_text(encoding="utf-8")), name, overrides, path)
+
+
+def _overridden(document: Any, name: str, overrides: Iterable[str], path: Path) -> list[str | None]:
+    """Applies the overrides to the document; what each changed."""
+    changes = [_set(document["pipelines"][name], override) for override in overrides]
+    _validated(document["pipelines"][name], name, path)
+    return changes
 
 
 def activate(name: str, path: Path = PARAMS) -> None:
@@ -65,7 +99,7 @@ def activate(name: str, path: Path = PARAMS) -> None:
         ApprenticeError: params.yaml cannot be read, or has no such pipeline.
     """
     load_pipeline(name, path)
-    if name not in _read(path).get("active", ()):
+    if name not in read_document(path).get("active", ()):
         with _edited(path) as document:
             document.setdefault("active", []).append(name)
 
@@ -75,7 +109,7 @@ def _edited(path: Path) -> Iterator[Any]:
     """Yields the document with its comments, and writes it back where the block changed it and ended well.
 
     Raises:
-        ApprenticeError: the text to write does not parse back to the same values (the file is then unchanged).
+        ApprenticeError: the text to write does not parse back to the same values, or a stage runs (the file is then unchanged).
     """
     yaml = YAML()
     yaml.width = 160
@@ -86,7 +120,8 @@ def _edited(path: Path) -> Iterator[Any]:
     after = _dumped(yaml, document)
     if after != before:
         _check_written(after, document, path)
-        write_text(path, after)
+        with writing_params(path.parent):
+            write_text(path, after)
 
 
 def _check_written(text: str, document: Any, path: Path) -> None:
@@ -153,22 +188,6 @@ def _is_number(text: str) -> bool:
 
 def _is_integer(text: str) -> bool:
     return text.lstrip("+-").isdigit()
-
-
-def _read(path: Path) -> dict:
-    try:
-        document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ApprenticeError("is missing", where=path, todo="run from the project's root") from None
-    except UnicodeDecodeError as error:
-        raise ApprenticeError(f"is not UTF-8: {error.reason}", where=path, todo="save it as UTF-8") from None
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else path
-        raise ApprenticeError(f"is not YAML: {getattr(error, 'problem', error)}", where=where) from None
-    if not isinstance(document, dict) or not isinstance(document.get("pipelines"), dict):
-        raise ApprenticeError("has no `pipelines`", where=path)
-    return document
 
 
 def _validated(values: Any, name: str, path: Path) -> PipelineConfig:

@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """A seed of NumPy's and PyTorch's random generators."""
 

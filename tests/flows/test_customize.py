@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from apprentice.config import load_pipeline
+from apprentice.config.locks import only_run
 from apprentice.processes import descendants
 from tests.fake_project import environment, run
 
@@ -86,12 +87,25 @@ def test_sigkill_leaves_nothing_behind_and_the_next_run_tells_prefect(project: P
     flow = started(project, tmp_path / "flow.log")
     tree = descendants(flow.pid)
     assert len(tree) >= 5
+    refused_without_a_change(project)
     flow.kill()
     flow.wait()
     assert not left(tree)
     assert states(project) == ["RUNNING"]
     assert run(project, "-m", "flows", "quick").returncode == 0
     assert states(project) == ["COMPLETED", "CRASHED"]
+
+
+def test_a_second_run_in_the_folder_is_refused_before_params_yaml_is_touched(project: Path):
+    with only_run(project):
+        refused_without_a_change(project)
+
+
+def refused_without_a_change(project: Path) -> None:
+    before = (project / "params.yaml").read_bytes()
+    second = run(project, "-m", "flows", "quick", "train.seed=5")
+    assert second.returncode == 2 and "another run works in this folder; nothing was changed" in second.stderr, second.stderr
+    assert "starting Prefect" not in second.stdout and (project / "params.yaml").read_bytes() == before
 
 
 def states(project: Path) -> list[str]:

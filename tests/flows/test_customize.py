@@ -47,7 +47,7 @@ def left(tree: list[int]) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_run_ends_with_the_summary_and_the_next_has_nothing_to_do(project: Path):
+def test_a_run_ends_with_the_summary_also_where_tracking_fails_and_the_next_has_nothing_to_do(project: Path):
     first = run(project, "-m", "flows", "quick", "train.seed=5")
     assert first.returncode == 0, first.stdout + first.stderr
     assert "pipelines.quick.train.seed: 0 -> 5" in first.stdout
@@ -55,6 +55,9 @@ def test_a_run_ends_with_the_summary_and_the_next_has_nothing_to_do(project: Pat
     assert "GiB of memory at most" in " ".join(first.stdout.split())
     second = run(project, "-m", "flows", "quick")
     assert second.returncode == 0 and "everything is up to date" in second.stdout
+    untracked = run(project, "-m", "flows", "quick", FAKE_TRACKING="user")
+    assert untracked.returncode == 2 and "(e) after PPO" in untracked.stdout and "Traceback" not in untracked.stdout + untracked.stderr
+    assert untracked.stderr.strip().endswith("error: mlflow.db: the results are complete, but MLflow could not take them\n  What to do: mend it")
 
 
 @pytest.mark.slow

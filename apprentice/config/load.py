@@ -62,7 +62,7 @@ def load_pipeline(name: str, path: Path = PARAMS) -> PipelineConfig:
 
 
 def set_overrides(name: str, overrides: Iterable[str], path: Path = PARAMS) -> list[str]:
-    """Writes `section.key=value` overrides of one pipeline into params.yaml, as `dvc exp run -S` does; comments stay.
+    """Writes `section.key=value` overrides of one pipeline into params.yaml; comments stay.
 
     Returns:
         One line a changed value, for people.

@@ -7,9 +7,11 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from apprentice.config.layout import RUNTIME
 from apprentice.errors import ApprenticeError
+from apprentice.records.files import write_errors
 
 
 @contextmanager
@@ -54,10 +56,17 @@ def _params_lock(root: Path) -> Path:
 
 @contextmanager
 def _locked(path: Path, kind: int, refusal: ApprenticeError) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with _opened(path) as file:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             raise refusal from None
+        except OSError as error:
+            raise ApprenticeError(f"cannot be locked: {error.strerror}", where=path, todo="put the project on a file system with locks") from error
         yield
+
+
+def _opened(path: Path) -> TextIO:
+    with write_errors(path, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a")

@@ -105,10 +105,13 @@ def _stage(chosen: argparse.Namespace) -> int:
 
 
 def _set(chosen: argparse.Namespace) -> int:
-    from apprentice.config import set_overrides
+    from apprentice.config import check_overrides, set_overrides
+    from apprentice.config.locks import only_run
 
-    for change in set_overrides(chosen.pipeline, chosen.overrides):
-        print(change)
+    check_overrides(chosen.pipeline, chosen.overrides)
+    with only_run():
+        for change in set_overrides(chosen.pipeline, chosen.overrides):
+            print(change)
     return 0
 
 

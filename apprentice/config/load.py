@@ -114,13 +114,16 @@ def _edited(path: Path) -> Iterator[Any]:
     yaml = YAML()
     yaml.width = 160
     yaml.preserve_quotes = True
-    document = yaml.load(path.read_text(encoding="utf-8"))
+    found = path.read_text(encoding="utf-8")
+    document = yaml.load(found)
     before = _dumped(yaml, document)
     yield document
     after = _dumped(yaml, document)
     if after != before:
         _check_written(after, document, path)
         with writing_params(path.parent):
+            if path.read_text(encoding="utf-8") != found:
+                raise ApprenticeError("another process has just changed it", where=path, todo="run again")
             write_text(path, after)
 
 

@@ -102,6 +102,8 @@ def test_sigkill_leaves_nothing_behind_and_the_next_run_tells_prefect(project: P
 def test_a_second_run_in_the_folder_is_refused_before_params_yaml_is_touched(project: Path):
     with only_run(project):
         refused_without_a_change(project)
+        by_hand = run(project, "-m", "apprentice", "set", "quick", "train.seed=5")
+        assert by_hand.returncode == 2 and "another run works in this folder" in by_hand.stderr
 
 
 def refused_without_a_change(project: Path) -> None:

@@ -4,11 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""A seed of NumPy's and PyTorch's random generators."""
+
 
 class Section(BaseModel):
-    """Frozen; unknown and missing keys are refused."""
+    """A frozen section. It refuses unknown and missing keys, values of another type, and numbers that are not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class ModelConfig(Section):
@@ -90,7 +93,7 @@ class DataConfig(Section):
     """`organisation` is generated; the others are read from `source`."""
     source: str | None
     """A folder, or a Hugging Face data set id; None only for `organisation`."""
-    seed: int
+    seed: Seed
     train: int = Field(gt=0)
     """Tasks to learn from, at most."""
     dev: int = Field(gt=0)
@@ -134,7 +137,7 @@ class DistillConfig(Section):
     batch: int = Field(gt=0)
     """Traces an optimizer step."""
     micro_batch_tokens: int = Field(gt=0)
-    seed: int
+    seed: Seed
 
 
 class FilterConfig(Section):
@@ -151,7 +154,7 @@ class FilterConfig(Section):
     unsolved_share: float = Field(ge=0, le=1)
     """Share of the curriculum kept for tasks never solved when probed."""
     temperature: float = Field(gt=0)
-    seed: int
+    seed: Seed
 
 
 class RolloutConfig(Section):
@@ -161,7 +164,7 @@ class RolloutConfig(Section):
     attempts: int = Field(gt=0)
     """Episodes a task."""
     temperature: float = Field(gt=0)
-    seed: int
+    seed: Seed
 
 
 def _zero_or_above_1(value: float) -> float:
@@ -265,7 +268,7 @@ class TrainConfig(Section):
     """Of the mean difference between the sampler's and the trainer's log-probabilities: beyond, they do not hold the same weights."""
     alarm_entropy: float = Field(ge=0)
     """Below it the policy has collapsed; nats a token."""
-    seed: int
+    seed: Seed
 
     @field_validator("checkpoint_every")
     @classmethod
@@ -285,7 +288,7 @@ class EvaluateConfig(Section):
     temperature: float = Field(gt=0)
     bootstrap: int = Field(gt=0)
     """Resamples of a confidence interval."""
-    seed: int
+    seed: Seed
 
 
 class RegisterConfig(Section):

@@ -12,6 +12,7 @@ from apprentice.config import Layout, PipelineConfig
 from apprentice.evaluation.measures import measure_of
 from apprentice.evaluation.statistics import paired_difference
 from apprentice.records.files import read_json
+from apprentice.tracking.failures import reports_store_errors
 from apprentice.tracking.outcome import FILE, PerTask, per_task
 from apprentice.tracking.store import connect
 
@@ -42,6 +43,7 @@ class Registration:
     reason: str
 
 
+@reports_store_errors
 def register(config: PipelineConfig, layout: Layout, run_id: str, checkpoint_hash: str) -> Registration:
     """Registers the trained policy, by reference to its files, as the challenger; promotes it if the gate holds.
 
@@ -50,6 +52,9 @@ def register(config: PipelineConfig, layout: Layout, run_id: str, checkpoint_has
     Args:
         run_id: the MLflow run that tracks it.
         checkpoint_hash: DVC's hash of the checkpoint.
+
+    Raises:
+        ApprenticeError: the store failed.
     """
     client, name = connect(layout.root), config.register_.model_name
     results = per_task(config, layout)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from learning.toys import bandit, distill_config, train_config, trajectories
+from learning.toys import bandit, distill_config, files_at_most, train_config, trajectories
 from safetensors.torch import load_file
 from tiny import make_tiny_checkpoint
 
+from apprentice.errors import ApprenticeError
 from apprentice.learning import ppo
 from apprentice.learning.advantages import GROUP_BASELINES
 from apprentice.learning.checkpoint import CheckpointStore
@@ -117,6 +118,21 @@ def test_resumed_in_a_new_process_equals_uninterrupted_bit_for_bit(checkpoint, t
     assert done.returncode == 0, done.stderr
     straight, resumed = (folder / "policy" / "model.safetensors" for folder in (tmp_path, tmp_path / "state"))
     assert straight.read_bytes() == resumed.read_bytes()
+
+
+def test_a_full_disk_leaves_the_saved_policy_and_checkpoint_as_they_were(checkpoint, tmp_path):
+    learner, store = PpoLearner(train_config(), checkpoint), CheckpointStore(tmp_path / "checkpoints")
+    learner.save_policy(tmp_path / "policy")
+    store.save(1, learner.save_state, {"step": 1})
+    before = (tmp_path / "policy" / "model.safetensors").read_bytes()
+    learner.update(trajectories(8), 0)
+    with files_at_most(2**15), pytest.raises(ApprenticeError, match=r"policy: could not be written: .*it needs 0.1 MiB, and .* are free"):
+        learner.save_policy(tmp_path / "policy")
+    with files_at_most(2**15), pytest.raises(ApprenticeError, match=r"00000002: could not be written: .*it needs \d.\d MiB, and .* are free"):
+        store.save(2, learner.save_state, {"step": 2})
+    assert (tmp_path / "policy" / "model.safetensors").read_bytes() == before and store.latest()[1] == {"step": 1}
+    assert sorted(path.name for path in tmp_path.rglob("0000*")) == ["00000001"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "policy"]
 
 
 def rewarded_share(learner: PpoLearner, steps: int) -> float:

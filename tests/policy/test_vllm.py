@@ -21,8 +21,9 @@ from apprentice.policy.vllm_client import VllmPolicy
 
 MODEL = CACHE / "smollm2-135m-instruct"
 CONFIG = PolicyConfig(engine="vllm", port=0, max_context=512, max_sequences=32, kv_cache_gib=1, gpus=1, first_gpu=0, sleep=True)
-NOISE = 0.1
-"""Mean |difference| of log-probabilities between vLLM's and Transformers' bf16 kernels, at most; 0.045 is usual."""
+NOISE = 0.1 if "avx512_bf16" in Path("/proc/cpuinfo").read_text() else 0.25
+"""Mean |difference| of log-probabilities between vLLM's and Transformers' bf16 kernels, at most. 0.045 is usual where the CPU multiplies bf16 itself;
+elsewhere both emulate it, each in its own way, and 0.15 was seen."""
 QUESTIONS = ["What is the capital of France?", "Name three colours.", "Write one sentence about the sea.", "Who was Ada Lovelace?"]
 
 pytestmark = [

@@ -35,8 +35,8 @@ def run(config, at, progress):
 
 row = {"em": 0.4, "cover_em": 0.5, "f1": 0.45, "n": 120, "em_ci95": [0.3, 0.5]}
 conditions = ("base_closed_book", "base_rag", "before", "warm_start", "trained")
-differences = ("trained_minus_before", "trained_minus_warm_start")
-evaluation = {**{key: row for key in conditions}, **{key: {"em": 0.1, "em_ci95": [0.05, 0.15], "p": 0.01} for key in differences}}
+differences = ("trained_minus_before", "warm_start_minus_before", "trained_minus_warm_start")
+evaluation = {**{key: row for key in conditions}, **{key: {"em": 0.1, "em_ci95": [0.05, 0.15], "p": 0.01, "n": 120, "scenarios": 120} for key in differences}}
 
 def files(config, at):
     return {

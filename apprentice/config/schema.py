@@ -286,9 +286,8 @@ class EvaluateConfig(Section):
     samples: int = Field(ge=0)
     """Sampled episodes a task besides the greedy one, for the starting and the trained policy."""
     temperature: float = Field(gt=0)
-    bootstrap: int = Field(gt=0)
-    """Resamples of a confidence interval."""
     seed: Seed
+    """Seed of the held-out tasks drawn, and of the sampled episodes."""
 
 
 class RegisterConfig(Section):
@@ -296,7 +295,7 @@ class RegisterConfig(Section):
 
     model_name: str
     margin: float
-    """The challenger's main figure (EM, TGC) must exceed the champion's by this, with the 95% interval of the difference above 0."""
+    """The 95% interval of the challenger's gain in the main figure (EM, TGC) must lie above this."""
 
 
 class PipelineConfig(Section):

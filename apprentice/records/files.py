@@ -2,8 +2,8 @@
 
 import json
 import os
-import stat
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -118,7 +118,7 @@ async def _simulate_all(
 
 
 async def _simulate(config: PipelineConfig, plan: Plan, make_environment: Callable, policy, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
-    """One greedy episode a task, then the sampled ones."""
+    """One greedy episode a task, then the sampled ones. Every condition gives the same sample of the same task the same seed."""
     from apprentice.rollout.setup import make_simulator
     from apprentice.rollout.simulator import plan_episodes
 
@@ -130,7 +130,7 @@ async def _simulate(config: PipelineConfig, plan: Plan, make_environment: Callab
         if not attempts:
             continue
         simulator = make_simulator(config, make_environment, policy, plan.checkpoint, temperature)
-        episodes = plan_episodes(tasks, attempts, settings.seed, tag=f"{plan.name}-{manner}")
+        episodes = plan_episodes(tasks, attempts, settings.seed, tag=manner)
         trajectories += await simulator.run(episodes, progress, f"{plan.name}, {manner}")
     return trajectories
 

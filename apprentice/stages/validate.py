@@ -8,6 +8,7 @@ from apprentice.config.schema import ValidateConfig
 from apprentice.data.expectations import check_tasks
 from apprentice.data.readers import SPLITS, Candidate
 from apprentice.data.validation import Judged, judge, share_refused, summarise
+from apprentice.environments.deepsearch.scoring import punctuation_warning
 from apprentice.errors import ApprenticeError
 from apprentice.records.events import Progress
 from apprentice.records.files import write_json, write_text
@@ -29,6 +30,8 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     figures = summarise(judged) | {"expectations_passed": 0, "expectations_total": 0}
     write_json(layout.metrics("validation"), figures)
     progress.note(f"{figures['tasks_clean']} of {figures['tasks_read']} tasks and {figures['passages_clean']} of {figures['passages_read']} passages are clean")
+    if warning := punctuation_warning((entry.place, answer) for entry in judged.tasks if not entry.problems for answer in entry.record.answers):
+        progress.note(warning)
 
     _refuse_bad_share(judged, config.validation, layout)
     _refuse_empty(judged, layout)

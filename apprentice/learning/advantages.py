@@ -42,7 +42,7 @@ def final_rewards(reward: float, tokens: int) -> Tensor:
 
 
 def whiten(advantages: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
-    """Shifts and scales the whole batch to mean 0 and standard deviation 1 over `mask`; 0 elsewhere.
+    """Shift and scale the whole batch to mean 0 and standard deviation 1 over `mask`; 0 elsewhere, whatever is there.
 
     A batch whose advantages are all equal carries no signal and becomes 0.
 
@@ -51,9 +51,10 @@ def whiten(advantages: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
         mask: [n] 1 where a token counts.
         epsilon: added to the variance.
     """
+    advantages = torch.where(mask.bool(), advantages, torch.zeros_like(advantages))
     mask = mask.to(advantages.dtype)
     count = mask.sum().clamp(min=1)
-    mean = (advantages * mask).sum() / count
+    mean = advantages.sum() / count
     variance = ((advantages - mean) ** 2 * mask).sum() / count
     return (advantages - mean) * torch.rsqrt(variance + epsilon) * mask
 

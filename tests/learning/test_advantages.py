@@ -44,6 +44,12 @@ def test_whitening_ignores_what_is_masked():
     np.testing.assert_allclose(white, [-np.sqrt(1.5), 0, np.sqrt(1.5), 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_whitening_ignores_what_is_masked_also_where_it_is_not_finite(poison):
+    white = whiten(torch.tensor([1.0, 2.0, 3.0, poison]), torch.tensor([1, 1, 1, 0]))
+    np.testing.assert_allclose(white, [-np.sqrt(1.5), 0, np.sqrt(1.5), 0], atol=1e-6)
+
+
 def test_equal_advantages_carry_no_signal():
     assert whiten(torch.full((4,), 0.5), torch.ones(4)).abs().max() == 0
 

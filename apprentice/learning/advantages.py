@@ -59,6 +59,19 @@ def whiten(advantages: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
     return (advantages - mean) * torch.rsqrt(variance + epsilon) * mask
 
 
+def scaled(advantages: Tensor, epsilon: float = 1e-8) -> Tensor:
+    """Scale the whole batch to a root mean square of 1 without a shift: signs stay, and what is 0 stays exactly 0.
+
+    Group advantages are normalised this way. They are centred on their group already; a shift by the mean over tokens would
+    praise groups that only failed wherever failures are longer than successes. TRL's `scale_rewards="batch"` does the same.
+
+    Args:
+        advantages: [n].
+        epsilon: added to the mean square.
+    """
+    return advantages * torch.rsqrt((advantages**2).mean() + epsilon)
+
+
 def leave_one_out(rewards: Tensor) -> Tensor:
     """RLOO: each attempt's reward minus the mean of the others' (Kool et al. 2019; Ahmadian et al. 2024). Unbiased; 0 for a lone attempt.
 
@@ -70,8 +83,8 @@ def leave_one_out(rewards: Tensor) -> Tensor:
 
 
 def group_centred(rewards: Tensor) -> Tensor:
-    """Dr. GRPO: each attempt's reward minus the group's mean (Liu et al. 2025)."""
-    return rewards - rewards.mean()
+    """Dr. GRPO: each attempt's reward minus the group's mean (Liu et al. 2025); exactly 0 where all rewards are equal, without a rounding error."""
+    return rewards - rewards.mean() if (rewards != rewards[0]).any() else torch.zeros_like(rewards)
 
 
 def group_normalised(rewards: Tensor, epsilon: float = 1e-4) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 from apprentice.config.schema import TrainConfig
 from apprentice.errors import ApprenticeError
 from apprentice.learning import export, objectives
-from apprentice.learning.advantages import final_rewards, gae, whiten
+from apprentice.learning.advantages import final_rewards, gae, scaled, whiten
 from apprentice.learning.engine import Engine
 from apprentice.learning.graph import group_advantages
 from apprentice.learning.models import Actor, Adapters, Scores, SeparateCritic, ValueHead, load_language_model, load_reference, without_adapters
@@ -150,10 +150,10 @@ class PpoLearner:
         logprobs, values = (forward.logprobs, forward.values) if forward else (None, None)
         advantages, returns = self._advantages(trajectories, self._rewards(trajectories, logprobs, reference), values)
         minibatches = self._minibatches(trajectories, self._worthwhile(trajectories, advantages), step)
-        scaled = whiten(advantages, torch.ones_like(advantages)) if self._config.normalize_advantages else advantages
-        moving = self._moving(trajectories, scaled)
+        normalised = self._normalised(advantages)
+        moving = self._moving(trajectories, normalised)
         forward = forward or self._forward(trajectories, _later(minibatches, moving) if minibatches else None)
-        figures = Figures(action_logprobs(trajectories), forward.logprobs, forward.entropy, forward.known, reference, forward.values, scaled, returns)
+        figures = Figures(action_logprobs(trajectories), forward.logprobs, forward.entropy, forward.known, reference, forward.values, normalised, returns)
         seconds_old = time.perf_counter() - began
 
         # 3. Optimizer steps.
@@ -248,6 +248,12 @@ class PpoLearner:
         if self._critic is None:
             return _against_group(trajectories, rewards, self._config)
         return _against_critic(trajectories, rewards, values, self._config.gamma, self._config.lam)
+
+    def _normalised(self, advantages: Tensor) -> Tensor:
+        """Whitened where a critic gave them; scaled only where a group did, whose 0 means that nothing is to be learned."""
+        if not self._config.normalize_advantages:
+            return advantages
+        return whiten(advantages, torch.ones_like(advantages)) if self._critic is not None else scaled(advantages)
 
     def _rewards(self, trajectories: Sequence[Trajectory], logprobs: Tensor | None, reference: Tensor | None) -> Tensor:
         """What each action token [A] is rewarded with: the reward at the last of an attempt, and the KL penalty where it is part of the reward."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from learning.toys import bandit, distill_config, train_config, trajectories
+from learning.toys import bandit, distill_config, train_config, trajectories, trajectory
 from safetensors.torch import load_file
 from tiny import make_tiny_checkpoint
 
@@ -21,6 +21,7 @@ from apprentice.learning.models import Actor, load_language_model
 from apprentice.learning.objectives import negative_log_likelihood
 from apprentice.learning.packing import pack
 from apprentice.learning.ppo import PpoLearner
+from apprentice.records import Trajectory
 from apprentice.records.events import Progress
 
 BUDGETS = (400, 60, 90)
@@ -176,7 +177,12 @@ def test_what_the_first_optimizer_step_finds_out_for_itself_needs_no_pass_before
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"minibatches": 1, "objective": "cispo", "clip_high": 0.5}, {"loss_mean": "sequence", "objective": "gspo"}, {"loss_mean": "constant"}],
+    [
+        {},
+        {"minibatches": 1, "objective": "cispo", "clip_high": 0.5},
+        {"loss_mean": "sequence", "objective": "gspo", "clip": 0.01, "clip_high": 0.02},
+        {"loss_mean": "constant"},
+    ],
     ids=str,
 )
 def test_attempts_without_a_gradient_are_not_computed_and_the_update_is_the_same(checkpoint, changes, monkeypatch):
@@ -204,6 +210,33 @@ def test_attempts_without_a_gradient_are_not_computed_and_the_update_is_the_same
         {name: plain[name] for name in ("policy_loss", "gradient_norm")}, rel=1e-3
     )
     assert passes <= plain_passes / 2
+
+
+def groups_of_different_rewards_and_lengths() -> list[Trajectory]:
+    """One group of both, one that only failed and one that only succeeded; failures are twice as long as successes."""
+    rewards = [1.0, 0.0, 1.0, 0.0] + [0.0] * 4 + [1.0] * 4
+    made = (trajectory(number, length=60 if reward == 0 else 30, actions=24 if reward == 0 else 6) for number, reward in enumerate(rewards))
+    return [replace(item, group=str(number // 4), reward=rewards[number]) for number, item in enumerate(made)]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("advantage", sorted(GROUP_ADVANTAGES.keys() - {"graph_gae"}))  # which finds nothing where no state recurs
+def test_a_group_that_only_failed_has_no_advantage_and_is_not_computed_however_long_it_is(checkpoint, advantage, normalize, monkeypatch):
+    config = train_config(advantage=advantage, normalize_advantages=normalize, kl_coefficient=0.0, entropy_coefficient=0.0, minibatches=1)
+    learner, made, gone_over, used = PpoLearner(config, checkpoint), groups_of_different_rewards_and_lengths(), set(), []
+
+    def counted(items, budget, chosen=None):
+        gone_over.update(range(len(items)) if chosen is None else chosen)
+        return pack(items, budget, chosen)
+
+    monkeypatch.setattr(ppo, "pack", counted)
+    plain = PpoLearner._moving
+    monkeypatch.setattr(PpoLearner, "_moving", lambda self, items, advantages: used.append(advantages) or plain(self, items, advantages))
+    learner.update(made, 0)
+    parts = used[0].split([item.action_tokens for item in made])
+    assert all(part.tolist() == [0.0] * len(part) for part in parts[4:])
+    assert all(part.any() and not (part < 0 if item.reward else part > 0).any() for item, part in zip(made[:4], parts[:4], strict=True))
+    assert gone_over == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("advantage", GROUP_BASELINES)

@@ -209,6 +209,21 @@ def test_a_refused_override_leaves_the_file_as_it_is(params: Path, override: str
     assert params.read_bytes() == before
 
 
+def test_a_penalty_without_an_expected_gradient_is_refused(params: Path):
+    with pytest.raises(ApprenticeError, match="train: kl_estimator: k1 in the loss has an expected gradient of 0; set kl_in: reward, or"):
+        set_overrides("quick", ["train.kl_estimator=k1"], params)
+    set_overrides("quick", ["train.kl_estimator=k1", "train.kl_in=reward"], params)
+    set_overrides("quick", ["train.kl_in=loss", "train.kl_coefficient=0"], params)
+
+
+def test_gspo_with_the_bounds_of_a_token_is_refused_and_its_own_are_named(params: Path):
+    own = "loss_mean: sequence and bounds of at most 0.05 .in its paper clip: 0.0003 and clip_high: 0.0004."
+    for given in ([], ["train.loss_mean=sequence"], ["train.clip=3e-4", "train.clip_high=4e-4"], ["train.loss_mean=sequence", "train.clip=3e-4"]):
+        with pytest.raises(ApprenticeError, match=f"train: objective: gspo .* needs {own}; these are "):
+            set_overrides("quick", ["train.objective=gspo", *given], params)
+    set_overrides("quick", ["train.objective=gspo", "train.loss_mean=sequence", "train.clip=3e-4", "train.clip_high=4e-4"], params)
+
+
 def test_an_activated_pipeline_is_known_to_dvc_once_and_comments_stay(params: Path):
     before = params.read_text(encoding="utf-8")
     activate("quick", params)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """A seed of NumPy's and PyTorch's random generators."""
@@ -173,6 +173,10 @@ def _zero_or_above_1(value: float) -> float:
     return value
 
 
+MAX_GSPO_CLIP = 0.05
+"""The ratio of a sequence is a mean over its tokens and stays near 1: bounds made for the ratio of a token never bind."""
+
+
 class TrainConfig(Section):
     """Online PPO."""
 
@@ -213,12 +217,15 @@ class TrainConfig(Section):
     """Of `gae` (an action token), `gigpo` and `graph_gae` (a turn)."""
     lam: float = Field(ge=0, le=1)
     normalize_advantages: bool
+    """Over a step's action tokens: to mean 0 and standard deviation 1 with `gae`; group advantages are only scaled, to a root mean square
+    of 1, so that a group of equal rewards keeps an advantage of 0."""
     min_advantage: float = Field(ge=0)
     """Attempts none of whose tokens has at least this advantage (before normalisation) are left out of the update and of its mean."""
     learn_truncated: bool
     """False: attempts that ran out of turns or tokens are left out of the update (over-long masking)."""
     objective: Literal["ppo", "gspo", "cispo"]
-    """`ppo`: clipped ratio of a token; `gspo`: of a sequence; `cispo`: clipped weight on the log-likelihood (learning/objectives.py)."""
+    """`ppo`: clipped ratio of a token. `gspo`: clipped ratio of a sequence; it needs `loss_mean: sequence` and bounds of its own scale.
+    `cispo`: clipped weight on the log-likelihood (learning/objectives.py)."""
     loss_mean: Literal["token", "sequence", "constant"]
     """Over all tokens; over attempts, of each one's mean (GRPO) or of each one's sum over `loss_length` (Dr. GRPO)."""
     loss_length: int = Field(gt=0)
@@ -232,6 +239,7 @@ class TrainConfig(Section):
     """Weight of the KL penalty to the reference; 0 keeps no reference."""
     kl_estimator: Literal["k1", "k2", "k3"]
     kl_in: Literal["loss", "reward"]
+    """In the loss (`k2`, `k3`), or subtracted from each token's reward."""
     entropy_coefficient: float = Field(ge=0)
     importance: Literal["truncate", "mask"]
     """Importance weights against the sampler above `importance_cap` become the cap, or 0."""
@@ -276,6 +284,20 @@ class TrainConfig(Section):
         if steps == 1 and info.data.get("overlap"):
             raise ValueError("with train.overlap it must be above 1, for the step after a checkpoint waits")
         return steps
+
+    @model_validator(mode="after")
+    def _bounds_whole_sequences(self) -> "TrainConfig":
+        if self.objective == "gspo" and (self.loss_mean != "sequence" or max(self.clip, self.clip_high) > MAX_GSPO_CLIP):
+            wanted = f"loss_mean: sequence and bounds of at most {MAX_GSPO_CLIP:g} (in its paper clip: 0.0003 and clip_high: 0.0004)"
+            given = f"loss_mean: {self.loss_mean}, clip: {self.clip:g} and clip_high: {self.clip_high:g}"
+            raise ValueError(f"objective: gspo bounds the ratio of whole sequences and needs {wanted}; these are {given}")
+        return self
+
+    @model_validator(mode="after")
+    def _penalty_has_a_gradient(self) -> "TrainConfig":
+        if self.kl_coefficient > 0 and self.kl_estimator == "k1" and self.kl_in == "loss":
+            raise ValueError("kl_estimator: k1 in the loss has an expected gradient of 0; set kl_in: reward, or kl_estimator: k2 or k3")
+        return self
 
 
 class EvaluateConfig(Section):

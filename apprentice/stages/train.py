@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import math
 import shutil
 
 from apprentice.config import Layout, PipelineConfig
@@ -74,7 +75,8 @@ def _summary(rows: list[dict[str, float]]) -> dict[str, float]:
     """Small, flat figures: reward at both ends, the means of what tells whether training was healthy, the cost."""
 
     def mean(key: str, chosen: list[dict[str, float]]) -> float:
-        return sum(row.get(key, 0.0) for row in chosen) / max(1, len(chosen))
+        known = [row[key] for row in chosen if math.isfinite(row.get(key, math.nan))]  # an update that was undone may have left NaN
+        return sum(known) / max(1, len(known))
 
     return {
         "steps": len(rows),

@@ -1,6 +1,7 @@
 """What the online loop hands to the learner, and what it keeps aside."""
 
 import asyncio
+import math
 import threading
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from apprentice.records.events import Progress
 from apprentice.records.tables import read_trajectories
 from apprentice.rollout.busy import BusyTime
 from apprentice.rollout.simulator import Played
+from apprentice.stages.train import _summary
 
 SOUND = Trajectory("sound", "t", "g", (1, 2, 3), (0, 1, 1), (0.0, -1.0, -1.0), (Turn(1, 3, "a", "", "answer", 0),), 1.0, "success", "a", 0, 1.0)
 BROKEN = replace(SOUND, id="broken", logprobs=(0.0, 0.5, -1.0))
@@ -239,7 +241,9 @@ def test_training_that_only_does_harm_ends_and_says_so_also_after_an_interruptio
 @pytest.mark.parametrize(
     ("figures", "reason"),
     [
-        ({"policy_loss": float("nan")}, "policy_loss is nan"),
+        ({"policy_loss": float("nan")}, "not finite: policy_loss"),
+        ({"kl_reference": float("inf"), "explained_variance": float("nan")}, "not finite: kl_reference, explained_variance"),
+        ({"not_finite": 3.0}, "3 action tokens had a log-probability, value, reward or advantage that is not finite"),
         ({"skipped": 2.0}, "2 optimizer steps had a loss or a gradient that is not finite"),
         ({"ratio_max": 11.0}, "ratio_max is 11, above 10"),
         ({"sampler_gap_mean": 0.6}, "sampler_gap_mean is 0.6, above 0.5"),
@@ -256,3 +260,9 @@ def test_alarms_say_what_is_wrong(figures, reason):
 def test_a_step_without_a_sound_trajectory_says_what_is_wrong(tmp_path):
     with pytest.raises(ApprenticeError, match="every trajectory was refused.*above 0"):
         asyncio.run(training(Learner(), tmp_path, [BROKEN]).run([]))
+
+
+def test_the_summary_of_a_training_leaves_out_what_an_undone_update_could_not_say():
+    row = {"reward": 0.5, "faults": 0, "quarantined": 0, "seconds_step": 1.0, "entropy": 2.0}
+    summary = _summary([row, row | {"entropy": float("nan")}])
+    assert summary["entropy"] == 2.0 and all(map(math.isfinite, summary.values()))

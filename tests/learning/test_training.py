@@ -78,6 +78,14 @@ def test_the_engine_takes_the_steps_of_plain_adamw_whatever_the_number_of_micro_
     assert (difference / movement) ** 0.5 < tolerance
 
 
+def test_the_engine_keeps_rotary_frequencies_as_exact_as_they_were_loaded(checkpoint):
+    model = Actor(load_language_model(checkpoint, torch.bfloat16))
+    frequencies = model.language_model.model.rotary_emb.inv_freq.clone()
+    engine = Engine(model, learning_rate=1e-2, max_gradient_norm=1.0)
+    assert {weight.dtype for weight in engine.module.parameters()} == {torch.bfloat16}
+    torch.testing.assert_close(engine.module.language_model.model.rotary_emb.inv_freq, frequencies, rtol=0, atol=0)
+
+
 def test_a_loss_that_is_not_finite_skips_the_step(checkpoint):
     model = Actor(load_language_model(checkpoint, torch.bfloat16))
     engine = Engine(model, learning_rate=1e-2, max_gradient_norm=1.0)

@@ -67,6 +67,11 @@ class DeepSearchConfig(EnvironmentConfig):
     passage_words: int = Field(gt=0)
     """Words shown of each passage."""
 
+    @property
+    def searches_here(self) -> bool:
+        """The passages are searched in process, not by a server that has them already."""
+        return self.retriever == "bm25"
+
 
 class AppWorldConfig(EnvironmentConfig):
     """Write code that works with a person's apps, block by block."""
@@ -84,6 +89,11 @@ class AppWorldConfig(EnvironmentConfig):
     """`full` refuses to run the agent's code where the machine cannot isolate it."""
     skills: bool
     """The agent may keep functions for later tasks of the scenario, and is offered those that were kept."""
+
+    @property
+    def searches_here(self) -> bool:
+        """There is nothing to search."""
+        return False
 
 
 class DataConfig(Section):

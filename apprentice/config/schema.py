@@ -1,6 +1,6 @@
 """The parameters of a pipeline, one model a section of params.yaml. The values live there, and only there."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -64,8 +64,15 @@ class DeepSearchConfig(EnvironmentConfig):
     """`bm25` (in process), or the URL of a server that speaks Search-R1's `/retrieve`."""
     top_k: int = Field(gt=0)
     """Passages a search returns."""
-    passage_words: int = Field(gt=0)
-    """Words shown of each passage."""
+    passage_tokens: int = Field(gt=0)
+    """Tokens shown of each passage, its title included."""
+
+    @model_validator(mode="after")
+    def _passages_leave_room(self) -> Self:
+        most = self.max_tokens - self.max_turn_tokens
+        if self.top_k * self.passage_tokens >= most:
+            raise ValueError(f"top_k * passage_tokens must be below max_tokens - max_turn_tokens ({most}), for one search fills an episode otherwise")
+        return self
 
     @property
     def searches_here(self) -> bool:
@@ -127,10 +134,8 @@ class ValidateConfig(Section):
 
     max_bad_share: float = Field(ge=0, le=1)
     """Share of quarantined records above which the stage fails."""
-    max_instruction_words: int = Field(gt=0)
-    max_passage_words: int = Field(gt=0)
     require_answer_in_corpus: bool
-    """Quarantine answerable tasks none of whose answers occurs in the knowledge base."""
+    """Quarantine answerable tasks none of whose answers occurs in the knowledge base, where its passages are here."""
 
 
 class DistillConfig(Section):

@@ -103,10 +103,14 @@ async def _simulate_all(
     config: PipelineConfig, layout: Layout, plans: Sequence[Plan], tasks: Sequence[Task], files: Mapping[str, Path], progress: Progress
 ) -> None:
     from apprentice.environments.usecases import use_case
+    from apprentice.policy.chat import ChatFormat
     from apprentice.policy.opening import open_policy
 
     case, version = use_case(config, layout), plans[0].version
-    async with case.opened() as make_environment, open_policy(config, layout, plans[0].checkpoint, version=version) as policy:
+    async with (
+        case.opened(ChatFormat(plans[0].checkpoint).encode) as make_environment,
+        open_policy(config, layout, plans[0].checkpoint, version=version) as policy,
+    ):
         for plan in plans:
             if plan.version != version:
                 await policy.load(plan.checkpoint, plan.version)

@@ -31,6 +31,7 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
     from apprentice.online.chains import Chains
     from apprentice.online.loop import OnlineTraining
     from apprentice.online.sampler import TaskSampler
+    from apprentice.policy.chat import ChatFormat
     from apprentice.policy.models import starting_policy
     from apprentice.policy.opening import open_policy
     from apprentice.rollout.setup import make_simulator
@@ -46,7 +47,7 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
     library = SkillLibrary()
     store = CheckpointStore(layout.checkpoints / f"train-{run_id}")
     with open_learner(config.train, start, layout.runtime) as learner:
-        async with case.opened() as make_environment, open_policy(config, layout, start) as policy:
+        async with case.opened(ChatFormat(start).encode) as make_environment, open_policy(config, layout, start) as policy:
             simulator = make_simulator(config, make_environment, policy, start, config.train.temperature)
             if config.train.chains:
                 simulator = Chains(simulator, case.skills, curriculum, config.train.skill_reward, library, config.train.seed)

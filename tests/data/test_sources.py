@@ -210,11 +210,11 @@ inside = st.dictionaries(st.sampled_from("idx title paragraph_text is_supporting
 @given(st.dictionaries(names, values | st.lists(inside, max_size=3)), st.sampled_from([_nq_task, _plain_task, _musique_task]))
 def test_no_record_whatever_its_types_breaks_a_reader_or_validation(value, convert):
     from apprentice.config.schema import ValidateConfig
-    from apprentice.data.validation import judge
+    from apprentice.data.validation import Lengths, judge
     from apprentice.stages.prepare import limit, without_strangers
 
     candidate = _candidate(Line("train.jsonl", 1, value), lambda line: convert(line, "train"), "train")
     taken = without_strangers(limit([candidate], "train", 1, 0))
-    limits = ValidateConfig(max_bad_share=1, max_instruction_words=20, max_passage_words=30, require_answer_in_corpus=True)
-    [entry] = judge(taken, [], limits).tasks
+    limits = ValidateConfig(max_bad_share=1, require_answer_in_corpus=True)
+    [entry] = judge(taken, [], limits, Lengths(len, 400, 400)).tasks
     json.dumps(entry.refusal())

@@ -318,17 +318,6 @@ def mapped(root: int, prefix: str) -> set[str]:
     return files
 
 
-def is_open(file: Path) -> bool:
-    """Whether any process that this one may look at has the file open."""
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if link.readlink() == file:
-                return True
-        except OSError:  # it has ended, or is somebody else's
-            continue
-    return False
-
-
 def _parent_of(entry: Path) -> int:
     try:
         # The second field is the command's name in parentheses and may hold spaces.

@@ -264,7 +264,8 @@ class TrainConfig(Section):
     """`shared`: a value head on the actor's trunk; `separate`: a model of its own, from the same weights."""
     critic_learning_rate: float = Field(gt=0)
     critic_warmup_epochs: int = Field(ge=0)
-    """Passes over the rollout stage's trajectories before the first policy update."""
+    """Passes over the rollout stage's trajectories before the first policy update, at most: the fit ends where trajectories left out are no
+    longer explained better."""
     value_clip: float = Field(gt=0)
     """Half-width of the interval around the old value to which the new one is clipped in the loss."""
     lora_rank: int = Field(ge=0)

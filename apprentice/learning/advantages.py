@@ -63,7 +63,7 @@ def scaled(advantages: Tensor, epsilon: float = 1e-8) -> Tensor:
     """Scale the whole batch to a root mean square of 1 without a shift: signs stay, and what is 0 stays exactly 0.
 
     Group advantages are normalised this way. They are centred on their group already; a shift by the mean over tokens would
-    praise groups that only failed wherever failures are longer than successes. TRL's `scale_rewards="batch"` does the same.
+    praise groups that only failed wherever failures are longer than successes. TRL's `scale_rewards="batch"` has the same aim.
 
     Args:
         advantages: [n].

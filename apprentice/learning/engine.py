@@ -116,6 +116,13 @@ class Engine:
         """Within it, every weight of the module is whole on this rank, also under ZeRO 3."""
         return _deepspeed().zero.GatheredParameters(list(self.module.parameters()))
 
+    def overwrite(self, part: nn.Module, source: nn.Module) -> None:
+        """Gives a part of the model the weights of another module, and its fp32 master weights with them, on every rank."""
+        with _deepspeed().zero.GatheredParameters(list(part.parameters()), modifier_rank=0), torch.no_grad():
+            for mine, other in zip(part.parameters(), source.parameters(), strict=True):
+                mine.copy_(other)
+        self._engine.optimizer.refresh_fp32_params()
+
     def save(self, folder: Path) -> None:
         """Writes what is trained, its fp32 master weights and optimizer state; `load` continues bit for bit.
 

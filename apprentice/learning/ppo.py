@@ -19,7 +19,7 @@ from torch import Tensor
 
 from apprentice.config.schema import TrainConfig
 from apprentice.errors import ApprenticeError
-from apprentice.learning import export, objectives
+from apprentice.learning import critic, export, objectives
 from apprentice.learning.advantages import final_rewards, gae, scaled, whiten
 from apprentice.learning.engine import Engine
 from apprentice.learning.graph import group_advantages
@@ -28,8 +28,6 @@ from apprentice.learning.packing import PackedBatch, action_logprobs, action_off
 from apprentice.learning.publishing import publish
 from apprentice.records import Trajectory
 
-WARM_UP_TOKENS = 256
-"""Action tokens an optimizer step when a value head is fitted to features that are already there."""
 LEARNER = "learner.json"
 
 
@@ -93,36 +91,38 @@ class PpoLearner:
         if config.advantage == "gae" and config.critic == "shared":
             self._critic = Engine(ValueHead(model.config.hidden_size), learning_rate=config.critic_learning_rate, dtype=torch.float32, **common)
         elif config.advantage == "gae":
-            critic = SeparateCritic(load_language_model(checkpoint, kind, recompute=config.recompute_activations).base_model)
-            self._critic = Engine(critic, learning_rate=config.critic_learning_rate, dtype=kind, **common)
+            separate = SeparateCritic(load_language_model(checkpoint, kind, recompute=config.recompute_activations).base_model)
+            self._critic = Engine(separate, learning_rate=config.critic_learning_rate, dtype=kind, **common)
         self._reference = None
         if config.kl_coefficient > 0 and (reference is not None or adapters is None):
             self._reference = load_reference(reference or checkpoint, kind).to(self._actor.device)
 
     def warm_up_critic(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
-        """Fits the critic, if there is one, to the trajectories' discounted rewards; the policy stays as it is.
+        """Fits the critic's head, if there is one, to the trajectories' discounted rewards (see `critic.py`); the policy stays as it is.
 
         Returns:
-            `value_loss_first`, `value_loss_last`, `explained_variance` (after, on the same trajectories) and `seconds`; nothing without a critic.
+            `explained_variance` on trajectories left out of the fit, `epochs`, `trajectories` and `seconds`; nothing without a critic.
+
+        Raises:
+            ApprenticeError: there is nothing to learn from, or the policy computes values that are not finite.
         """
         if self._critic is None:
             return {}
         began = time.perf_counter()
         trajectories = _learnable(trajectories)
-        forward = self._forward(trajectories)
+        forward = self._forward(trajectories, with_values=False)
         rewards = self._rewards(trajectories, forward.logprobs, None)
-        returns = _against_critic(trajectories, rewards, torch.zeros_like(forward.values), self._config.gamma, 1.0)[1]
-        losses: list[float] = []
-        for epoch in range(self._config.critic_warmup_epochs):
-            fit = self._fit_head if self._config.critic == "shared" else self._fit_critic
-            losses += fit(trajectories, forward, returns, epoch)
-        values = self._critic_values(forward, trajectories)
-        return {
-            "value_loss_first": losses[0] if losses else 0.0,
-            "value_loss_last": losses[-1] if losses else 0.0,
-            "explained_variance": objectives.explained_variance(values, returns),
-            "seconds": time.perf_counter() - began,
-        }
+        returns = _against_critic(trajectories, rewards, torch.zeros_like(rewards), self._config.gamma, 1.0)[1]
+        if not (forward.logprobs.isfinite().all() and returns.isfinite().all()):
+            raise ApprenticeError("the starting policy's log-probabilities or the rewards are not finite", where="train, the critic's warm-up")
+        folds = torch.tensor(critic.fold_of_each(trajectories, self._config.seed)).repeat_interleave(torch.tensor(_lengths(trajectories)))
+        samples = critic.Samples(torch.cat(forward.features), torch.cat(forward.rows), returns, folds, self._actor.total)
+        settings = {"learning_rate": self._config.critic_learning_rate, "epochs": self._config.critic_warmup_epochs, "seed": self._config.seed}
+        fitted = critic.warm_up(ValueHead(samples.features.shape[1]), samples, **settings)
+        module = self._critic.module
+        self._critic.overwrite(module if self._config.critic == "shared" else module.head, fitted.head)
+        counts = {"epochs": float(fitted.epochs), "trajectories": float(len(trajectories))}
+        return {"explained_variance": fitted.explained_variance, **counts, "seconds": time.perf_counter() - began}
 
     def update(self, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
         """One PPO update on the trajectories of one step.
@@ -221,13 +221,13 @@ class PpoLearner:
         return self._critic is not None or (self._config.kl_coefficient > 0 and self._config.kl_in == "reward")
 
     @torch.no_grad()
-    def _forward(self, trajectories: Sequence[Trajectory], chosen: Sequence[int] | None = None) -> Forward:
-        """Over all trajectories, or those chosen; 0 for the others."""
+    def _forward(self, trajectories: Sequence[Trajectory], chosen: Sequence[int] | None = None, *, with_values: bool = True) -> Forward:
+        """Over all trajectories, or those chosen; 0 for the others, and for values that are not asked for."""
         figures = torch.zeros(4, action_offsets(trajectories)[-1])
         features, rows = [], []
         for batch in self._batches(trajectories, chosen):
             scores = self._actor(batch, self._config.temperature, True)
-            values = self._values(scores, batch) if self._critic is not None else torch.zeros_like(scores.logprobs)
+            values = self._values(scores, batch) if self._critic is not None and with_values else torch.zeros_like(scores.logprobs)
             figures[:, batch.actions] = torch.stack([scores.logprobs, scores.entropy, values, torch.ones_like(values)]).cpu()
             features.append(scores.features)
             rows.append(batch.actions)
@@ -416,43 +416,6 @@ class PpoLearner:
             "sampler_gap_max": _largest(gap.tolist()),
             "importance_weight_mean": float(self._weights(old, behaviour).mean()),
         }
-
-    def _fit_head(self, trajectories: Sequence[Trajectory], forward: Forward, returns: Tensor, epoch: int) -> list[float]:
-        """One pass of a shared critic's head over features that are already there."""
-        order = torch.randperm(len(returns), generator=torch.Generator().manual_seed(self._config.seed * 1000 + epoch))
-        place = torch.full((len(returns),), -1)
-        rows, features = torch.cat(forward.rows), torch.cat(forward.features)
-        place[rows] = torch.arange(len(rows))
-        losses = []
-        for part in order.split(WARM_UP_TOKENS):
-            mine = part[place[part] >= 0]
-            target = returns[mine].to(self._critic.device)
-            values = self._critic(features[place[mine].to(features.device)])
-            loss = self._critic.accumulate(objectives.squared_error(values, target, torch.ones_like(target), denominator=len(part)))
-            losses.append(float(self._critic.total(torch.tensor(loss))))
-            self._critic.step(self._config.critic_learning_rate)
-        return losses
-
-    def _fit_critic(self, trajectories: Sequence[Trajectory], forward: Forward, returns: Tensor, epoch: int) -> list[float]:
-        """One pass of a separate critic over the trajectories, an optimizer step a micro-batch of each rank."""
-        losses = []
-        for batch in self._batches(trajectories):
-            target = returns[batch.actions].to(self._critic.device)
-            tokens = float(self._critic.total(torch.tensor(float(len(target)))))
-            loss = self._critic.accumulate(objectives.squared_error(self._critic(batch), target, torch.ones_like(target), denominator=tokens))
-            losses.append(float(self._critic.total(torch.tensor(loss))))
-            self._critic.step(self._config.critic_learning_rate)
-        return losses
-
-    @torch.no_grad()
-    def _critic_values(self, forward: Forward, trajectories: Sequence[Trajectory]) -> Tensor:
-        values = torch.zeros_like(forward.values)
-        if self._config.critic == "shared":
-            values[torch.cat(forward.rows)] = self._critic(torch.cat(forward.features)).cpu()
-        else:
-            for batch in self._batches(trajectories):
-                values[batch.actions] = self._critic(batch).cpu()
-        return self._critic.total(values)
 
 
 def _later(minibatches: Sequence[list[int]], moving: frozenset[int]) -> list[int]:

@@ -74,6 +74,16 @@ def training(learner, folder, trajectories=(SOUND, BROKEN), **settings) -> Onlin
     return OnlineTraining(config, learner, Simulator(*trajectories), Policy(), TaskSampler([task], config, 4), store, folder / "start", folder, progress)
 
 
+def test_the_log_says_what_the_critic_is_worth_on_trajectories_left_out(tmp_path):
+    class WithCritic(Learner):
+        def warm_up_critic(self, trajectories):
+            return {"explained_variance": 0.25, "epochs": 7.0, "trajectories": float(len(trajectories))}
+
+    asyncio.run(training(WithCritic(), tmp_path).run([SOUND] * 3))
+    said = "critic: explained variance 0.25 on trajectories left out, after 7 epochs on 3 trajectories"
+    assert said in (tmp_path / "events.jsonl").read_text()
+
+
 def test_refused_trajectories_and_faults_are_kept_aside_with_their_reasons(tmp_path):
     learner = Learner()
     run = training(learner, tmp_path)

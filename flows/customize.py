@@ -13,6 +13,7 @@ from apprentice.config.locks import only_run
 from apprentice.summary import Place, summary
 from apprentice.versioning import changed_stages
 from flows.killed import settle_last_run
+from flows.server import run_place
 from tasks.distill import distill
 from tasks.evaluate import evaluate
 from tasks.filter import filter as filter_tasks
@@ -32,8 +33,6 @@ STAGES = {
     "train": train,
     "evaluate": evaluate,
 }
-PREFECT_UI = "http://127.0.0.1:4200"
-"""Where `make prefect` serves."""
 
 
 @flow(name="customize", flow_run_name="customize-{pipeline}")
@@ -69,8 +68,7 @@ def _run(pipeline: str, overrides: Sequence[str]) -> None:
         tracked, failure = [], error
     create_link_artifact(link=layout.report.resolve().as_uri(), key=f"{pipeline}-report", description="Evaluation report")
     report = Place("Report", f"python3 -m webbrowser {layout.report.resolve().as_uri()}")
-    prefect = Place("Prefect run", "make prefect", f"{PREFECT_UI}/runs/flow-run/{run_id}")
-    console.print(summary(config, layout, [report, *tracked, prefect]), crop=False)
+    console.print(summary(config, layout, [report, *tracked, run_place(run_id)]), crop=False)
     if failure:
         raise failure
 

@@ -16,7 +16,7 @@ from apprentice.config.layout import RUNTIME
 from apprentice.config.schema import PolicyConfig
 from apprentice.errors import ApprenticeError
 from apprentice.policy.endpoint import HOST, KEY_VARIABLE, Endpoint, new_endpoint
-from apprentice.processes import SHARING_CORES, Child, spawn
+from apprentice.processes import SHARING_CORES, Child, birth, spawn
 from apprentice.records.files import read_json, write_json
 
 STATE = RUNTIME / "policy-server.json"
@@ -48,7 +48,7 @@ class ServerState:
     pid: int
     """Of the supervisor of the server's tree."""
     born: str
-    """When that process began, in the kernel's words: process ids are used again."""
+    """That process's `birth`: process ids are used again."""
     endpoint: Endpoint
     model: str
     architecture: str
@@ -60,7 +60,7 @@ class ServerState:
 
     @property
     def alive(self) -> bool:
-        return _born(self.pid) == self.born
+        return birth(self.pid) == self.born
 
 
 class PolicyServer:
@@ -179,7 +179,7 @@ class PolicyServer:
         self._child = spawn(command, log=self._log, env=environment, grace_s=GRACE_S, shared_memory=LEAKED)
         self._state = ServerState(
             pid=self._child.pid,
-            born=_born(self._child.pid),
+            born=birth(self._child.pid),
             endpoint=endpoint,
             model=str(self._model),
             architecture=_architecture(self._model),
@@ -271,15 +271,6 @@ def _read_state(path: Path) -> ServerState | None:
         return ServerState(**values | {"endpoint": Endpoint(**values["endpoint"])})
     except (ApprenticeError, TypeError, KeyError):
         return None
-
-
-def _born(pid: int) -> str:
-    """The start time of a living process; empty where it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]
 
 
 def _architecture(model: Path) -> str:

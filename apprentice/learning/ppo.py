@@ -212,7 +212,8 @@ class PpoLearner:
 
     def _batches(self, trajectories: Sequence[Trajectory], chosen: Sequence[int] | None = None) -> list[PackedBatch]:
         """This rank's micro-batches."""
-        batches = dealt(pack(trajectories, self._config.micro_batch_tokens, chosen), self._actor.rank, self._actor.ranks)
+        packed = pack(trajectories, self._config.micro_batch_tokens, chosen, rows=self._actor.module.takes_rows)
+        batches = dealt(packed, self._actor.rank, self._actor.ranks)
         return [batch.to(self._actor.device) for batch in batches]
 
     @property

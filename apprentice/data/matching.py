@@ -1,11 +1,12 @@
 """Decides whether a knowledge base holds an answer, whatever its case, punctuation and Unicode form, in any script."""
 
 import re
-import sys
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
 
+INVISIBLE, PUNCTUATION = "invisible", "punctuation"
+"""Kinds of characters that carry no words: zero-width ones, soft hyphens and marks of direction; punctuation and symbols."""
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 POSSESSIVE = re.compile(r"['’ʼ′]s\b")
 JOINTS = re.compile(r"[-‐-―−/⁄]")
@@ -29,24 +30,16 @@ class Holdings:
 
 
 def _folded(text: str, filler: str) -> str:
-    text = unicodedata.normalize("NFKC", text).casefold()
-    text = JOINTS.sub(" ", POSSESSIVE.sub(" ", _invisible().sub("", text)))
-    text = UNSPACED.sub(r" \g<0> ", _punctuation().sub(filler, text))
-    return f" {' '.join(ARTICLES.sub(' ', text).split())} "
+    text = JOINTS.sub(" ", POSSESSIVE.sub(" ", unicodedata.normalize("NFKC", text).casefold()))
+    kinds = {letter: _kind(letter) for letter in set(text)}
+    text = text.translate({ord(letter): "" if kind == INVISIBLE else filler for letter, kind in kinds.items() if kind})
+    words = ARTICLES.sub(" ", UNSPACED.sub(r" \g<0> ", text)).split()
+    return f" {' '.join(words)} "
 
 
 @cache
-def _punctuation() -> re.Pattern[str]:
-    return _of_category("P", "S")
-
-
-@cache
-def _invisible() -> re.Pattern[str]:
-    """Zero-width characters, soft hyphens and marks of writing direction."""
-    return _of_category("Cf")
-
-
-def _of_category(*categories: str) -> re.Pattern[str]:
-    return re.compile(
-        f"[{re.escape(''.join(letter for letter in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(letter).startswith(categories)))}]"
-    )
+def _kind(letter: str) -> str:
+    category = unicodedata.category(letter)
+    if category == "Cf":
+        return INVISIBLE
+    return PUNCTUATION if category[0] in "PS" else ""

@@ -158,6 +158,24 @@ def test_a_split_without_usable_tasks_names_its_file(folder, layout):
     assert f"{folder}/dev.jsonl: no usable task of the split 'dev' is left" in message
 
 
+def test_a_corpus_without_ids_is_blamed_first(folder, layout):
+    write(folder / "corpus.jsonl", [{"title": f"House {n}", "text": f"Built by Builder{n}."} for n in range(12)])
+    message = refused_by(configured(folder), layout)
+    assert "12 of 12 passages (100.0%)" in message and "(invalid_field 12)" in message and "corpus.jsonl:1:id: field required" in message
+
+
+@pytest.mark.slow
+def test_a_server_that_searches_needs_no_corpus_and_one_bad_row_fails_only_itself(folder, layout):
+    (folder / "corpus.jsonl").unlink()
+    with (folder / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "t40", "question": "Long plan?", "answers": ["x"], "plan": ["s"] * 40}) + "\n")
+    config = configured(folder)
+    by_url = config.environment.model_copy(update={"retriever": "http://127.0.0.1:8000/retrieve"})
+    run_both(config.model_copy(update={"environment": by_url}), layout)
+    assert len(read_tasks(layout.tasks)) == 12 and read_passages(layout.corpus) == []
+    assert [row["reasons"] for row in lines(layout.quarantine)] == [[f"{folder}/train.jsonl:9:plan: 40 steps, more than 30"]]
+
+
 def test_validate_without_prepare_says_so(layout):
     with pytest.raises(ApprenticeError, match="tasks.jsonl: is missing"):
         validate.run(configured(), layout, Progress(layout.events, "validate"))

@@ -1,5 +1,7 @@
 """Validation: each reason for which a record is refused, and what is kept."""
 
+import time
+
 import pytest
 
 from apprentice.config.schema import ValidateConfig
@@ -235,3 +237,10 @@ def test_figures_count_tasks_and_reasons():
     figures = summarise(judged(task(id="a", hops=2), task(id="b", split="dev"), task(id="c", answers=["Paris"])))
     expected = {"tasks_read": 3, "tasks_clean": 2, "tasks_dev": 1, "tasks_2_hops": 1, "refused_answer_absent": 1, "bad_share": 0.333333}
     assert {name: figures[name] for name in expected} == expected
+
+
+def test_a_corpus_of_a_million_characters_is_searched_in_seconds():
+    text = "“Quoted” words, with a dash – and 東京. " * 100
+    began = time.monotonic()
+    result = judged(task(answers=["東京"]), passages=[{"id": str(n), "title": "", "text": text[:150]} for n in range(7000)])
+    assert result.clean_tasks and time.monotonic() - began < 15

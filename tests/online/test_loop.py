@@ -94,6 +94,15 @@ def test_refused_trajectories_and_faults_are_kept_aside_with_their_reasons(tmp_p
     assert "above 0" in run.quarantine[0]["problems"][0] and run.quarantine[1]["problems"] == ["KeyError: 'x'"]
 
 
+def test_an_episode_whose_first_message_did_not_fit_is_kept_aside(tmp_path):
+    unfit = replace(SOUND, id="long", turns=(), token_ids=(), action_mask=(), logprobs=(), reward=0.0, outcome="truncated", error="900 tokens")
+    learner = Learner()
+    run = training(learner, tmp_path, (SOUND, unfit), steps=1)
+    asyncio.run(run.run([]))
+    assert learner.seen == [[SOUND.id]]
+    assert run.quarantine[0]["id"] == "long" and "'truncated': 900 tokens" in run.quarantine[0]["problems"][0]
+
+
 def test_what_was_kept_aside_outlives_an_interruption(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(training(Learner(die_at=1), tmp_path).run([]))

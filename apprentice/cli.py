@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from apprentice.errors import ApprenticeError
+from apprentice.processes import bypass_proxies_on_loopback, raise_file_limit, silence
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
+EXIT_UNREAD = 141
+"""Whoever read the output has gone (`| head`): what a shell tells of a command that SIGPIPE ended."""
 PLANNED_GPUS = 8
 STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
 NEEDED = ("torch", "transformers", "deepspeed", "prefect", "mlflow", "dvc", "great_expectations", "bm25s", "gguf", "pyarrow", "matplotlib")
@@ -37,12 +40,21 @@ ROLES = {".venv": "core and trainer", ".venv-serve": "policy server"}
 
 
 def entry() -> None:
-    """Runs the command line and exits: 2 on an error the user can mend, 130 on Ctrl-C."""
+    """Runs the command line and exits: 2 on an error the user can mend, 130 on Ctrl-C, 141 where nobody reads the output any longer."""
+    bypass_proxies_on_loopback()
+    raise_file_limit()
     try:
-        sys.exit(main())
+        try:
+            code = main()
+        finally:
+            sys.stdout.flush()
+        sys.exit(code)
     except ApprenticeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except BrokenPipeError:
+        silence()
+        sys.exit(EXIT_UNREAD)
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

@@ -40,6 +40,8 @@ ASKING = 0.01
 """Of the time."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+FILES_KEPT, FILES_AN_EPISODE = 128, 2
+"""Open files that a process needs for itself, and for each episode that it plays."""
 FILES = 65536
 """Open files of a process: some programs close every number below their limit when they start another, so the limit stays below a million."""
 SIGNALLED = 128
@@ -342,12 +344,26 @@ def bypass_proxies_on_loopback() -> None:
         os.environ[name] = ",".join([*kept, *(host for host in LOOPBACK if host not in kept)])
 
 
+def silence() -> None:
+    """Sends what this process still prints to /dev/null: its terminal or the reader of its output has gone, and every further line would be an error."""
+    with open(os.devnull, "w") as nowhere:
+        for stream in (1, 2):
+            os.dup2(nowhere.fileno(), stream)
+
+
 def raise_file_limit() -> None:
     """Lets this process and its children open as many files as the system allows them, at most FILES."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+def episodes_at_once() -> int:
+    """How many episodes this process can play at a time with the files it may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = FILES if soft == resource.RLIM_INFINITY else soft
+    return max(1, (files - FILES_KEPT) // FILES_AN_EPISODE)
 
 
 def _parent_of(entry: Path) -> int:

@@ -96,12 +96,13 @@ def _letters(measure: Measure) -> dict[str, str]:
 
 
 def cost(events: Iterable[Mapping], memory: int = 0) -> Text:
-    """Minutes of each stage's last complete run, tokens spent, and the most memory held in bytes."""
+    """Minutes of each stage's last complete run, tokens spent, and the most memory held in bytes; nothing where no run has left events."""
     minutes, tokens = spent(events)
     stages = ", ".join(f"{stage} {value:.1f}" for stage, value in minutes.items())
-    line = f"Spent: {sum(minutes.values()):.1f} minutes ({stages})"
-    line += f", {tokens:,.0f} tokens in training" if tokens else ""
-    return Text(line + (f", {memory / 2**30:.1f} GiB of memory at most" if memory else ""))
+    told = [f"{sum(minutes.values()):.1f} minutes ({stages})"] if minutes else []
+    told += [f"{tokens:,.0f} tokens in training"] if tokens else []
+    told += [f"{memory / 2**30:.1f} GiB of memory at most"] if memory else []
+    return Text(f"Spent: {', '.join(told)}" if told else "")
 
 
 def memory_peak(layout: Layout) -> int:

@@ -11,7 +11,7 @@ STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evalu
 ROOMS = ("data", "policy", "rollout", "learning", "online")
 KEPT = ("config", "records", "versioning", "environments", "evaluation")
 STAGE = '''"""A toy stage: writes what DVC expects of it."""
-import json, os, sys, time
+import json, os, signal, sys, time
 from pathlib import Path
 from apprentice.errors import ApprenticeError, InfrastructureFault
 from apprentice.stages.entry import main
@@ -25,6 +25,9 @@ def run(config, at, progress):
     if fault == "once" and not Path("met").exists():
         Path("met").touch()
         raise InfrastructureFault("the policy server is gone")
+    if fault.startswith("kill"):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), int(fault.split()[1]))
     if fault == "crash":
         raise ValueError("boom")
     for _ in progress.track("toys", range(2), 2):

@@ -97,11 +97,19 @@ def test_the_stage_that_took_most_memory_tells_how_much(tmp_path: Path):
     assert "3.0 GiB of memory at most" in shown(layout, width=200)
 
 
+def test_without_events_nothing_is_said_of_minutes(tmp_path: Path):
+    layout = evaluated(tmp_path)
+    assert "Spent" not in shown(layout)
+    write_json(layout.memory, {"train": 3 * 2**30})
+    assert "Spent: 3.0 GiB of memory at most" in shown(layout)
+
+
 def test_the_figures_survive_a_line_cut_short(tmp_path: Path):
     layout = evaluated(tmp_path)
     layout.events.parent.mkdir(parents=True)
-    layout.events.write_text(json.dumps({"stage": "train", "time": 0, "kind": "begin"}) + '\n{"stage": "tra')
-    assert "Spent" in shown(layout)
+    rows = [json.dumps(event) for event in events(("train", 0, "begin"), ("train", 60, "end"))]
+    layout.events.write_text("\n".join(rows) + '\n{"stage": "tra')
+    assert "Spent: 1.0 minutes (train 1.0)" in shown(layout)
 
 
 def test_questions_are_summed_up_to_the_letter(tmp_path: Path):

@@ -12,7 +12,7 @@ from apprentice.config import Layout, PipelineConfig, load_pipeline
 from apprentice.config.layout import PARAMS
 from apprentice.config.locks import reading_params
 from apprentice.errors import ApprenticeError, InfrastructureFault
-from apprentice.processes import use_cores_sparingly
+from apprentice.processes import bypass_proxies_on_loopback, raise_file_limit, use_cores_sparingly
 from apprentice.records.events import Progress
 from apprentice.versioning.dvc import recorded_parameters
 
@@ -73,8 +73,13 @@ def _interrupt(*_) -> None:
 
 
 def _prepare_process() -> None:
-    """Settings that libraries read when they are imported: no telemetry, no bars of their own, no spinning on shared cores."""
+    """Settings that libraries read when they are imported: no telemetry, no bars of their own, no spinning on shared cores.
+
+    Servers on this machine are reached past proxies, and as many files may be opened as the system allows.
+    """
     use_cores_sparingly()
+    bypass_proxies_on_loopback()
+    raise_file_limit()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

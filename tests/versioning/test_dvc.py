@@ -8,7 +8,7 @@ import pytest
 from apprentice.config import activate, set_overrides
 from apprentice.errors import ApprenticeError
 from apprentice.versioning import STAGES, StageFailed, StageRun, changed_stages, output_hash, output_hashes
-from apprentice.versioning.dvc import failure_message
+from apprentice.versioning.dvc import failure_message, killed_by
 from tests.fake_project import environment, run
 
 LOG = Path("train.log")
@@ -111,6 +111,19 @@ def test_a_stages_own_message_is_shown_without_dvcs():
 def test_of_a_crash_the_last_line_is_shown():
     text = "Running stage\nTraceback (most recent call last):\nValueError: boom\nERROR: failed to reproduce 'train@quick'\n"
     assert failure_message(text, "train", LOG) == f"error: stage train broke: ValueError: boom\n  What to do: read {LOG}"
+
+
+@pytest.mark.parametrize(("ended_by", "code"), [("9", -9), ("15", -15)])
+def test_a_killed_stage_says_so(in_project: Path, monkeypatch: pytest.MonkeyPatch, ended_by: str, code: int):
+    monkeypatch.setenv("FAKE_PREPARE", f"kill {ended_by}")
+    with pytest.raises(StageFailed, match=f"stage prepare was killed by signal {ended_by}") as failure:
+        reproduce("prepare", in_project)
+    assert failure.value.code == code and ("out of memory?" in str(failure.value)) == (ended_by == "9")
+
+
+@pytest.mark.parametrize(("code", "signal"), [(-9, 9), (137, 9), (139, 11), (1, 0), (2, 0), (255, 0), (128, 0)])
+def test_signals_are_told_from_exit_codes(code: int, signal: int):
+    assert killed_by(code) == signal
 
 
 def test_a_silent_failure_points_to_the_log():

@@ -297,9 +297,9 @@ def test_attempts_without_a_gradient_are_not_computed_and_the_update_is_the_same
     batch = [replace(item, group=str(number // 4), reward=float(number == 5)) for number, item in enumerate(trajectories(12))]
     gone_over = []
 
-    def counted(made, budget, chosen=None):
+    def counted(made, budget, chosen=None, **how):
         gone_over.append(len(range(len(made)) if chosen is None else chosen))
-        return pack(made, budget, chosen)
+        return pack(made, budget, chosen, **how)
 
     monkeypatch.setattr(ppo, "pack", counted)
 
@@ -331,9 +331,9 @@ def test_a_group_that_only_failed_has_no_advantage_and_is_not_computed_however_l
     config = train_config(advantage=advantage, normalize_advantages=normalize, kl_coefficient=0.0, entropy_coefficient=0.0, minibatches=1)
     learner, made, gone_over, used = PpoLearner(config, checkpoint), groups_of_different_rewards_and_lengths(), set(), []
 
-    def counted(items, budget, chosen=None):
+    def counted(items, budget, chosen=None, **how):
         gone_over.update(range(len(items)) if chosen is None else chosen)
-        return pack(items, budget, chosen)
+        return pack(items, budget, chosen, **how)
 
     monkeypatch.setattr(ppo, "pack", counted)
     plain = PpoLearner._moving

@@ -18,13 +18,12 @@ from apprentice.policy.models import CACHE
 from apprentice.policy.protocol import Sampling
 from apprentice.policy.server import INTERPRETER, PolicyServer
 from apprentice.policy.vllm_client import VllmPolicy
+from tests.hardware import MULTIPLIES_BF16
 
 MODEL = CACHE / "smollm2-135m-instruct"
 CONFIG = PolicyConfig(engine="vllm", port=0, max_context=512, max_sequences=32, kv_cache_gib=1, gpus=1, first_gpu=0, sleep=True)
 NOISE = 0.1
 """Mean |difference| of log-probabilities between vLLM's and Transformers' bf16 kernels, at most; 0.045 is usual."""
-BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
-"""Flags in /proc/cpuinfo of x86 and ARM processors that multiply bf16 themselves."""
 QUESTIONS = ["What is the capital of France?", "Name three colours.", "Write one sentence about the sea.", "Who was Ada Lovelace?"]
 
 pytestmark = [
@@ -32,7 +31,7 @@ pytestmark = [
     pytest.mark.skipif(not INTERPRETER.exists(), reason="vLLM's environment .venv-serve is absent"),
     pytest.mark.skipif(not MODEL.exists(), reason="the base model is not in the cache"),
     pytest.mark.skipif(
-        not BF16_FLAGS & set(Path("/proc/cpuinfo").read_text().split()),
+        not MULTIPLIES_BF16,
         reason="this CPU has no bf16 instructions: vLLM and PyTorch emulate them slowly and each in its own way (mean difference 0.15)",
     ),
 ]

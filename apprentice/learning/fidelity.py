@@ -2,6 +2,7 @@
 
 import inspect
 import random
+import time
 from pathlib import Path
 
 import torch
@@ -14,11 +15,11 @@ from apprentice.learning.packing import action_positions, pack
 from apprentice.records import Trajectory
 
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.1}
-"""Nats a token, on average, by which two ways of computing may differ; in bf16, rounding alone gives up to 0.05, a missing window or scale 0.25 or more."""
-SPENT = 1e12
-"""Floating-point operations that sequences longer than a sliding window may cost; a few seconds on two cores."""
-LONG, SHORT, SHARED, BEYOND, SCORED = 40, 28, 20, 24, 12
-"""Tokens of the compared sequences, of what two of them share, of one past a window, and of those that are scored."""
+"""Nats a token, the mean of a sequence, by which two ways of computing may differ: in bf16, rounding gives up to 0.05, a missing window 0.25 or more."""
+AFFORDABLE_S = 10.0
+"""What comparing a sequence longer than a sliding window may take; how long it would take is seen from the short ones."""
+ALONE, BRANCH, SHARED, BEYOND, SCORED = 12, 20, 16, 16, 8
+"""Tokens of a sequence of its own, of each of two that share their beginning, of that beginning, of one past a window, and of those that are scored."""
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 """Kinds of layers in a config's `layer_types` that packed attention covers; others see a row of trees as one sequence."""
 
@@ -35,16 +36,16 @@ def choose_attention(language_model: nn.Module, where: Path) -> None:
     Raises:
         ApprenticeError: none gives the same scores, or the model's tokens see later ones.
     """
-    name, sample = type(language_model).__name__, _sample(language_model)
+    name = type(language_model).__name__
     _set(language_model, "eager")
-    expected = _plain_scores(language_model, sample)
+    sample, expected = _sample_and_scores(language_model)
     if not _is_causal(expected, language_model):
         raise ApprenticeError(f"{name} is no causal language model: a token's probability depends on later ones", where=where, todo="choose another model")
     errors = {}
     for implementation in _candidates(language_model):
         _set(language_model, implementation)
         try:
-            errors[implementation] = float((_scores(language_model, sample) - expected).abs().mean())
+            errors[implementation] = _apart(_scores(language_model, sample), expected)
         except attention.Unsupported:
             continue
         if errors[implementation] <= TOLERANCES[language_model.dtype]:
@@ -92,26 +93,36 @@ def _plain_scores(language_model: nn.Module, sample: list[Trajectory]) -> Tensor
     return torch.cat(found)
 
 
+def _apart(scores: Tensor, expected: Tensor) -> float:
+    """The mean difference in the sequence where it is largest; NaN stays NaN."""
+    return float((scores - expected).abs().view(-1, SCORED).mean(1).max())
+
+
 def _is_causal(scores: Tensor, model: nn.Module) -> bool:
-    """Whether the second and the third sequence of the sample say the same of what they share."""
-    _, one, other = scores.split(SCORED)
-    alike = SCORED - (SHORT - SHARED)
-    return float((one[:alike] - other[:alike]).abs().mean()) <= TOLERANCES[model.dtype]
+    """Whether the first two sequences of the sample say the same of what they share."""
+    one, other = scores[: 2 * SCORED].split(SCORED)
+    shared = SCORED - (BRANCH - SHARED)
+    return float((one[:shared] - other[:shared]).abs().mean()) <= TOLERANCES[model.dtype]
 
 
-def _sample(model: nn.Module) -> list[Trajectory]:
-    """Three sequences of random tokens: one longer than the model's sliding window, where that is affordable, and two that share their beginning."""
+def _sample_and_scores(model: nn.Module) -> tuple[list[Trajectory], Tensor]:
+    """Random tokens, and what plain Transformers says of them: two sequences that share their beginning, one of its own, and one longer than the
+    model's sliding window, where that is affordable."""
     draw, vocabulary = random.Random(0), model.get_input_embeddings().num_embeddings // 2  # images and other oddities have the last tokens
-    tokens = [draw.randrange(vocabulary) for _ in range(_longest(model))]
-    shared = [draw.randrange(vocabulary) for _ in range(SHARED)]
-    others = [shared + [draw.randrange(vocabulary) for _ in range(SHORT - SHARED)] for _ in range(2)]
-    return [_trajectory(number, ids) for number, ids in enumerate([tokens, *others])]
 
+    def tokens(count: int) -> list[int]:
+        return [draw.randrange(vocabulary) for _ in range(count)]
 
-def _longest(model: nn.Module) -> int:
-    window = getattr(model.config.get_text_config(), "sliding_window", None) or 0
-    cost = 2 * 2 * model.num_parameters() * (window + BEYOND)
-    return max(LONG, window + BEYOND) if cost <= SPENT else LONG
+    shared = tokens(SHARED)
+    sample = [_trajectory(number, ids) for number, ids in enumerate([shared + tokens(BRANCH - SHARED), shared + tokens(BRANCH - SHARED), tokens(ALONE)])]
+    began = time.perf_counter()
+    scores = _plain_scores(model, sample)
+    seconds_a_token = (time.perf_counter() - began) / (2 * BRANCH + ALONE)
+    longer = (getattr(model.config.get_text_config(), "sliding_window", None) or 0) + BEYOND
+    if longer > BEYOND and 2 * longer * seconds_a_token <= AFFORDABLE_S:
+        beyond = _trajectory(len(sample), tokens(longer))
+        return [*sample, beyond], torch.cat([scores, _plain_scores(model, [beyond])])
+    return sample, scores
 
 
 def _trajectory(number: int, ids: list[int]) -> Trajectory:

@@ -113,12 +113,13 @@ def test_of_a_crash_the_last_line_is_shown():
     assert failure_message(text, "train", LOG) == f"error: stage train broke: ValueError: boom\n  What to do: read {LOG}"
 
 
-@pytest.mark.parametrize(("ended_by", "code"), [("9", -9), ("15", -15)])
-def test_a_killed_stage_says_so(in_project: Path, monkeypatch: pytest.MonkeyPatch, ended_by: str, code: int):
+@pytest.mark.parametrize("ended_by", ["9", "15"])
+def test_a_killed_stage_says_so(in_project: Path, monkeypatch: pytest.MonkeyPatch, ended_by: str):
+    """Which code DVC sees depends on its shell: one that stays beside the command answers 128 and the signal, one that becomes it dies of the signal."""
     monkeypatch.setenv("FAKE_PREPARE", f"kill {ended_by}")
     with pytest.raises(StageFailed, match=f"stage prepare was killed by signal {ended_by}") as failure:
         reproduce("prepare", in_project)
-    assert failure.value.code == code and ("out of memory?" in str(failure.value)) == (ended_by == "9")
+    assert killed_by(failure.value.code) == int(ended_by) and ("out of memory?" in str(failure.value)) == (ended_by == "9")
 
 
 @pytest.mark.parametrize(("code", "signal"), [(-9, 9), (137, 9), (139, 11), (1, 0), (2, 0), (255, 0), (128, 0)])

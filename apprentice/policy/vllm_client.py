@@ -185,6 +185,7 @@ def _request(token_ids: Sequence[int], sampling: Sampling, version: int) -> dict
         "repetition_penalty": 1.0,
         "seed": sampling.seed,
         "stop": list(sampling.stop),
+        "stop_token_ids": list(sampling.stop_token_ids),
         "include_stop_str_in_output": True,
         "skip_special_tokens": False,
         "spaces_between_special_tokens": False,

@@ -11,6 +11,7 @@ from apprentice.config import load_pipeline, set_overrides
 from apprentice.config.layout import RUNTIME
 from apprentice.errors import ApprenticeError
 from apprentice.processes import raise_file_limit, silence
+from apprentice.versioning import check_folder
 
 EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_UNREAD = 1, 2, 130, 141
 UNREAD = (errno.EPIPE, errno.EIO)
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGHUP, _hang_up)
     raise_file_limit()
     try:
+        check_folder()
         for change in set_overrides(chosen.pipeline, chosen.overrides):
             print(change)
         load_pipeline(chosen.pipeline)

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEVELS = {
     "errors": 0,
     "processes": 0,
+    "place": 1,
     "records": 1,
     "config": 1,
     "environments": 2,

@@ -12,14 +12,12 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from apprentice.errors import ApprenticeError
 from apprentice.processes import Child, spawn
+from apprentice.versioning.folder import LOCK_FILE, check_folder, check_rwlock, read_lock
 
 STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
 """In the order in which each needs the one before."""
-LOCK_FILE = Path("dvc.lock")
 ENVIRONMENT = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "true"}
 SIGNALLED = 128
 """A shell tells a command that a signal ended by 128 and the signal's number."""
@@ -110,6 +108,7 @@ def changed_stages(pipeline: str, root: Path = Path()) -> tuple[str, ...]:
     Raises:
         ApprenticeError: DVC cannot tell.
     """
+    check_folder(root)
     targets = [f"{stage}@{pipeline}" for stage in STAGES]
     done = subprocess.run([sys.executable, "-m", "dvc", "status", "--json", *targets], cwd=root, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
@@ -123,11 +122,7 @@ def changed_stages(pipeline: str, root: Path = Path()) -> tuple[str, ...]:
 
 def output_hashes(pipeline: str, root: Path = Path()) -> dict[str, str]:
     """Path of every output of a pipeline -> the hash DVC recorded for it; empty before the first stage has run."""
-    path = root / LOCK_FILE
-    if not path.is_file():
-        return {}
-    stages = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"]
-    mine = [entry for name, entry in stages.items() if name.partition("@")[2] == pipeline]
+    mine = [entry for name, entry in read_lock(root).items() if name.partition("@")[2] == pipeline]
     return {out["path"]: out["md5"] for entry in mine for out in entry.get("outs", ())}
 
 
@@ -148,6 +143,10 @@ def _busy(text: str) -> bool:
 
 
 def _busy_error(root: Path) -> ApprenticeError:
+    try:
+        check_rwlock(root)
+    except ApprenticeError as left_over:
+        return left_over
     return ApprenticeError("another DVC process works in this folder", where=root.resolve(), todo="wait until it has ended, then run again")
 
 

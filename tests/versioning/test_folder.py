@@ -1,0 +1,122 @@
+"""What keeps DVC from working in a folder is one error with the file and the command, before anything starts."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from apprentice.errors import ApprenticeError
+from apprentice.place import REFUSED, check_place
+from apprentice.versioning.folder import RWLOCK, check_folder, check_rwlock, read_lock
+from tests.fake_project import environment, make_project
+
+GONE = 2**22 + 1
+"""A process id that Linux gives to nobody."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / ".git").mkdir()
+    return tmp_path
+
+
+def rwlock(folder: Path, *pids: int) -> None:
+    (folder / RWLOCK).parent.mkdir(parents=True, exist_ok=True)
+    infos = [{"pid": pid, "cmd": "dvc repro train@quick"} for pid in pids]
+    (folder / RWLOCK).write_text(json.dumps({"write": {"models/x": infos[0]}, "read": {"data/x": infos[1:]}}))
+
+
+def test_a_sound_folder_passes(folder: Path):
+    (folder / "dvc.lock").write_text("schema: '2.0'\nstages:\n  a@quick:\n    cmd: x\n")
+    rwlock(folder, GONE)
+    check_folder(folder)
+    assert read_lock(folder) == {"a@quick": {"cmd": "x"}}
+
+
+def test_a_folder_below_a_git_repository_passes(folder: Path):
+    (folder / "below").mkdir()
+    check_folder(folder / "below")
+
+
+def test_without_git_it_says_which_command_makes_a_repository(tmp_path: Path):
+    with pytest.raises(ApprenticeError, match="What to do: git init"):
+        check_folder(tmp_path)
+
+
+MERGE = "schema: '2.0'\nstages:\n<<<<<<< HEAD\n  a: {cmd: x}\n=======\n  a: {cmd: y}\n>>>>>>> other\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "command"),
+    [
+        (MERGE, ":3", "git checkout --ours dvc.lock"),
+        ("schema: '2.0'\nstages:\n  a: {cmd: x\n", ":4", "rm dvc.lock"),
+        ("schema: '2.0'\nstages:\n  a: x\n", "", "rm dvc.lock"),
+        ("[1, 2]", "", "rm dvc.lock"),
+        ("\0\0", "", "rm dvc.lock"),
+    ],
+)
+def test_a_damaged_lock_file_is_named_with_its_line_and_the_command(folder: Path, text: str, line: str, command: str):
+    (folder / "dvc.lock").write_text(text)
+    with pytest.raises(ApprenticeError) as refused:
+        check_folder(folder)
+    assert str(refused.value).startswith(f"{folder / 'dvc.lock'}{line}: ") and command in str(refused.value)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"write": 3}', '{"read": {"x": [{"pid": 1}]}}', '{"write": {"x": {"pid": "one", "cmd": ""}}}'])
+def test_damaged_locks_of_dvc_are_named_with_the_command(folder: Path, damage: str):
+    rwlock(folder, GONE)
+    (folder / RWLOCK).write_text(damage)
+    with pytest.raises(ApprenticeError, match=f"rm {folder / RWLOCK}"):
+        check_folder(folder)
+
+
+def test_a_lock_whose_process_id_another_program_has_now_is_named_with_the_command(folder: Path):
+    with subprocess.Popen(["sleep", "600"]) as other:
+        rwlock(folder, GONE, GONE, other.pid)
+        with pytest.raises(ApprenticeError, match=f"process id {other.pid} now belongs to `sleep 600`") as refused:
+            check_rwlock(folder)
+        other.kill()
+    assert f"rm {folder / RWLOCK}" in str(refused.value)
+    check_rwlock(folder)
+
+
+def test_a_lock_that_dvc_holds_is_waited_for(folder: Path):
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "dvc", "repro"]) as dvc:
+        rwlock(folder, dvc.pid)
+        check_rwlock(folder)
+        dvc.kill()
+
+
+@pytest.mark.parametrize("character", REFUSED)
+def test_a_path_that_tools_would_misread_is_refused_by_its_character(tmp_path: Path, character: str):
+    folder = tmp_path / f"a{character}b" / "project"
+    folder.mkdir(parents=True)
+    with pytest.raises(ApprenticeError, match="the path of the project holds") as refused:
+        check_place(folder)
+    assert repr(character) in str(refused.value)
+
+
+def test_a_blank_and_letters_of_any_script_are_no_hindrance(tmp_path: Path):
+    (tmp_path / "Ähre und 你好").mkdir()
+    check_place(tmp_path / "Ähre und 你好")
+
+
+@pytest.mark.parametrize("hindrance", ["no git", "merge", "path"])
+def test_a_run_tells_at_once(tmp_path: Path, hindrance: str):
+    folder = tmp_path / ("a?b" if hindrance == "path" else "project")
+    folder.mkdir()
+    make_project(folder)
+    if hindrance == "no git":
+        (folder / ".git").rename(tmp_path / "moved")
+    if hindrance == "merge":
+        (folder / "dvc.lock").write_text(MERGE)
+    params = (folder / "params.yaml").read_bytes()
+    command = [sys.executable, "-m", "flows", "quick", "train.seed=3"]
+    done = subprocess.run(command, cwd=folder, env={**environment(folder), "PYTHONPATH": str(folder)}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 2, done.stderr
+    assert (folder / "params.yaml").read_bytes() == params and not (folder / ".apprentice").exists()
+    assert os.listdir(folder / ".dvc") == ["config"]

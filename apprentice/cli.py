@@ -82,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     stage = add("stage", _stage, "run one stage in place, without DVC", pipeline=False)
     stage.add_argument("name", choices=STAGES)
     stage.add_argument("pipeline", help="a pipeline of params.yaml")
+    override = add("set", _set, "write overrides into params.yaml, in place of `dvc exp run -S`, which rewrites the whole file")
+    override.add_argument("overrides", nargs="+", metavar="section.key=value")
     add("params", _params, "print a pipeline's parameters as the stages see them")
     add("register", _register, "enter a pipeline's trained policy into the model registry")
     add("summary", _summary, "print a pipeline's last screen again")
@@ -112,6 +114,17 @@ def _stage(chosen: argparse.Namespace) -> int:
     command = [sys.executable, "-m", f"apprentice.stages.{chosen.name}", chosen.pipeline]
     sys.stdout.flush()
     os.execv(sys.executable, command)
+
+
+def _set(chosen: argparse.Namespace) -> int:
+    from apprentice.config import check_overrides, set_overrides
+    from apprentice.config.locks import only_run
+
+    check_overrides(chosen.pipeline, chosen.overrides)
+    with only_run():
+        for change in set_overrides(chosen.pipeline, chosen.overrides):
+            print(change)
+    return 0
 
 
 def _params(chosen: argparse.Namespace) -> int:

@@ -7,8 +7,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from apprentice.config import load_pipeline, set_overrides
+from apprentice.config import check_overrides
 from apprentice.config.layout import RUNTIME
+from apprentice.config.locks import only_run
 from apprentice.errors import ApprenticeError
 from apprentice.processes import raise_file_limit, silence
 from apprentice.versioning import check_folder
@@ -29,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     raise_file_limit()
     try:
         check_folder()
-        for change in set_overrides(chosen.pipeline, chosen.overrides):
-            print(change)
-        load_pipeline(chosen.pipeline)
+        check_overrides(chosen.pipeline, chosen.overrides)
+        with only_run():  # the flow takes it again before it writes; this tells a second run within a second
+            pass
         return run(chosen.pipeline, chosen.overrides)
     except ApprenticeError as error:
         print(f"error: {error}", file=sys.stderr)

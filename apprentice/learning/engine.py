@@ -26,7 +26,7 @@ class Engine:
     """One model, its AdamW and their state.
 
     Args:
-        model: fp32 or bf16; it is cast to `dtype`.
+        model: fp32 or bf16; its parameters are cast to `dtype`, its buffers keep the type they were loaded with.
         learning_rate: the highest; `step` takes the current one.
         max_gradient_norm: gradients are scaled down to this 2-norm.
         zero_stage: what is sharded over the ranks. 0 runs as 1: DeepSpeed's stage 0 adds bf16 gradients up in bf16, and on one rank
@@ -52,7 +52,7 @@ class Engine:
         optimizer = torch.optim.AdamW(trained, lr=learning_rate, betas=BETAS, weight_decay=0.0, fused=True)
         config = _config(max(1, zero_stage), offload, max_gradient_norm, dtype)
         with _quiet(), _local_rank():
-            self._engine, *_ = deepspeed.initialize(model=model.to(dtype), optimizer=optimizer, config=config, dist_init_required=False)
+            self._engine, *_ = deepspeed.initialize(model=_cast(model, dtype), optimizer=optimizer, config=config, dist_init_required=False)
         self._distributed = deepspeed.comm
         self._all_trained = len(trained) == len(list(model.parameters()))
 
@@ -116,6 +116,13 @@ class Engine:
         """Within it, every weight of the module is whole on this rank, also under ZeRO 3."""
         return _deepspeed().zero.GatheredParameters(list(self.module.parameters()))
 
+    def overwrite(self, part: nn.Module, source: nn.Module) -> None:
+        """Gives a part of the model the weights of another module, and its fp32 master weights with them, on every rank."""
+        with _deepspeed().zero.GatheredParameters(list(part.parameters()), modifier_rank=0), torch.no_grad():
+            for mine, other in zip(part.parameters(), source.parameters(), strict=True):
+                mine.copy_(other)
+        self._engine.optimizer.refresh_fp32_params()
+
     def save(self, folder: Path) -> None:
         """Writes what is trained, its fp32 master weights and optimizer state; `load` continues bit for bit.
 
@@ -134,6 +141,13 @@ class Engine:
             found, _ = self._engine.load_checkpoint(str(folder), tag=STATE, load_module_strict=self._all_trained)
         if found is None:
             raise ApprenticeError("holds no trainer state", where=folder, todo="delete it to start anew")
+
+
+def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Cast the parameters and leave the buffers: rotary frequencies in bf16 would misplace tokens more and more along a sequence."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model
 
 
 def _deepspeed() -> Any:

@@ -161,7 +161,7 @@ class Simulator:
 
     def _sampler(self, environment: Environment, episode: Episode):
         async def decide(token_ids: Sequence[int], told: str, room: int, turn: int) -> Completion:
-            sampling = Sampling(room, self._temperature, derive_seed(episode.seed, turn), environment.stop)
+            sampling = Sampling(room, self._temperature, derive_seed(episode.seed, turn), environment.stop, (self._chat.end_token_id,))
             with self.sampling:
                 return await self._policy.generate(token_ids, sampling)
 

@@ -4,13 +4,17 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
+from apprentice.config.layout import PARAMS
+from apprentice.config.locks import reading_params
 from apprentice.errors import ApprenticeError, InfrastructureFault
 from apprentice.processes import bypass_proxies_on_loopback, raise_file_limit, use_cores_sparingly
 from apprentice.records.events import Progress
+from apprentice.versioning.dvc import recorded_parameters
 
 EXIT_USER_ERROR, EXIT_FAULT, EXIT_INTERRUPTED = 2, 3, 130
 
@@ -29,11 +33,12 @@ def main(run: Stage) -> None:
 
 def _exit_code(run: Stage, name: str, pipeline: str) -> int:
     try:
-        config, layout = load_pipeline(pipeline), Layout(pipeline)
-        progress = Progress(layout.events, name)
-        progress.begin()
-        _prepare_process()
-        run(config, layout, progress)
+        with reading_params(), _unchanged_parameters(name, pipeline):
+            config, layout = load_pipeline(pipeline), Layout(pipeline)
+            progress = Progress(layout.events, name)
+            progress.begin()
+            _prepare_process()
+            run(config, layout, progress)
         progress.end()
     except ApprenticeError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -45,6 +50,22 @@ def _exit_code(run: Stage, name: str, pipeline: str) -> int:
         print(f"interrupted: {name}; run it again to continue", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+@contextmanager
+def _unchanged_parameters(stage: str, pipeline: str) -> Iterator[None]:
+    """DVC records the parameters that it finds at a stage's end. A stage that ran with others fails, so that nothing is recorded.
+
+    Raises:
+        ApprenticeError: params.yaml no longer holds what the stage was started with.
+    """
+    before = recorded_parameters(stage, pipeline)
+    yield
+    after = recorded_parameters(stage, pipeline)
+    changed = [key for key in before if before[key] != after[key]]
+    if changed:
+        what = f"{', '.join(changed)} changed while the stage {stage} ran with the old values, so its result is not recorded"
+        raise ApprenticeError(what, where=PARAMS, todo="leave params.yaml alone while a stage runs, and run again")
 
 
 def _interrupt(*_) -> None:

@@ -11,13 +11,19 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from ruamel.yaml import YAML
+
+from apprentice.config.layout import PARAMS
+from apprentice.config.load import read_document
 from apprentice.errors import ApprenticeError
 from apprentice.processes import Child, spawn
 from apprentice.versioning.folder import LOCK_FILE, check_folder, check_rwlock, read_lock
 
 STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
 """In the order in which each needs the one before."""
+STAGES_FILE = Path("dvc.yaml")
 ENVIRONMENT = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "true"}
 SIGNALLED = 128
 """A shell tells a command that a signal ended by 128 and the signal's number."""
@@ -118,6 +124,22 @@ def changed_stages(pipeline: str, root: Path = Path()) -> tuple[str, ...]:
     changed = {name.partition("@")[0] for name in json.loads(done.stdout or "{}")}
     first = next((position for position, stage in enumerate(STAGES) if stage in changed), len(STAGES))
     return STAGES[first:]
+
+
+def recorded_parameters(stage: str, pipeline: str, root: Path = Path()) -> dict[str, Any]:
+    """Key -> value of everything in params.yaml that DVC records with a stage; empty in a folder without dvc.yaml."""
+    if not (root / STAGES_FILE).is_file():
+        return {}
+    keys = YAML(typ="safe").load((root / STAGES_FILE).read_text(encoding="utf-8"))["stages"][stage]["params"]
+    values = read_document(root / PARAMS)
+    return {key: _at(values, key) for key in (key.replace("${item.pipeline}", pipeline) for key in keys)}
+
+
+def _at(values: Any, dotted: str) -> Any:
+    """The value under a dotted key; None where it is absent."""
+    for key in dotted.split("."):
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
 
 
 def output_hashes(pipeline: str, root: Path = Path()) -> dict[str, str]:

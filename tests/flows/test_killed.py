@@ -23,7 +23,7 @@ def test_a_live_run_is_known_after_a_step_of_the_clock(tmp_path: Path, monkeypat
     assert last and last.alive and str(last.run) == run
 
 
-@pytest.mark.parametrize("born", ["", "another-boot/1", birth(os.getpid()) + "1"])
+@pytest.mark.parametrize("born", ["", "another-boot/1", birth(os.getpid()) + "1"], ids=["none", "another boot", "another process"])
 def test_a_run_whose_process_id_was_given_to_another_is_not_alive(tmp_path: Path, born: str):
     note = tmp_path / "note.json"
     write_json(note, {"run": str(uuid4()), "pid": os.getpid(), "born": born})

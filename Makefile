@@ -46,6 +46,7 @@ bench:
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 mlflow:
+	@$(BIN)/python -m apprentice.tracking.moved
 	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
 prefect:

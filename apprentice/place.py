@@ -1,4 +1,4 @@
-"""Whether a project can work where its folder lies. Standard library only: the set-up asks too, before anything is installed."""
+"""Checks whether a project can work where its folder lies. Standard library only: the set-up asks before anything is installed."""
 
 from pathlib import Path
 
@@ -6,15 +6,13 @@ from apprentice.errors import ApprenticeError
 
 REFUSED = {
     ":": "it separates the folders on PATH, so that another Python would run",
-    "?": "SQLite addresses end there, so that MLflow's and Prefect's databases would lie elsewhere",
-    "#": "file addresses end there, so that MLflow's artifacts would lie elsewhere",
-    "%": "file addresses and configuration files give it a meaning of its own",
+    "?": "SQLite addresses end there, so that MLflow's database would lie outside the project",
 }
-"""Character of a path -> why the tools of a run cannot work below it."""
+"""Character of a path -> why a run cannot work below it."""
 
 
 def check_place(root: Path) -> None:
-    """Refuses a folder whose path the tools of a run would misread.
+    """Refuses a folder whose path would be misread.
 
     Raises:
         ApprenticeError: the path holds a character of REFUSED.
@@ -23,3 +21,8 @@ def check_place(root: Path) -> None:
     for character, why in REFUSED.items():
         if character in path:
             raise ApprenticeError(f"the path of the project holds {character!r}: {why}", where=path, todo="rename that folder, or move the project")
+
+
+def in_git(root: Path) -> bool:
+    """Whether the folder or one above it is a Git repository."""
+    return any((folder / ".git").exists() for folder in (root.resolve(), *root.resolve().parents))

@@ -5,8 +5,8 @@
 `core` is .venv (library, trainer, orchestration, tests), `serve` is .venv-serve (vLLM), `appworld` is .venv-appworld (the personal
 assistant's engine; only where asked for), `trl` is .venv-trl (what the benchmark compares with). They are built at the same time.
 An environment is done when its marker is there, which is written last and names the pins: a changed pin installs again,
-an interrupted set-up starts afresh, and otherwise this takes milliseconds. pip ends with this process, also after SIGKILL, so that
-the next set-up meets nobody. Where the project was moved or copied, the commands of its environments follow.
+an interrupted set-up starts afresh, and otherwise this takes milliseconds. pip ends with this process, also after SIGKILL, so that it
+never writes into the next set-up's environment. Where the project was moved or copied, the commands in its environments are rewritten.
 """
 
 from __future__ import annotations
@@ -115,16 +115,16 @@ class Environment:
         return {"APPWORLD_CACHE": str(self.folder / "share" / "appworld")}
 
     def follow(self) -> None:
-        """Makes the environment's commands start its own Python where the folder was moved or copied: they name it by its path."""
+        """Rewrites the environment's commands where it was moved or copied: each names its Python by an absolute path."""
         settings = self.folder / "pyvenv.cfg"
         text = settings.read_text(encoding="utf-8")
         built = BUILT_IN.search(text)
         if not built or os.path.realpath(built["folder"]) == os.path.realpath(self.folder):
             return
         for script in (self.folder / "bin").iterdir():
-            if script.is_file() and not script.is_symlink():
-                script.write_bytes(START.sub(self._start, script.read_bytes(), count=1).replace(os.fsencode(built["folder"]), os.fsencode(self.folder)))
-        settings.write_text(text.replace(built["folder"], str(self.folder)), encoding="utf-8")
+            if script.is_file() and not script.is_symlink() and b"\0" not in (content := script.read_bytes()):
+                replace(script, START.sub(self._start, content, count=1).replace(os.fsencode(built["folder"]), os.fsencode(self.folder)))
+        replace(settings, os.fsencode(text.replace(built["folder"], str(self.folder))))  # last: until then the next set-up does it again
 
     def _start(self, old: re.Match) -> bytes:
         """The first lines of a command in this folder; through a shell where the kernel would misread the path, as pip writes them."""
@@ -206,13 +206,15 @@ def main() -> int:
         return 2
     sys.path.insert(0, str(ROOT))  # not before the version is checked: the library needs it
     from apprentice.errors import ApprenticeError
-    from apprentice.place import check_place
+    from apprentice.place import check_place, in_git
 
     try:
         check_place(ROOT)
     except ApprenticeError as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 2
+    if not in_git(ROOT):
+        print(f"set-up: {ROOT} is not a Git repository, which a run needs\n  What to do: git init", file=sys.stderr, flush=True)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     WORK.mkdir(parents=True, exist_ok=True)
@@ -221,8 +223,16 @@ def main() -> int:
         return install([Environment(flavour(role)) for role in roles])
 
 
+def replace(path: Path, content: bytes) -> None:
+    """Replaces a file by a whole one with the same permissions."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_bytes(content)
+    shutil.copymode(path, beside)
+    beside.replace(path)
+
+
 def stop(number: int, _frame) -> None:
-    """Ends the set-up as Ctrl-C does; a terminal that has gone is told nothing more."""
+    """Ends the set-up as Ctrl-C does. After SIGHUP nothing is printed: the terminal has gone."""
     from apprentice.processes import silence
 
     if number == signal.SIGHUP:

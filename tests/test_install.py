@@ -61,35 +61,43 @@ def command_of(folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
-def test_a_killed_set_up_leaves_nobody_behind_and_the_next_one_ends_well(tmp_path: Path, number: signal.Signals):
+@pytest.mark.parametrize(("moment", "number"), [("venv", signal.SIGKILL), ("pip", signal.SIGKILL), ("pip", signal.SIGHUP)])
+def test_a_killed_set_up_leaves_nobody_behind_and_the_next_one_ends_well(tmp_path: Path, moment: str, number: signal.Signals):
     package = make_package(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts what pip asks for, and never answers
-        folder = make_setup(tmp_path / "a project", f"tool @ http://127.0.0.1:{silent.getsockname()[1]}/{package.name}")
-        variables = {**os.environ, "no_proxy": "127.0.0.1"}
-        installer = subprocess.Popen(
-            [sys.executable, "requirements/install.py", "core"], cwd=folder, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
         silent.settimeout(DEADLINE_S)
-        with silent.accept()[0]:
-            tree = descendants(installer.pid)
-            installer.send_signal(number)
-            installer.wait(20)
-            deadline = time.monotonic() + 20
-            while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in tree):
-                time.sleep(0.1)
-            assert len(tree) >= 2 and not [pid for pid in tree if Path(f"/proc/{pid}").exists()]
+        folder = make_setup(tmp_path / "a project", f"tool @ http://127.0.0.1:{silent.getsockname()[1]}/{package.name}")
+        command = [sys.executable, "requirements/install.py", "core"]
+        installer = subprocess.Popen(command, cwd=folder, env={**os.environ, "no_proxy": "127.0.0.1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if moment == "venv":
+            assert eventually((folder / ".venv" / "pyvenv.cfg").exists)
+        else:
+            silent.accept()[0].detach()
+        tree = descendants(installer.pid)
+        installer.send_signal(number)
+        installer.wait(20)
+        assert len(tree) >= 2 and eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in tree), 20)
+    assert not (folder / ".venv" / ".installed").exists()
     pin(folder, str(package))
     again = set_up(folder)
     assert again.returncode == 0, again.stdout + again.stderr
     assert command_of(folder) == str(folder / ".venv")
 
 
+def eventually(true, deadline_s: float = DEADLINE_S) -> bool:
+    deadline = time.monotonic() + deadline_s
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 @pytest.mark.slow
 def test_the_commands_of_a_moved_and_of_a_copied_project_are_its_own(tmp_path: Path):
     folder = make_setup(tmp_path / "project", str(make_package(tmp_path)))
     assert set_up(folder).returncode == 0
-    copy, moved = tmp_path / "a copy", tmp_path / "moved"
+    copy, moved = tmp_path / "a copy #1 at 50%", tmp_path / "moved"
     shutil.copytree(folder, copy, symlinks=True)
     assert command_of(copy) == str(folder / ".venv")  # as pip left it
     assert set_up(copy).returncode == 0
@@ -98,6 +106,9 @@ def test_the_commands_of_a_moved_and_of_a_copied_project_are_its_own(tmp_path: P
     assert set_up(moved).returncode == 0
     assert command_of(moved) == str(moved / ".venv")
     assert command_of(folder) == str(folder / ".venv")
+    (folder / ".venv" / ".installed").write_text("")  # killed while it wrote the marker
+    assert set_up(folder).returncode == 0
+    assert command_of(folder) == str(folder / ".venv")
 
 
 def test_a_path_that_tools_would_misread_is_refused_before_anything_is_installed(tmp_path: Path):
@@ -105,6 +116,17 @@ def test_a_path_that_tools_would_misread_is_refused_before_anything_is_installed
     done = set_up(folder)
     assert done.returncode == 2 and done.stderr.startswith(f"set-up: {folder}: ") and "':'" in done.stderr
     assert sorted(os.listdir(folder)) == ["apprentice", "requirements"]
+
+
+def test_a_folder_without_git_is_told_at_once(tmp_path: Path):
+    folder = make_setup(tmp_path / "project", "nothing @ file:///nowhere")
+    with subprocess.Popen(
+        [sys.executable, "requirements/install.py", "core"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stderr.readline() == f"set-up: {folder} is not a Git repository, which a run needs\n"
+        assert first.stderr.readline() == "  What to do: git init\n"
+        assert not (folder / ".venv" / "bin" / "pip").exists()
+        first.terminate()
 
 
 def test_a_python_that_is_missing_has_advice(tmp_path: Path):

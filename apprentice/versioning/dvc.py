@@ -145,7 +145,7 @@ def _at(values: Any, dotted: str) -> Any:
 def output_hashes(pipeline: str, root: Path = Path()) -> dict[str, str]:
     """Path of every output of a pipeline -> the hash DVC recorded for it; empty before the first stage has run."""
     mine = [entry for name, entry in read_lock(root).items() if name.partition("@")[2] == pipeline]
-    return {out["path"]: out["md5"] for entry in mine for out in entry.get("outs", ())}
+    return {out["path"]: out["md5"] for entry in mine for out in entry.get("outs", ()) if "md5" in out}
 
 
 def output_hash(path: Path, pipeline: str, root: Path = Path()) -> str:

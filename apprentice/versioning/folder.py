@@ -1,4 +1,4 @@
-"""Looks at a project's folder before anything starts: what DVC would only complain of later, and not in words that help."""
+"""Checks a project's folder before anything starts for what would keep DVC from working in it."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 from ruamel.yaml import YAML, YAMLError
 
 from apprentice.errors import ApprenticeError
-from apprentice.place import check_place
+from apprentice.place import check_place, in_git
 
 LOCK_FILE = Path("dvc.lock")
 RWLOCK = Path(".dvc") / "tmp" / "rwlock"
@@ -17,14 +17,14 @@ MARKERS = ("<<<<<<<", "=======", ">>>>>>>")
 
 
 def check_folder(root: Path = Path()) -> None:
-    """Says what keeps DVC from working here.
+    """Refuses a folder in which DVC cannot work.
 
     Raises:
-        ApprenticeError: the folder's path cannot be used, it is no Git repository, or one of DVC's files is damaged.
+        ApprenticeError: its path cannot be used, it is not in a Git repository, or one of DVC's files is damaged.
     """
     check_place(root)
-    if not any((folder / ".git").exists() for folder in (root.resolve(), *root.resolve().parents)):
-        todo = "git init   (a project that was downloaded or exported without its history has none; no commit is needed)"
+    if not in_git(root):
+        todo = "git init   (a downloaded or exported project comes without a repository; no commit is needed)"
         raise ApprenticeError("is not a Git repository, which DVC works in", where=root.resolve(), todo=todo)
     read_lock(root)
     check_rwlock(root)
@@ -37,9 +37,12 @@ def read_lock(root: Path = Path()) -> dict[str, Any]:
         ApprenticeError: the file is damaged.
     """
     path = root / LOCK_FILE
-    if not path.is_file():
+    if not path.exists():
         return {}
-    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ApprenticeError(f"cannot be read: {error.strerror}", where=path, todo=f"chmod u+r {path}") from None
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith(MARKERS):
             todo = f"take one side: `git checkout --ours {LOCK_FILE}` or `git checkout --theirs {LOCK_FILE}`; stages it does not fit run again"
@@ -56,12 +59,12 @@ def read_lock(root: Path = Path()) -> dict[str, Any]:
 
 
 def check_rwlock(root: Path = Path()) -> None:
-    """Refuses a damaged file of DVC's locks, and one with a lock that no DVC process holds any more.
+    """Refuses DVC's file of locks where it is damaged, or holds a lock of a process that is not DVC any more.
 
-    DVC itself drops a lock whose process id is free. Where the id was given to another program, DVC would wait for that program.
+    DVC itself drops a lock whose process id is free. Where another program has the id, or a dead process nobody waited for, DVC would wait for ever.
 
     Raises:
-        ApprenticeError: one of both; it names the file and the command that mends it.
+        ApprenticeError: with the file and the command that mends it.
     """
     path = root / RWLOCK
     todo = f"rm {path}   (while no DVC command runs in this folder)"
@@ -72,22 +75,30 @@ def check_rwlock(root: Path = Path()) -> None:
     except (AttributeError, KeyError, TypeError, ValueError):
         raise ApprenticeError("is damaged: DVC cannot read its locks", where=path, todo=todo) from None
     for pid, command in holders.items():
-        running = _command_line(pid)
-        if running and "dvc" not in running:
-            raise ApprenticeError(f"a lock of `{command}` is left over: its process id {pid} now belongs to `{running}`", where=path, todo=todo)
+        words = _command_line(pid)
+        if words and "dvc" not in {Path(word).name for word in words}:
+            now = " ".join(words)[:120]
+            raise ApprenticeError(f"a lock of `{command}` is left over: its process id {pid} now belongs to `{now}`", where=path, todo=todo)
 
 
 def _holders(locks: Any) -> Iterator[tuple[int, str]]:
-    """Process id and command line of each lock."""
+    """Process id and command of each lock.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: DVC would refuse the file.
+    """
     for mode in ("read", "write"):
         for infos in locks.get(mode, {}).values():
             for info in infos if isinstance(infos, list) else [infos]:
-                yield int(info["pid"]), str(info["cmd"])
+                if not isinstance(info["pid"], int):
+                    raise ValueError
+                yield info["pid"], str(info["cmd"])
 
 
-def _command_line(pid: int) -> str:
-    """Of a living process; empty where there is none, or where this user may not look."""
+def _command_line(pid: int) -> list[str]:
+    """The words of a process's command; its name in brackets where it has ended and nobody waited for it; empty where there is none."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()[:120]
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        return [word for word in words if word] or [f"[{Path(f'/proc/{pid}/comm').read_text(errors='replace').strip()}]"]
     except OSError:
-        return ""
+        return []

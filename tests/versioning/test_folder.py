@@ -56,6 +56,7 @@ MERGE = "schema: '2.0'\nstages:\n<<<<<<< HEAD\n  a: {cmd: x}\n=======\n  a: {cmd
         ("schema: '2.0'\nstages:\n  a: {cmd: x\n", ":4", "rm dvc.lock"),
         ("schema: '2.0'\nstages:\n  a: x\n", "", "rm dvc.lock"),
         ("[1, 2]", "", "rm dvc.lock"),
+        ("stages:\n", "", "rm dvc.lock"),
         ("\0\0", "", "rm dvc.lock"),
     ],
 )
@@ -66,7 +67,7 @@ def test_a_damaged_lock_file_is_named_with_its_line_and_the_command(folder: Path
     assert str(refused.value).startswith(f"{folder / 'dvc.lock'}{line}: ") and command in str(refused.value)
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"write": 3}', '{"read": {"x": [{"pid": 1}]}}', '{"write": {"x": {"pid": "one", "cmd": ""}}}'])
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"write": 3}', '{"read": {"x": [{"pid": 1}]}}', '{"write": {"x": {"pid": "1", "cmd": ""}}}'])
 def test_damaged_locks_of_dvc_are_named_with_the_command(folder: Path, damage: str):
     rwlock(folder, GONE)
     (folder / RWLOCK).write_text(damage)
@@ -75,13 +76,23 @@ def test_damaged_locks_of_dvc_are_named_with_the_command(folder: Path, damage: s
 
 
 def test_a_lock_whose_process_id_another_program_has_now_is_named_with_the_command(folder: Path):
-    with subprocess.Popen(["sleep", "600"]) as other:
+    program = [sys.executable, "-c", "import time; time.sleep(600)", str(folder / "dvc" / "project")]
+    with subprocess.Popen(program) as other:
         rwlock(folder, GONE, GONE, other.pid)
-        with pytest.raises(ApprenticeError, match=f"process id {other.pid} now belongs to `sleep 600`") as refused:
+        with pytest.raises(ApprenticeError, match=f"process id {other.pid} now belongs to `{sys.executable} ") as refused:
             check_rwlock(folder)
         other.kill()
     assert f"rm {folder / RWLOCK}" in str(refused.value)
     check_rwlock(folder)
+
+
+def test_a_lock_of_a_dead_process_that_nobody_waited_for_is_named_with_the_command(folder: Path):
+    """As in a container whose first process does not reap; DVC takes such a process for a living one."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+        rwlock(folder, dead.pid)
+        with pytest.raises(ApprenticeError, match=rf"process id {dead.pid} now belongs to `\["):
+            check_rwlock(folder)
 
 
 def test_a_lock_that_dvc_holds_is_waited_for(folder: Path):
@@ -100,9 +111,9 @@ def test_a_path_that_tools_would_misread_is_refused_by_its_character(tmp_path: P
     assert repr(character) in str(refused.value)
 
 
-def test_a_blank_and_letters_of_any_script_are_no_hindrance(tmp_path: Path):
-    (tmp_path / "Ähre und 你好").mkdir()
-    check_place(tmp_path / "Ähre und 你好")
+def test_blanks_other_marks_and_letters_of_any_script_are_accepted(tmp_path: Path):
+    (tmp_path / "Ähre #1 und 50% 你好").mkdir()
+    check_place(tmp_path / "Ähre #1 und 50% 你好")
 
 
 @pytest.mark.parametrize("hindrance", ["no git", "merge", "path"])

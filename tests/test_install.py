@@ -76,7 +76,7 @@ def test_a_killed_set_up_leaves_nobody_behind_and_the_next_one_ends_well(tmp_pat
         tree = descendants(installer.pid)
         installer.send_signal(number)
         installer.wait(20)
-        assert len(tree) >= 2 and eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in tree), 20)
+        assert tree and eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in tree), 20)
     assert not (folder / ".venv" / ".installed").exists()
     pin(folder, str(package))
     again = set_up(folder)

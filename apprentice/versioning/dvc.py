@@ -13,17 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from apprentice.config.layout import PARAMS
 from apprentice.config.load import read_document
 from apprentice.errors import ApprenticeError
 from apprentice.processes import Child, spawn
-from apprentice.versioning.folder import LOCK_FILE, check_folder, check_rwlock, read_lock
+from apprentice.versioning.folder import LOCK_FILE, STAGES_FILE, check_folder, check_rwlock, read_lock, read_stages
 
 STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
 """In the order in which each needs the one before."""
-STAGES_FILE = Path("dvc.yaml")
 ENVIRONMENT = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "true"}
 SIGNALLED = 128
 """A shell tells a command that a signal ended by 128 and the signal's number."""
@@ -127,10 +124,14 @@ def changed_stages(pipeline: str, root: Path = Path()) -> tuple[str, ...]:
 
 
 def recorded_parameters(stage: str, pipeline: str, root: Path = Path()) -> dict[str, Any]:
-    """Key -> value of everything in params.yaml that DVC records with a stage; empty in a folder without dvc.yaml."""
+    """Key -> value of everything in params.yaml that DVC records with a stage; empty in a folder without dvc.yaml.
+
+    Raises:
+        ApprenticeError: dvc.yaml is damaged.
+    """
     if not (root / STAGES_FILE).is_file():
         return {}
-    keys = YAML(typ="safe").load((root / STAGES_FILE).read_text(encoding="utf-8"))["stages"][stage]["params"]
+    keys = read_stages(root / STAGES_FILE)[stage]["params"]
     values = read_document(root / PARAMS)
     return {key: _at(values, key) for key in (key.replace("${item.pipeline}", pipeline) for key in keys)}
 

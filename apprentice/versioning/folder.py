@@ -10,10 +10,11 @@ from ruamel.yaml import YAML, YAMLError
 from apprentice.errors import ApprenticeError
 from apprentice.place import check_place, in_git
 
-LOCK_FILE = Path("dvc.lock")
+STAGES_FILE, LOCK_FILE, CONFIG = Path("dvc.yaml"), Path("dvc.lock"), Path(".dvc") / "config"
 RWLOCK = Path(".dvc") / "tmp" / "rwlock"
 MARKERS = ("<<<<<<<", "=======", ">>>>>>>")
 """What Git writes between the two sides of a merge."""
+DAMAGED = "is damaged: it is not what DVC reads"
 
 
 def check_folder(root: Path = Path()) -> None:
@@ -26,6 +27,8 @@ def check_folder(root: Path = Path()) -> None:
     if not in_git(root):
         todo = "git init   (a downloaded or exported project comes without a repository; no commit is needed)"
         raise ApprenticeError("is not a Git repository, which DVC works in", where=root.resolve(), todo=todo)
+    _without_markers(root / CONFIG)
+    read_stages(root / STAGES_FILE)
     read_lock(root)
     check_rwlock(root)
 
@@ -37,25 +40,48 @@ def read_lock(root: Path = Path()) -> dict[str, Any]:
         ApprenticeError: the file is damaged.
     """
     path = root / LOCK_FILE
-    if not path.exists():
-        return {}
+    todo = f"restore it (`git checkout -- {LOCK_FILE}`), or remove it (`rm {LOCK_FILE}`): stages whose results DVC has cached are not run again"
+    stages = read_stages(path, todo) if path.exists() else {}
+    if not all(isinstance(entry, dict) for entry in stages.values()):
+        raise ApprenticeError(DAMAGED, where=path, todo=todo)
+    return stages
+
+
+def read_stages(path: Path, todo: str = "restore it: `git checkout -- dvc.yaml`") -> dict[str, Any]:
+    """The stages of dvc.yaml or dvc.lock.
+
+    Args:
+        todo: what the user can do where the file is damaged.
+
+    Raises:
+        ApprenticeError: it is damaged, or cannot be read.
+    """
+    text = _without_markers(path)
+    try:
+        stages = YAML(typ="safe").load(text)["stages"]
+    except (YAMLError, KeyError, TypeError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise ApprenticeError(DAMAGED, where=f"{path}:{mark.line + 1}" if mark else path, todo=todo) from None
+    if not isinstance(stages, dict):
+        raise ApprenticeError(DAMAGED, where=path, todo=todo)
+    return stages
+
+
+def _without_markers(path: Path) -> str:
+    """A file's text.
+
+    Raises:
+        ApprenticeError: it holds the markers of a merge, or cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise ApprenticeError(f"cannot be read: {error.strerror}", where=path, todo=f"chmod u+r {path}") from None
+        raise ApprenticeError(f"cannot be read: {error.strerror}", where=path, todo="make it a file that you can read") from None
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith(MARKERS):
-            todo = f"take one side: `git checkout --ours {LOCK_FILE}` or `git checkout --theirs {LOCK_FILE}`; stages it does not fit run again"
+            todo = f"take one side: `git checkout --ours {path}` or `git checkout --theirs {path}`; stages it does not fit run again"
             raise ApprenticeError("holds the markers of an unfinished merge", where=f"{path}:{number}", todo=todo)
-    try:
-        stages = (YAML(typ="safe").load(text) or {}).get("stages", {})
-        if not all(isinstance(entry, dict) for entry in stages.values()):
-            raise ValueError
-    except (YAMLError, AttributeError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        todo = f"restore it (`git checkout -- {LOCK_FILE}`), or remove it (`rm {LOCK_FILE}`): stages whose results DVC has cached are not run again"
-        raise ApprenticeError("is damaged: it is not what DVC writes", where=f"{path}:{mark.line + 1}" if mark else path, todo=todo) from None
-    return stages
+    return text
 
 
 def check_rwlock(root: Path = Path()) -> None:

@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from apprentice.errors import ApprenticeError
 from apprentice.place import REFUSED, check_place
+from apprentice.versioning.dvc import recorded_parameters
 from apprentice.versioning.folder import RWLOCK, check_folder, check_rwlock, read_lock
 from tests.fake_project import environment, make_project
 
@@ -20,6 +23,9 @@ GONE = 2**22 + 1
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / ".git").mkdir()
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").touch()
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     return tmp_path
 
 
@@ -27,6 +33,17 @@ def rwlock(folder: Path, *pids: int) -> None:
     (folder / RWLOCK).parent.mkdir(parents=True, exist_ok=True)
     infos = [{"pid": pid, "cmd": "dvc repro train@quick"} for pid in pids]
     (folder / RWLOCK).write_text(json.dumps({"write": {"models/x": infos[0]}, "read": {"data/x": infos[1:]}}))
+
+
+@contextmanager
+def sleeping(*arguments: str) -> Iterator[subprocess.Popen]:
+    """A process with these arguments, ended with the block."""
+    with subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(600)", *arguments], stdout=subprocess.PIPE) as process:
+        try:
+            process.stdout.readline()  # before it runs, its command line may be empty
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_sound_folder_passes(folder: Path):
@@ -37,8 +54,9 @@ def test_a_sound_folder_passes(folder: Path):
 
 
 def test_a_folder_below_a_git_repository_passes(folder: Path):
-    (folder / "below").mkdir()
-    check_folder(folder / "below")
+    (folder / ".git").rename(folder.parent / ".git")
+    check_folder(folder)
+    (folder.parent / ".git").rmdir()
 
 
 def test_without_git_it_says_which_command_makes_a_repository(tmp_path: Path):
@@ -52,7 +70,7 @@ MERGE = "schema: '2.0'\nstages:\n<<<<<<< HEAD\n  a: {cmd: x}\n=======\n  a: {cmd
 @pytest.mark.parametrize(
     ("text", "line", "command"),
     [
-        (MERGE, ":3", "git checkout --ours dvc.lock"),
+        (MERGE, ":3", "git checkout --ours "),
         ("schema: '2.0'\nstages:\n  a: {cmd: x\n", ":4", "rm dvc.lock"),
         ("schema: '2.0'\nstages:\n  a: x\n", "", "rm dvc.lock"),
         ("[1, 2]", "", "rm dvc.lock"),
@@ -67,6 +85,21 @@ def test_a_damaged_lock_file_is_named_with_its_line_and_the_command(folder: Path
     assert str(refused.value).startswith(f"{folder / 'dvc.lock'}{line}: ") and command in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["dvc.yaml", ".dvc/config"])
+def test_an_unfinished_merge_of_the_other_files_is_named_too(folder: Path, name: str):
+    (folder / name).write_text(MERGE)
+    with pytest.raises(ApprenticeError, match="unfinished merge") as refused:
+        check_folder(folder)
+    assert str(refused.value).startswith(f"{folder / name}:3: ") and f"git checkout --ours {folder / name}" in str(refused.value)
+
+
+@pytest.mark.parametrize("damage", ["", "stages: [", "stages: []", "x: 1"])
+def test_a_stage_run_on_its_own_tells_a_damaged_dvc_yaml(folder: Path, damage: str):
+    (folder / "dvc.yaml").write_text(damage)
+    with pytest.raises(ApprenticeError, match=r"git checkout -- dvc\.yaml"):
+        recorded_parameters("train", "quick", folder)
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"write": 3}', '{"read": {"x": [{"pid": 1}]}}', '{"write": {"x": {"pid": "1", "cmd": ""}}}'])
 def test_damaged_locks_of_dvc_are_named_with_the_command(folder: Path, damage: str):
     rwlock(folder, GONE)
@@ -76,12 +109,10 @@ def test_damaged_locks_of_dvc_are_named_with_the_command(folder: Path, damage: s
 
 
 def test_a_lock_whose_process_id_another_program_has_now_is_named_with_the_command(folder: Path):
-    program = [sys.executable, "-c", "import time; time.sleep(600)", str(folder / "dvc" / "project")]
-    with subprocess.Popen(program) as other:
+    with sleeping(str(folder / "dvc" / "project")) as other:
         rwlock(folder, GONE, GONE, other.pid)
         with pytest.raises(ApprenticeError, match=f"process id {other.pid} now belongs to `{sys.executable} ") as refused:
             check_rwlock(folder)
-        other.kill()
     assert f"rm {folder / RWLOCK}" in str(refused.value)
     check_rwlock(folder)
 
@@ -96,10 +127,9 @@ def test_a_lock_of_a_dead_process_that_nobody_waited_for_is_named_with_the_comma
 
 
 def test_a_lock_that_dvc_holds_is_waited_for(folder: Path):
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "dvc", "repro"]) as dvc:
+    with sleeping("dvc", "repro") as dvc:
         rwlock(folder, dvc.pid)
         check_rwlock(folder)
-        dvc.kill()
 
 
 @pytest.mark.parametrize("character", REFUSED)

@@ -58,8 +58,8 @@ def read_stages(path: Path, todo: str = "restore it: `git checkout -- dvc.yaml`"
     """
     text = _without_markers(path)
     try:
-        stages = YAML(typ="safe").load(text)["stages"]
-    except (YAMLError, KeyError, TypeError, ValueError) as error:
+        stages = YAML(typ="safe").load(text).get("stages", {})
+    except (YAMLError, AttributeError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         raise ApprenticeError(DAMAGED, where=f"{path}:{mark.line + 1}" if mark else path, todo=todo) from None
     if not isinstance(stages, dict):

@@ -49,7 +49,7 @@ def sleeping(*arguments: str) -> Iterator[subprocess.Popen]:
 def test_a_sound_folder_passes(folder: Path):
     (folder / "dvc.lock").write_text("schema: '2.0'\nstages:\n  a@quick:\n    cmd: x\n")
     rwlock(folder, GONE)
-    check_folder(folder)
+    check_folder(folder)  # DVC drops the lock of a process that has ended
     assert read_lock(folder) == {"a@quick": {"cmd": "x"}}
 
 
@@ -93,7 +93,7 @@ def test_an_unfinished_merge_of_the_other_files_is_named_too(folder: Path, name:
     assert str(refused.value).startswith(f"{folder / name}:3: ") and f"git checkout --ours {folder / name}" in str(refused.value)
 
 
-@pytest.mark.parametrize("damage", ["", "stages: [", "stages: []", "x: 1"])
+@pytest.mark.parametrize("damage", ["", "stages: [", "stages: []"])
 def test_a_stage_run_on_its_own_tells_a_damaged_dvc_yaml(folder: Path, damage: str):
     (folder / "dvc.yaml").write_text(damage)
     with pytest.raises(ApprenticeError, match=r"git checkout -- dvc\.yaml"):

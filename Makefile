@@ -46,6 +46,7 @@ bench:
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 mlflow:
+	@$(BIN)/python -m apprentice.tracking.moved
 	@$(BIN)/python -m flows.pages mlflow
 
 prefect:

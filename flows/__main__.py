@@ -12,6 +12,7 @@ from apprentice.config.layout import RUNTIME
 from apprentice.config.locks import only_run
 from apprentice.errors import ApprenticeError
 from apprentice.processes import raise_file_limit, silence
+from apprentice.versioning import check_folder
 
 EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_UNREAD = 1, 2, 130, 141
 UNREAD = (errno.EPIPE, errno.EIO)
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGHUP, _hang_up)
     raise_file_limit()
     try:
+        check_folder()
         check_overrides(chosen.pipeline, chosen.overrides)
         with only_run():  # the flow takes it again before it writes; this tells a second run within a second
             pass

@@ -5,7 +5,8 @@
 `core` is .venv (library, trainer, orchestration, tests), `serve` is .venv-serve (vLLM), `appworld` is .venv-appworld (the personal
 assistant's engine; only where asked for), `trl` is .venv-trl (what the benchmark compares with). They are built at the same time.
 An environment is done when its marker is there, which is written last and names the pins: a changed pin installs again,
-an interrupted set-up starts afresh, and otherwise this takes milliseconds.
+an interrupted set-up starts afresh, and otherwise this takes milliseconds. pip ends with this process, also after SIGKILL, so that it
+never writes into the next set-up's environment. Where the project was moved or copied, the commands in its environments are rewritten.
 """
 
 from __future__ import annotations
@@ -14,19 +15,32 @@ import argparse
 import fcntl
 import hashlib
 import os
+import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from apprentice.processes import Child
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 WORK = ROOT / ".cache" / "setup"
 MARKER = ".installed"
 PYTHONS = ((3, 11), (3, 12))
+BUILT_IN = re.compile(r"^command = .* -m venv (?P<folder>/.*)$", re.MULTILINE)
+"""Where an environment was built, in its pyvenv.cfg."""
+START = re.compile(rb"\A#!(?:/bin/sh\n'''exec' ['\"]?)?/[^\n]*/(?P<name>python[0-9.]*)['\"]?(?: \"\$0\" \"\$@\"\n' ''')?\n")
+"""What a command of an environment begins with: its Python, or a shell that starts it."""
+LONGEST_PYTHON = 120
+"""Bytes of an interpreter's path that every kernel takes in a command's first line."""
 LIVE_S, PLAIN_S = 1.0, 15.0
 """Seconds between two progress lines: on a terminal (rewritten), and elsewhere."""
 
@@ -73,7 +87,7 @@ class Environment:
     doing: str = "waiting"
     error: str = ""
     finished: bool = False
-    pip: subprocess.Popen | None = None
+    pip: Child | None = None
     thread: threading.Thread = field(init=False)
 
     def __post_init__(self):
@@ -97,8 +111,27 @@ class Environment:
 
     @property
     def variables(self) -> dict[str, str]:
-        """Of the commands that build it."""
-        return {**os.environ, "APPWORLD_CACHE": str(self.folder / "share" / "appworld")}
+        """What the commands that build it find in their environment, beside this process's variables."""
+        return {"APPWORLD_CACHE": str(self.folder / "share" / "appworld")}
+
+    def follow(self) -> None:
+        """Rewrites the environment's commands where it was moved or copied: each names its Python by an absolute path."""
+        settings = self.folder / "pyvenv.cfg"
+        text = settings.read_text(encoding="utf-8")
+        built = BUILT_IN.search(text)
+        if not built or os.path.realpath(built["folder"]) == os.path.realpath(self.folder):
+            return
+        for script in (self.folder / "bin").iterdir():
+            if script.is_file() and not script.is_symlink() and b"\0" not in (content := script.read_bytes()):
+                replace(script, START.sub(self._start, content, count=1).replace(os.fsencode(built["folder"]), os.fsencode(self.folder)))
+        replace(settings, os.fsencode(text.replace(built["folder"], str(self.folder))))  # last: until then the next set-up does it again
+
+    def _start(self, old: re.Match) -> bytes:
+        """The first lines of a command in this folder; through a shell where the kernel would misread the path, as pip writes them."""
+        python = str(self.folder / "bin" / os.fsdecode(old["name"]))
+        if " " in python or len(os.fsencode(python)) > LONGEST_PYTHON:
+            return os.fsencode(f"#!/bin/sh\n'''exec' {shlex.quote(python)} \"$0\" \"$@\"\n' '''\n")
+        return os.fsencode(f"#!{python}\n")
 
     @property
     def minutes(self) -> float:
@@ -134,16 +167,18 @@ class Environment:
             self._run([str(self.folder / "bin" / "python"), *step.then], step)
 
     def _run(self, command: list[str], step: Step | None) -> None:
+        from apprentice.processes import spawn
+
         with self.log.open("a") as log:
             log.write("\n$ " + " ".join(command) + "\n")
             log.flush()
             start = log.tell()
-            self.pip = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=str(ROOT), env=self.variables)
-            while self.pip.poll() is None:
-                time.sleep(0.5)
-                if step:
-                    self.doing = self._progress(step, start)
-        if self.pip.returncode:
+        self.pip = spawn(command, log=self.log, cwd=ROOT, env=self.variables)
+        while self.pip.poll() is None:
+            time.sleep(0.5)
+            if step:
+                self.doing = self._progress(step, start)
+        if self.pip.poll():
             raise RuntimeError(f"{step.name if step else 'an empty environment'} could not be installed into {self.folder.name}")
 
     def _progress(self, step: Step, start: int) -> str:
@@ -169,10 +204,40 @@ def main() -> int:
         found = f"{sys.version_info[0]}.{sys.version_info[1]}"
         print(f"set-up: Python {found} is not among the pinned ones\n  What to do: make PYTHON=/path/to/python3.11", file=sys.stderr)
         return 2
+    sys.path.insert(0, str(ROOT))  # not before the version is checked: the library needs it
+    from apprentice.errors import ApprenticeError
+    from apprentice.place import check_place, in_git
+
+    try:
+        check_place(ROOT)
+    except ApprenticeError as error:
+        print(f"set-up: {error}", file=sys.stderr)
+        return 2
+    if not in_git(ROOT):
+        print(f"set-up: {ROOT} is not a Git repository, which a run needs\n  What to do: git init", file=sys.stderr, flush=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
     WORK.mkdir(parents=True, exist_ok=True)
     with (WORK / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a second `make` waits here for the first
         return install([Environment(flavour(role)) for role in roles])
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Replaces a file by a whole one with the same permissions."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_bytes(content)
+    shutil.copymode(path, beside)
+    beside.replace(path)
+
+
+def stop(number: int, _frame) -> None:
+    """Ends the set-up as Ctrl-C does. After SIGHUP nothing is printed: the terminal has gone."""
+    from apprentice.processes import silence
+
+    if number == signal.SIGHUP:
+        silence()
+    raise KeyboardInterrupt
 
 
 def flavour(role: str) -> str:
@@ -186,6 +251,9 @@ def flavour(role: str) -> str:
 def install(environments: list[Environment]) -> int:
     """Builds those that are not done, at the same time; returns the exit code."""
     missing = [environment for environment in environments if not environment.done]
+    for environment in environments:
+        if environment not in missing:
+            environment.follow()
     if not missing:
         return 0
     folders = " and ".join(environment.folder.name for environment in missing)
@@ -198,8 +266,8 @@ def install(environments: list[Environment]) -> int:
         watch(missing, started)
     except KeyboardInterrupt:
         for environment in missing:
-            if environment.pip and environment.pip.poll() is None:
-                environment.pip.terminate()
+            if environment.pip:
+                environment.pip.stop()
         print("\nSet-up stopped; the same command starts it again.", file=sys.stderr)
         return 130
     return report(missing, started)
@@ -238,4 +306,7 @@ def report(missing: list[Environment], started: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

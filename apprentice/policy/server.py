@@ -50,6 +50,8 @@ class ServerState:
     """Of the supervisor of the server's tree."""
     born: str
     """That process's `birth`: process ids are used again."""
+    recorded: str
+    """Path of the STATE file it was first written to; another one is a copy in a copied project, to which the server does not belong."""
     endpoint: Endpoint
     model: str
     architecture: str
@@ -102,6 +104,10 @@ class PolicyServer:
         return self._state is not None and self._state.alive and (self._child is None or self._child.poll() is None)
 
     @property
+    def _record(self) -> str:
+        return str(self._state_file.resolve())
+
+    @property
     def _started(self) -> ServerState:
         if self._state is None:
             raise RuntimeError("the policy server has not been started")
@@ -115,7 +121,7 @@ class PolicyServer:
         """
         with _locked(self._state_file):
             running = _read_state(self._state_file)
-            if running and running.alive and self._config.port in (0, running.endpoint.port):
+            if running and running.alive and running.recorded == self._record and self._config.port in (0, running.endpoint.port):
                 self._attach(running)
             else:
                 self._spawn()
@@ -181,6 +187,7 @@ class PolicyServer:
         self._state = ServerState(
             pid=self._child.pid,
             born=birth(self._child.pid),
+            recorded=self._record,
             endpoint=endpoint,
             model=str(self._model),
             architecture=_architecture(self._model),

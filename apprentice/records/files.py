@@ -115,3 +115,5 @@ def read_json(path: Path) -> Any:
         raise ApprenticeError("is missing", where=path, todo="run the stage that writes it: `dvc repro`") from None
     except json.JSONDecodeError as error:
         raise ApprenticeError(f"is not JSON: {error.msg}", where=f"{path}:{error.lineno}") from None
+    except UnicodeDecodeError:
+        raise ApprenticeError("is not JSON: it is not UTF-8 text", where=path) from None

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sqlite3
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from apprentice.config import Layout, PipelineConfig
 from apprentice.errors import ApprenticeError
 from apprentice.evaluation.configuration import redacted
-from apprentice.tracking.store import DATABASE, named_store
+from apprentice.tracking.moved import DATABASE
+from apprentice.tracking.store import named_store
 
 P, R = ParamSpec("P"), TypeVar("R")
 SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+)")
@@ -34,7 +36,7 @@ def reports_store_errors(function: Callable[Concatenate[PipelineConfig, Layout, 
 
         try:
             return function(config, layout, *arguments, **named)
-        except (MlflowException, SQLAlchemyError, CommandError, OSError, ImportError) as error:
+        except (MlflowException, SQLAlchemyError, sqlite3.Error, CommandError, OSError, ImportError) as error:
             raise _told(error, layout) from error
 
     return guarded

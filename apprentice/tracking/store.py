@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apprentice.config.layout import RUNTIME
 from apprentice.evaluation.configuration import redacted
+from apprentice.tracking.moved import ARTIFACTS, DATABASE, follow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-DATABASE = "mlflow.db"
 UI_ADDRESS = "http://127.0.0.1:5000"
 """Where `mlflow ui` listens unless told otherwise."""
 NOISE = ("mlflow", "alembic")
@@ -40,7 +39,9 @@ def open_commands(root: Path = Path()) -> str:
 
 
 def connect(root: Path = Path()) -> "MlflowClient":
-    """A client of the store, made ready where it does not exist yet. MLflow's telemetry is off."""
+    """A client of the store, made ready where it does not exist yet. The project's own database follows a folder that was moved. MLflow's telemetry is off."""
+    if not named_store():
+        follow(root)
     os.environ.update(
         MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MLFLOW_ENABLE_ASYNC_TRACE_LOGGING="false", MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"
     )
@@ -74,5 +75,5 @@ def experiment_id(client: "MlflowClient", name: str, root: Path) -> str:
     known = client.get_experiment_by_name(name)
     if known:
         return known.experiment_id
-    artifacts = (root / RUNTIME / "mlartifacts").resolve()
+    artifacts = (root / ARTIFACTS).resolve()
     return client.create_experiment(name, artifact_location=artifacts.as_uri() if tracking_uri(root).startswith("sqlite:") else None)

@@ -13,16 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from apprentice.config.layout import PARAMS
 from apprentice.config.load import read_document
 from apprentice.errors import ApprenticeError
 from apprentice.processes import Child, spawn
+from apprentice.versioning.folder import LOCK_FILE, STAGES_FILE, check_folder, check_rwlock, read_lock, read_stages
 
 STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
 """In the order in which each needs the one before."""
-STAGES_FILE, LOCK_FILE = Path("dvc.yaml"), Path("dvc.lock")
 ENVIRONMENT = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "true"}
 SECRETS = ("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY", "PREFECT_SERVER_API_AUTH_STRING", "APPRENTICE_PAGES_KEY")
 """Variables that no stage needs."""
@@ -115,6 +113,7 @@ def changed_stages(pipeline: str, root: Path = Path()) -> tuple[str, ...]:
     Raises:
         ApprenticeError: DVC cannot tell.
     """
+    check_folder(root)
     targets = [f"{stage}@{pipeline}" for stage in STAGES]
     done = subprocess.run([sys.executable, "-m", "dvc", "status", "--json", *targets], cwd=root, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
@@ -127,10 +126,14 @@ def changed_stages(pipeline: str, root: Path = Path()) -> tuple[str, ...]:
 
 
 def recorded_parameters(stage: str, pipeline: str, root: Path = Path()) -> dict[str, Any]:
-    """Key -> value of everything in params.yaml that DVC records with a stage; empty in a folder without dvc.yaml."""
+    """Key -> value of everything in params.yaml that DVC records with a stage; empty in a folder without dvc.yaml.
+
+    Raises:
+        ApprenticeError: dvc.yaml is damaged.
+    """
     if not (root / STAGES_FILE).is_file():
         return {}
-    keys = YAML(typ="safe").load((root / STAGES_FILE).read_text(encoding="utf-8"))["stages"][stage]["params"]
+    keys = read_stages(root / STAGES_FILE)[stage]["params"]
     values = read_document(root / PARAMS)
     return {key: _at(values, key) for key in (key.replace("${item.pipeline}", pipeline) for key in keys)}
 
@@ -144,12 +147,8 @@ def _at(values: Any, dotted: str) -> Any:
 
 def output_hashes(pipeline: str, root: Path = Path()) -> dict[str, str]:
     """Path of every output of a pipeline -> the hash DVC recorded for it; empty before the first stage has run."""
-    path = root / LOCK_FILE
-    if not path.is_file():
-        return {}
-    stages = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"]
-    mine = [entry for name, entry in stages.items() if name.partition("@")[2] == pipeline]
-    return {out["path"]: out["md5"] for entry in mine for out in entry.get("outs", ())}
+    mine = [entry for name, entry in read_lock(root).items() if name.partition("@")[2] == pipeline]
+    return {out["path"]: out["md5"] for entry in mine for out in entry.get("outs", ()) if "md5" in out}
 
 
 def output_hash(path: Path, pipeline: str, root: Path = Path()) -> str:
@@ -169,6 +168,10 @@ def _busy(text: str) -> bool:
 
 
 def _busy_error(root: Path) -> ApprenticeError:
+    try:
+        check_rwlock(root)
+    except ApprenticeError as left_over:
+        return left_over
     return ApprenticeError("another DVC process works in this folder", where=root.resolve(), todo="wait until it has ended, then run again")
 
 

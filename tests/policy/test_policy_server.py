@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -89,6 +90,16 @@ def test_a_second_process_attaches_and_leaves_the_server_running(tiny, tmp_path)
             second.wait(20)
             assert second.attached and second.endpoint == first.endpoint
         assert first.alive
+
+
+def test_a_copied_project_starts_a_server_of_its_own(tiny, tmp_path):
+    with server(tiny, tmp_path) as original:
+        (tmp_path / "copy").mkdir()
+        shutil.copy(tmp_path / "state.json", tmp_path / "copy")
+        with server(tiny, tmp_path / "copy") as copy:
+            copy.wait(20)
+            assert not copy.attached and copy.endpoint != original.endpoint
+        assert original.alive
 
 
 def test_killing_the_starter_takes_the_whole_tree(tiny, tmp_path, monkeypatch):

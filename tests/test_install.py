@@ -1,0 +1,135 @@
+"""The set-up, for real, with a package of a few bytes in place of the pinned ones: killed, repeated, moved."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from apprentice.processes import descendants
+
+ROOT = Path(__file__).resolve().parents[1]
+NEEDED = ("__init__.py", "errors.py", "place.py", "processes.py")
+"""What the set-up takes of the library."""
+DEADLINE_S = 120.0
+
+
+def make_package(folder: Path) -> Path:
+    """A wheel with one command, `tool`, that prints the Python it runs under."""
+    files = {
+        "tool.py": "import sys\n\ndef main():\n    print(sys.prefix)\n",
+        "tool-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: tool\nVersion: 1\n",
+        "tool-1.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "tool-1.dist-info/entry_points.txt": "[console_scripts]\ntool = tool:main\n",
+    }
+    path = folder / "tool-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(name, text)
+        wheel.writestr("tool-1.dist-info/RECORD", "".join(f"{name},,\n" for name in (*files, "tool-1.dist-info/RECORD")))
+    return path
+
+
+def make_setup(folder: Path, requirement: str) -> Path:
+    """A project of which only the set-up is there."""
+    (folder / "apprentice").mkdir(parents=True)
+    for name in NEEDED:
+        shutil.copy(ROOT / "apprentice" / name, folder / "apprentice" / name)
+    shutil.copytree(ROOT / "requirements", folder / "requirements")
+    pin(folder, requirement)
+    return folder
+
+
+def pin(folder: Path, requirement: str) -> None:
+    for name in ("torch.txt", "core.txt", "dev.txt"):
+        (folder / "requirements" / name).write_text(requirement + "\n")
+
+
+def set_up(folder: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "requirements/install.py", "core"], cwd=folder, capture_output=True, text=True, timeout=DEADLINE_S)
+
+
+def command_of(folder: Path) -> str:
+    """The environment that the command `tool` of a project says it runs in."""
+    return subprocess.run([folder / ".venv" / "bin" / "tool"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("moment", "number"), [("venv", signal.SIGKILL), ("pip", signal.SIGKILL), ("pip", signal.SIGHUP)])
+def test_a_killed_set_up_leaves_nobody_behind_and_the_next_one_ends_well(tmp_path: Path, moment: str, number: signal.Signals):
+    package = make_package(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts what pip asks for, and never answers
+        silent.settimeout(DEADLINE_S)
+        folder = make_setup(tmp_path / "a project", f"tool @ http://127.0.0.1:{silent.getsockname()[1]}/{package.name}")
+        command = [sys.executable, "requirements/install.py", "core"]
+        installer = subprocess.Popen(command, cwd=folder, env={**os.environ, "no_proxy": "127.0.0.1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if moment == "venv":
+            assert eventually((folder / ".venv" / "pyvenv.cfg").exists)
+        else:
+            silent.accept()[0].detach()
+        tree = descendants(installer.pid)
+        installer.send_signal(number)
+        installer.wait(20)
+        assert tree and eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in tree), 20)
+    assert not (folder / ".venv" / ".installed").exists()
+    pin(folder, str(package))
+    again = set_up(folder)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert command_of(folder) == str(folder / ".venv")
+
+
+def eventually(true, deadline_s: float = DEADLINE_S) -> bool:
+    deadline = time.monotonic() + deadline_s
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.mark.slow
+def test_the_commands_of_a_moved_and_of_a_copied_project_are_its_own(tmp_path: Path):
+    folder = make_setup(tmp_path / "project", str(make_package(tmp_path)))
+    assert set_up(folder).returncode == 0
+    copy, moved = tmp_path / "a copy #1 at 50%", tmp_path / "moved"
+    shutil.copytree(folder, copy, symlinks=True)
+    assert command_of(copy) == str(folder / ".venv")  # as pip left it
+    assert set_up(copy).returncode == 0
+    assert command_of(copy) == str(copy / ".venv")
+    copy.rename(moved)
+    assert set_up(moved).returncode == 0
+    assert command_of(moved) == str(moved / ".venv")
+    assert command_of(folder) == str(folder / ".venv")
+    (folder / ".venv" / ".installed").write_text("")  # killed while it wrote the marker
+    assert set_up(folder).returncode == 0
+    assert command_of(folder) == str(folder / ".venv")
+
+
+def test_a_path_that_tools_would_misread_is_refused_before_anything_is_installed(tmp_path: Path):
+    folder = make_setup(tmp_path / "a:b", "tool")
+    done = set_up(folder)
+    assert done.returncode == 2 and done.stderr.startswith(f"set-up: {folder}: ") and "':'" in done.stderr
+    assert sorted(os.listdir(folder)) == ["apprentice", "requirements"]
+
+
+def test_a_folder_without_git_is_told_at_once(tmp_path: Path):
+    folder = make_setup(tmp_path / "project", "nothing @ file:///nowhere")
+    with subprocess.Popen(
+        [sys.executable, "requirements/install.py", "core"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stderr.readline() == f"set-up: {folder} is not a Git repository, which a run needs\n"
+        assert first.stderr.readline() == "  What to do: git init\n"
+        assert not (folder / ".venv" / "bin" / "pip").exists()
+        first.terminate()
+
+
+def test_a_python_that_is_missing_has_advice(tmp_path: Path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    done = subprocess.run(["make", "setup", "PYTHON=python3.99"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "What to do: install Python 3.11" in done.stderr and "make setup PYTHON=/path/to/python3.11" in done.stderr

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,10 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from apprentice.config.layout import Layout
 from apprentice.config.schema import PipelineConfig
 from apprentice.errors import ApprenticeError
+from apprentice.policy.headers import check_weights
 from apprentice.processes import without_chatter
 from apprentice.records.events import Progress
 from apprentice.records.files import read_json, write_json
@@ -24,8 +27,14 @@ from apprentice.records.files import read_json, write_json
 CACHE = Path(".cache/models")
 MARKER = "complete.json"
 BASE_FILE = "base.json"
+ADAPTER = "adapter_config.json"
 WEIGHTS = "*.safetensors"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+HUB_NAME = re.compile(r"\w[\w.-]*")
+OWN_MODELS = "models"
+"""Where pipelines put what they train."""
+NO_CAUSAL_MODEL = re.compile(r"(For(MaskedLM|PreTraining|\w*Classification|QuestionAnswering)|(?<!LMHead)Model)$")
+"""How the name of a class ends that has no head for the next token."""
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
@@ -80,7 +89,9 @@ def architecture(name: str) -> Path:
 
 
 def _is_hub_id(name: str) -> bool:
-    return not Path(name).exists() and not name.startswith((".", "/", "~")) and name.count("/") == 1
+    """`owner/model`; a path into a folder that is here, or into the folder of this project's own models, is none."""
+    owner, slash, model = name.partition("/")
+    return bool(HUB_NAME.fullmatch(owner) and slash and HUB_NAME.fullmatch(model)) and owner != OWN_MODELS and not Path(owner).exists()
 
 
 def starting_policy(config: PipelineConfig, layout: Layout) -> Path:
@@ -100,26 +111,75 @@ def starting_policy(config: PipelineConfig, layout: Layout) -> Path:
 
 def _checked(folder: Path, name: str) -> Path:
     if not folder.is_dir():
-        known = ", ".join(PACKAGED)
-        raise ApprenticeError(f"no model {name!r}", where="model.name", todo=f"name one of {known}, an existing folder, or a Hugging Face id")
+        raise _absent(folder, name)
+    if (folder / ADAPTER).exists():
+        raise ApprenticeError(
+            f"is an adapter ({ADAPTER}), not a model", where=folder, todo="merge it into its base model (PEFT's merge_and_unload) and save the whole model"
+        )
     if not (folder / "config.json").exists():
         raise ApprenticeError("is no model: config.json is missing", where=folder)
     if not any(folder.glob(WEIGHTS)):
         pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
         reason = f"; pickled weights ({pickles[0]}) can run code and are refused" if pickles else ""
         raise ApprenticeError(f"holds no weights ({WEIGHTS}){reason}", where=folder, todo="save the model with save_pretrained (safetensors)")
+    check_weights(folder)
+    settings = _settings(folder)
     if not any((folder / file).exists() for file in ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")):
         raise ApprenticeError("holds no tokenizer", where=folder, todo="save the tokenizer beside the model")
-    if not _has_chat_template(folder):
+    template = _chat_template(folder)
+    if not template:
         raise ApprenticeError("the model has no chat template", where=folder, todo="choose an instruction-tuned model, or add chat_template.jinja")
+    _check_vocabulary(folder, settings, template)
     return folder
 
 
-def _has_chat_template(folder: Path) -> bool:
-    if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():
-        return True
-    settings = folder / "tokenizer_config.json"
-    return settings.exists() and bool(read_json(settings).get("chat_template"))
+def _absent(folder: Path, name: str) -> ApprenticeError:
+    beside = sorted(path.name for path in folder.parent.iterdir() if path.is_dir()) if folder.parent.is_dir() else []
+    here = f"; {folder.parent} holds {', '.join(beside[:5])}" if beside and folder.parent != Path(".") else ""
+    known = ", ".join(PACKAGED)
+    return ApprenticeError(f"no model {name!r}{here}", where="model.name", todo=f"name one of {known}, an existing folder, or a Hugging Face id")
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """config.json, once it is that of a causal language model."""
+    path = folder / "config.json"
+    settings = read_json(path)
+    if not isinstance(settings, dict) or not isinstance(settings.get("model_type"), str):
+        raise ApprenticeError("is no model's config: it has no `model_type`", where=path, todo="save the model with save_pretrained")
+    names = settings.get("architectures") or []
+    if names and all(NO_CAUSAL_MODEL.search(str(each)) for each in names):
+        raise ApprenticeError(f"is no causal language model: {names[0]}", where=path, todo="choose a model whose architecture is …ForCausalLM")
+    return settings
+
+
+def _check_vocabulary(folder: Path, settings: dict[str, Any], template: str) -> None:
+    """Tokens without an embedding are refused, but for added ones that the chat template does not name: Gemma 3 has one for images."""
+    tokenizer, text = folder / "tokenizer.json", settings.get("text_config")
+    size = settings.get("vocab_size") or (text.get("vocab_size") if isinstance(text, dict) else None)
+    if not tokenizer.exists() or not isinstance(size, int):
+        return
+    try:
+        values = read_json(tokenizer)
+        vocabulary = values["model"]["vocab"]
+        ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
+        largest = max([*ids, *(each["id"] for each in values.get("added_tokens") or () if each["content"] in template)])
+    except (KeyError, TypeError, ValueError):
+        raise ApprenticeError("is no tokenizer: it lists no vocabulary", where=tokenizer, todo="save the tokenizer beside the model") from None
+    if largest >= size:
+        raise ApprenticeError(
+            f"the tokenizer has token ids up to {largest}, the model embeds {size} (vocab_size)", where=folder, todo="take tokenizer and model from one source"
+        )
+
+
+def _chat_template(folder: Path) -> str:
+    """The text of a folder's chat template, or of all that it has; empty where it has none."""
+    if (folder / "chat_template.jinja").exists():
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8", errors="replace")
+    for file in (folder / "chat_template.json", folder / "tokenizer_config.json"):
+        values = read_json(file) if file.exists() else None
+        if isinstance(values, dict) and values.get("chat_template"):
+            return str(values["chat_template"])
+    return ""
 
 
 def _from_hub(name: str, progress: Progress | None, patterns: Sequence[str] = HUB_PATTERNS) -> Path:

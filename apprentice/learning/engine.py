@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.cpp_extension import get_default_build_root
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import allocated, is_open, return_surplus, reuse_memory, without_chatter
+from apprentice.processes import allocated, return_surplus, reuse_memory, without_chatter
 
 BETAS = (0.9, 0.95)
 STATE = "state"
@@ -117,6 +116,13 @@ class Engine:
         """Within it, every weight of the module is whole on this rank, also under ZeRO 3."""
         return _deepspeed().zero.GatheredParameters(list(self.module.parameters()))
 
+    def overwrite(self, part: nn.Module, source: nn.Module) -> None:
+        """Gives a part of the model the weights of another module, and its fp32 master weights with them, on every rank."""
+        with _deepspeed().zero.GatheredParameters(list(part.parameters()), modifier_rank=0), torch.no_grad():
+            for mine, other in zip(part.parameters(), source.parameters(), strict=True):
+                mine.copy_(other)
+        self._engine.optimizer.refresh_fp32_params()
+
     def save(self, folder: Path) -> None:
         """Writes what is trained, its fp32 master weights and optimizer state; `load` continues bit for bit.
 
@@ -148,9 +154,10 @@ def _deepspeed() -> Any:
     """Imports DeepSpeed quietly and makes this process a world of its own where no launcher did."""
     without_chatter()
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    drop_dead_locks()
     import deepspeed
 
+    # Without this DeepSpeed compiles a kernel for `inference_all_reduce`, which training never calls.
+    deepspeed.ops.__compatible_ops__ = {}
     deepspeed.utils.logger.setLevel(logging.ERROR)
     if not deepspeed.comm.is_initialized():
         if "RANK" not in os.environ and not torch.distributed.is_initialized():
@@ -158,14 +165,6 @@ def _deepspeed() -> Any:
         with _quiet():
             deepspeed.init_distributed(dist_backend=_backend(), auto_mpi_discovery=False, verbose=False)
     return deepspeed
-
-
-def drop_dead_locks() -> None:
-    """Removes the locks that killed processes left where DeepSpeed compiles its kernels: every later start would wait for them without end."""
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()).resolve()
-    for lock in root.glob("**/deepspeed_*/lock"):
-        if not is_open(lock):
-            lock.unlink(missing_ok=True)
 
 
 def _config(zero_stage: int, offload: bool, max_gradient_norm: float, dtype: torch.dtype) -> dict[str, Any]:

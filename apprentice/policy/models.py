@@ -88,6 +88,17 @@ def architecture(name: str) -> Path:
     return _from_hub(name, None, ["config.json"]) if _is_hub_id(name) else Path(name).expanduser()
 
 
+def tokenizer_folder(name: str, progress: Progress | None = None) -> Path:
+    """A folder with a base model's tokenizer and chat template; its weights are not fetched from Hugging Face.
+
+    Raises:
+        ApprenticeError: the model cannot be had.
+    """
+    if name in PACKAGED or not _is_hub_id(name):
+        return base_model(name, progress)
+    return _from_hub(name, progress, [pattern for pattern in HUB_PATTERNS if pattern != WEIGHTS])
+
+
 def _is_hub_id(name: str) -> bool:
     """`owner/model`; a path into a folder that is here, or into the folder of this project's own models, is none."""
     owner, slash, model = name.partition("/")

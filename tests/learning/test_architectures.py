@@ -109,3 +109,10 @@ def test_dropout_is_off_also_while_activations_are_computed_again(tmp_path):
     actor = Actor(load_language_model(make_model("GPT2Config", dropout, tmp_path / "model"), torch.float32, recompute=True))
     (batch,) = pack(made(), 1000)
     assert torch.equal(actor(batch).logprobs, actor(batch).logprobs)
+
+
+def test_a_model_that_takes_rows_refuses_a_tree(tmp_path):
+    config, changes, _ = ROWS["gemma2"]
+    actor = Actor(load_language_model(make_model(config, changes, tmp_path / "model"), torch.float32))
+    with pytest.raises(ValueError, match="pack with `rows=True`"):
+        actor(pack(made(), 1000)[0])

@@ -130,6 +130,7 @@ def test_gemma_goes_on_with_english_as_trained_on_it_and_the_trainer_accepts_it(
 
 
 @cached
+@pytest.mark.slow
 def test_gemma_s_tokenizer_gives_texts_back_and_its_chat_ends_turns():
     tokenizer, chat = AutoTokenizer.from_pretrained(GEMMA), ChatFormat(GEMMA)
     for text in ("Two  spaces\tand a tab;\n\n    naïve café, 東京 🙂", " led by a space", "<start_of_turn> spelled out", "İstanbul"):

@@ -49,6 +49,8 @@ class Shape:
             ) from None
         weights = {id(weight): weight.numel() for weight in model.parameters()}
         linear = [layer for layer in model.base_model.modules() if isinstance(layer, torch.nn.Linear)]
+        decoder = [layer for layer in model.get_decoder().modules() if isinstance(layer, torch.nn.Linear)]
+        config = config.get_text_config()
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return cls(
             parameters=sum(weights.values()),
@@ -56,7 +58,7 @@ class Shape:
             hidden=config.hidden_size,
             intermediate=config.intermediate_size,
             edges=sum(layer.in_features + layer.out_features for layer in linear),
-            body=sum(layer.weight.numel() for layer in linear),
+            body=sum(layer.weight.numel() for layer in decoder),
             vocabulary=config.vocab_size,
             width=config.num_attention_heads * head,
             key_width=(getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * head,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apprentice.errors import ApprenticeError
+from apprentice.policy.loading import unfit_errors
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,9 @@ class Shape:
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(config)
-        except (OSError, ValueError) as error:
-            raise ApprenticeError(
-                f"is no model's architecture: {str(error).splitlines()[0]}", where=folder, todo="name a folder with its config.json"
-            ) from None
+        except unfit_errors() as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ApprenticeError(f"is no model's architecture: {reason}", where=folder, todo="name a folder with its config.json") from None
         weights = {id(weight): weight.numel() for weight in model.parameters()}
         linear = [layer for layer in model.base_model.modules() if isinstance(layer, torch.nn.Linear)]
         decoder = [layer for layer in model.get_decoder().modules() if isinstance(layer, torch.nn.Linear)]

@@ -137,7 +137,8 @@ class PolicyServer:
 
     def _failure(self, what: str) -> ApprenticeError:
         log = Path(self._started.log)
-        return ApprenticeError(f"the policy server {what}:\n{textwrap.indent(root_cause(log), '  ')}", where=log, todo=f"mend that; the whole log is {log}")
+        todo = f"remove the cause named here; the whole log is {log}"
+        return ApprenticeError(f"the policy server {what}:\n{textwrap.indent(root_cause(log), '  ')}", where=log, todo=todo)
 
     def _killed(self) -> str:
         number = killed_by((self._child and self._child.poll()) or 0)

@@ -306,6 +306,13 @@ def test_a_folder_without_an_architecture_is_refused(tmp_path):
         Shape.of(tmp_path)
 
 
+@pytest.mark.parametrize("changes", [{"hidden_size": "wide"}, {"num_attention_heads": 0}, {"rope_parameters": 7}], ids=str)
+def test_an_architecture_that_cannot_be_made_is_refused(tmp_path, changes):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": 32, "num_attention_heads": 4} | changes))
+    with pytest.raises(ApprenticeError, match="no model's architecture: .*"):
+        Shape.of(tmp_path)
+
+
 def test_a_model_that_reads_images_is_counted_by_its_text(tmp_path):
     from transformers import Gemma3Config
 

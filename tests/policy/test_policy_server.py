@@ -126,7 +126,8 @@ def test_a_server_that_dies_of_an_exception_is_told_with_its_root_cause(tiny, tm
         running.wait(20)
     log = tmp_path / "server.log"
     assert str(caught.value) == (
-        f"{log}: the policy server ended before it answered:\n  MemoryError: no room for the weights\n  What to do: mend that; the whole log is {log}"
+        f"{log}: the policy server ended before it answered:\n  MemoryError: no room for the weights\n"
+        f"  What to do: remove the cause named here; the whole log is {log}"
     )
 
 

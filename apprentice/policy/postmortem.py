@@ -21,20 +21,26 @@ LAST_LINES = 5
 
 
 def root_cause(log: Path) -> str:
-    """The first exception in the log that is more than a warning, after those that it arose from; without one, the end of the log.
+    """The exception that ended the server, after those that it arose from; without one, the end of the log.
 
-    vLLM's server consists of several processes: the one that fails first writes its exception, and then the others write theirs.
+    vLLM's server consists of several processes: the one that fails writes its exception, and then others write that they saw it fail. So it is the last
+    exception before the first of theirs; where there is none of theirs, the first that is more than a warning.
     """
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return f"{log} cannot be read"
+    before: list[str] = []
+    for chain in _chains(lines):
+        if not chain and before:
+            return before[-1]
+        before += [chain] if chain else []
     ends = [line for line in lines if line.strip()][-LAST_LINES:]
-    return next(_chains(lines), "\n".join(ends) or "its log is empty")
+    return before[0] if before else "\n".join(ends) or "its log is empty"
 
 
 def _chains(lines: list[str]) -> Iterator[str]:
-    """The exceptions at the ends of tracebacks; those that arose from each other together."""
+    """The exceptions at the ends of tracebacks, those that arose from each other together; empty for one that refers to another process's."""
     parsed = [(found.group(1), line[found.end() :]) for line in lines if (found := PREFIX.match(line))]
     chain: list[str] = []
     for place, (level, text) in enumerate(parsed):
@@ -42,7 +48,7 @@ def _chains(lines: list[str]) -> Iterator[str]:
             told, end = _exception([text for _, text in parsed[place + 1 :]])
             chain += [] if ELSEWHERE.search(told) else [told]
             goes_on = any(text.startswith(CHAINED) for _, text in parsed[place + 1 + end :][:CHAIN_GAP])
-            if chain and not goes_on:
+            if not goes_on:
                 yield "\n".join(chain)
                 chain = []
 

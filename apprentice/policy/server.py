@@ -93,6 +93,11 @@ class PolicyServer:
         return self._started.endpoint
 
     @property
+    def log(self) -> Path:
+        """File with its output; known once started."""
+        return Path(self._started.log)
+
+    @property
     def attached(self) -> bool:
         """The server belongs to somebody else, who will stop it."""
         return self._state is not None and self._child is None
@@ -136,9 +141,8 @@ class PolicyServer:
             time.sleep(POLL_S)
 
     def _failure(self, what: str) -> ApprenticeError:
-        log = Path(self._started.log)
-        todo = f"remove the cause named here; the whole log is {log}"
-        return ApprenticeError(f"the policy server {what}:\n{textwrap.indent(root_cause(log), '  ')}", where=log, todo=todo)
+        told = f"the policy server {what}:\n{textwrap.indent(root_cause(self.log), '  ')}"
+        return ApprenticeError(told, where=self.log, todo=f"remove the cause named here; the whole log is {self.log}")
 
     def _killed(self) -> str:
         number = killed_by((self._child and self._child.poll()) or 0)

@@ -53,6 +53,7 @@ class Handler(BaseHTTPRequestHandler):
         if len(body["prompt"]) > 100:
             return self.answer({"error": {"message": "the prompt is too long"}}, status=400)
         if body["prompt"] == [13]:
+            print("Traceback (most recent call last):\n    step()\nRuntimeError: the engine cannot take 13", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         tokens = [WEIGHTS["version"], body["seed"]]
         self.answer({"choices": [{"token_ids": tokens, "logprobs": {"token_logprobs": [-0.5, 1e-9]}, "finish_reason": "length"}]})

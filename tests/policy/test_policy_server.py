@@ -306,6 +306,17 @@ def test_a_killed_server_is_replaced_with_the_weights_loaded_last(tiny, tmp_path
     assert [answer.token_ids for answer in after] == [(2, seed) for seed in range(20)]
 
 
+def test_a_server_that_dies_again_and_again_is_told_with_its_root_cause(tiny, tmp_path):
+    async def scenario():
+        async with open_policy(own_config(tiny, sleep=False), Layout("quick", tmp_path), tiny) as policy:
+            for _ in range(4):
+                with pytest.raises(PolicyUnavailable) as lost:
+                    await policy.generate([13], Sampling(2, 1.0, 0))
+            return str(lost.value)
+
+    assert asyncio.run(scenario()) == "the policy server is gone, and was brought back 3 times; it ended with: RuntimeError: the engine cannot take 13"
+
+
 def test_two_users_of_one_server_are_refused(tiny, tmp_path):
     config = load_pipeline("quick", ROOT / "params.yaml")
     config = config.model_copy(update={"policy": CONFIG, "model": config.model.model_copy(update={"name": str(tiny)})})

@@ -47,6 +47,12 @@ def test_exceptions_that_arose_from_each_other_are_told_together(tmp_path, link)
     assert told == "KeyError: 'nosuch'\nValueError: model type `nosuch` is unknown"
 
 
+def test_an_error_that_the_server_survived_is_no_cause(tmp_path):
+    dead = "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the root cause."
+    survived, cause_of_death = traceback("ValueError: a bad request", prefix=API), traceback("RuntimeError: no memory", prefix=ENGINE)
+    assert cause(tmp_path, survived, "(APIServer pid=1) INFO 11-25 15:34:57 [x.py:1] ok\n", cause_of_death, traceback(dead)) == "RuntimeError: no memory"
+
+
 def test_a_warning_with_a_traceback_is_no_cause(tmp_path):
     warning = traceback("ImportError: no flash attention", prefix="(EngineCore pid=1) WARNING 11-25 15:34:58 [cuda.py:1] ")
     assert cause(tmp_path, warning, traceback("ValueError: the cause")) == "ValueError: the cause"

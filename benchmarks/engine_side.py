@@ -6,6 +6,7 @@ A line holds, of each episode, of each turn, the prompt's token ids and the numb
 
 import asyncio
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -23,8 +24,8 @@ async def serve() -> None:
     from vllm_entry import BLOCK_TOKENS
 
     arguments = AsyncEngineArgs(
-        **SETTINGS, block_size=BLOCK_TOKENS, dtype="bfloat16", max_num_batched_tokens=BATCHED_TOKENS, enforce_eager=True, enable_chunked_prefill=False,
-        enable_prefix_caching=True, logprobs_mode="processed_logprobs",
+        **SETTINGS, block_size=BLOCK_TOKENS, dtype=os.environ["CPU_DTYPE"], max_num_batched_tokens=BATCHED_TOKENS, enforce_eager=True,
+        enable_chunked_prefill=False, enable_prefix_caching=True, logprobs_mode="processed_logprobs",
     )  # fmt: skip
     engine = AsyncLLM.from_engine_args(arguments)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import socket
 import sys
 import time
@@ -45,7 +46,7 @@ def set_defaults(runtime: Path) -> None:
 
 @contextmanager
 def prefect_server(log: Path) -> Iterator["Starting | None"]:
-    """Starts a Prefect server on a free port of the loopback interface and points Prefect to it; None where one is configured.
+    """Starts a Prefect server on a free port of the loopback interface, behind a random key, and points Prefect to it; None where one is configured.
 
     Raises:
         ApprenticeError: the configured one cannot be used.
@@ -58,11 +59,18 @@ def prefect_server(log: Path) -> Iterator["Starting | None"]:
         yield None
         return
     port = _free_port()
-    os.environ.update(PREFECT_API_URL=f"http://{HOST}:{port}/api", PREFECT_UI_URL=PAGES)
+    key = f"run:{secrets.token_urlsafe(24)}"
+    os.environ.update(PREFECT_API_URL=f"http://{HOST}:{port}/api", PREFECT_API_AUTH_STRING=key, PREFECT_UI_URL=PAGES)
     # Prefect read its settings when it was imported; without this it would start a server of its own, which nobody ends.
     refresh_global_settings_context()
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", HOST, "--port", str(port)]
-    environment = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    environment = {
+        "PREFECT_UI_ENABLED": "0",
+        "PREFECT__SERVER_EPHEMERAL": "1",
+        "PREFECT__SERVER_FINAL": "1",
+        "PREFECT_SERVER_API_AUTH_STRING": key,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port}",
+    }
     log.unlink(missing_ok=True)
     child = spawn([*command, "--log-level", "error"], log=log, env=environment)
     try:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module may import rooms of a lower level, and its own room; rooms of one level do not know each other, except where ALLIES says so.
 LEVELS = {
     "errors": 0,
+    "precision": 0,
     "processes": 0,
     "records": 1,
     "config": 1,

@@ -15,6 +15,7 @@ from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.engine import Engine
 from apprentice.learning.models import Actor, load_language_model
 from apprentice.learning.packing import action_offsets, dealt, pack
+from apprentice.precision import device_dtype
 from apprentice.records import Trajectory
 from apprentice.records.events import Progress
 
@@ -45,7 +46,7 @@ def fine_tune(
     output: Path,
     store: CheckpointStore,
     progress: Progress,
-    dtype: str = "bfloat16",
+    dtype: str | None = None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
 ) -> dict[str, float]:
     """Minimises the mean negative log-likelihood of the trajectories' action tokens; continues where it was interrupted.
@@ -57,7 +58,7 @@ def fine_tune(
         output: folder for the warm-started policy, written whole at the end.
         store: what an interrupted run continues from; emptied at the end.
         progress: takes done and total optimizer steps, and the loss of each.
-        dtype: of weights and activations, `bfloat16` or `float32`.
+        dtype: of weights and activations, `bfloat16` or `float32`; None is what the processor computes in (see `precision.py`).
         checkpoint_every_s: seconds between checkpoints.
 
     Returns:
@@ -69,7 +70,7 @@ def fine_tune(
     trajectories = [trajectory for trajectory in trajectories if any(trajectory.action_mask[1:])]
     if not trajectories:
         raise ApprenticeError("there are no successful traces to learn from", where="distill.source", todo="use another source, or more attempts")
-    kind = getattr(torch, dtype)
+    kind = getattr(torch, dtype or device_dtype())
     actor = Actor(load_language_model(checkpoint, kind))
     engine = Engine(actor, learning_rate=config.learning_rate, max_gradient_norm=MAX_GRADIENT_NORM, dtype=kind)
     done = _resume(engine, store, progress)

@@ -26,6 +26,7 @@ from apprentice.learning.graph import group_advantages
 from apprentice.learning.models import Actor, Adapters, Scores, SeparateCritic, ValueHead, load_language_model, load_reference, without_adapters
 from apprentice.learning.packing import PackedBatch, action_logprobs, action_offsets, dealt, pack
 from apprentice.learning.publishing import publish
+from apprentice.precision import device_dtype
 from apprentice.records import Trajectory
 
 LEARNER = "learner.json"
@@ -72,17 +73,17 @@ class PpoLearner:
     Args:
         config: the `train` section.
         checkpoint: folder of the starting policy; its tokenizer goes into what `save_policy` writes.
-        dtype: of weights and activations, `bfloat16` or `float32`.
+        dtype: of weights and activations, `bfloat16` or `float32`; None is what the processor computes in (see `precision.py`).
         reference: folder of the policy the KL penalty holds on to; None is `checkpoint`.
 
     Raises:
         ApprenticeError: a folder holds no model.
     """
 
-    def __init__(self, config: TrainConfig, checkpoint: Path, *, dtype: str = "bfloat16", reference: Path | None = None):
+    def __init__(self, config: TrainConfig, checkpoint: Path, *, dtype: str | None = None, reference: Path | None = None):
         self._config, self._checkpoint = config, checkpoint
         self._optimizer_steps = 0
-        kind = getattr(torch, dtype)
+        kind = getattr(torch, dtype or device_dtype())
         adapters = Adapters(config.lora_rank, config.lora_alpha, config.seed) if config.lora_rank else None
         model = load_language_model(checkpoint, kind, recompute=config.recompute_activations, adapters=adapters)
         common = {"max_gradient_norm": config.max_gradient_norm, "zero_stage": config.zero_stage, "offload": config.offload_optimizer}

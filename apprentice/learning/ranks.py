@@ -21,14 +21,14 @@ LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 
 
 @contextmanager
-def open_learner(config: TrainConfig, checkpoint: Path, folder: Path, *, dtype: str = "bfloat16") -> Iterator[Any]:
+def open_learner(config: TrainConfig, checkpoint: Path, folder: Path, *, dtype: str | None = None) -> Iterator[Any]:
     """A `PpoLearner`, or several behind one that has its methods.
 
     Args:
         config: the `train` section; `ranks` says how many.
         checkpoint: folder of the starting policy.
         folder: the ranks find each other through a file there, and what the others write goes into another.
-        dtype: of weights and activations.
+        dtype: of weights and activations, `bfloat16` or `float32`; None is what the processor computes in (see `precision.py`).
 
     Raises:
         ApprenticeError: the folder holds no model.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from apprentice.errors import ApprenticeError
+from apprentice.precision import cpu_dtype
 
 GIB = 1 << 30
 MEASURED_S = 0.5
@@ -139,10 +140,10 @@ def this_machine(ranks: int = 1) -> Hardware:
 
 
 def gemm_flops() -> float:
-    """FLOP/s of square bf16 matrix products on the CPU."""
+    """FLOP/s of square matrix products on the CPU, in the type that it trains in."""
     import torch
 
-    left, right = (torch.randn(GEMM, GEMM).bfloat16() for _ in range(2))
+    left, right = (torch.randn(GEMM, GEMM, dtype=getattr(torch, cpu_dtype())) for _ in range(2))
     return 2 * GEMM**3 * _a_second(lambda: left @ right)
 
 

@@ -19,6 +19,7 @@ from apprentice.config.schema import PolicyConfig
 from apprentice.errors import ApprenticeError
 from apprentice.policy.endpoint import HOST, KEY_VARIABLE, Endpoint, new_endpoint
 from apprentice.policy.postmortem import root_cause
+from apprentice.precision import cpu_dtype
 from apprentice.processes import SHARING_CORES, Child, birth, killed_by, spawn
 from apprentice.records.files import read_json, write_json
 
@@ -247,6 +248,7 @@ def engine_environment(config: PolicyConfig) -> dict[str, str | None]:
         "OMP_NUM_THREADS": threads,
         **SHARING_CORES,
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "CPU_DTYPE": cpu_dtype(),
         **({"CUDA_VISIBLE_DEVICES": ",".join(_gpus(config))} if config.first_gpu else {}),
     }
 

@@ -24,6 +24,8 @@ STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evalu
 """In the order in which each needs the one before."""
 STAGES_FILE, LOCK_FILE = Path("dvc.yaml"), Path("dvc.lock")
 ENVIRONMENT = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "true"}
+SECRETS = ("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY", "PREFECT_SERVER_API_AUTH_STRING", "APPRENTICE_PAGES_KEY")
+"""Variables that no stage needs."""
 EXITED_WITH = re.compile(r"exited with (-?\d+)")
 STAGE_MESSAGE = re.compile(r"^(?:error|fault|interrupted): ", re.MULTILINE)
 DVC_MESSAGE = re.compile(r"^ERROR: ", re.MULTILINE)
@@ -164,6 +166,6 @@ def _busy_error(root: Path) -> ApprenticeError:
 
 
 def environment() -> dict[str, str]:
-    """This process's variables, telemetry off, the running interpreter first on PATH."""
+    """This process's variables without the keys of Prefect's servers, telemetry off, the running interpreter first on PATH."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, **ENVIRONMENT, "PATH": path}
+    return {name: value for name, value in os.environ.items() if name not in SECRETS} | ENVIRONMENT | {"PATH": path}

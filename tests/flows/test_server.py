@@ -11,10 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
 from apprentice.errors import ApprenticeError
 from apprentice.processes import bypass_proxies_on_loopback
+from apprentice.versioning.dvc import environment as stage_environment
 from flows.server import PAGES, check_server, prefect_server, run_place
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,3 +109,21 @@ def test_the_link_to_a_run_names_the_server_that_is_used():
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:41234/api", PREFECT_UI_URL: PAGES}):
         place = run_place("5")
     assert (place.command, place.page) == ("make prefect", "http://127.0.0.1:4200/runs/flow-run/5")
+
+
+@pytest.mark.slow
+def test_the_server_of_a_run_asks_for_a_key_that_stages_do_not_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import httpx
+
+    for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_UI_URL"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    with prefect_server(tmp_path / "log") as server:
+        server.wait()
+        url, user_and_key = os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"].split(":")
+        assert httpx.post(f"{url}/flows/count", json={}, timeout=30).status_code == 401
+        assert httpx.post(f"{url}/flows/count", json={}, auth=tuple(user_and_key), timeout=30).status_code == 200
+        assert "PREFECT_API_AUTH_STRING" not in stage_environment()
+    monkeypatch.undo()
+    refresh_global_settings_context()

@@ -492,7 +492,7 @@ def test_a_saved_policy_is_bf16_loads_and_keeps_its_tokenizer(checkpoint, tmp_pa
     assert loaded.dtype == torch.bfloat16
     assert loaded.lm_head.weight.data_ptr() == loaded.model.embed_tokens.weight.data_ptr()
     live = learner._actor.module.language_model.state_dict()
-    assert all(torch.equal(tensor, live[name]) for name, tensor in loaded.state_dict().items())
+    assert all(torch.equal(tensor, live[name].bfloat16()) for name, tensor in loaded.state_dict().items())
     assert AutoTokenizer.from_pretrained(tmp_path / "policy").chat_template
 
 

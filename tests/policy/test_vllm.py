@@ -18,7 +18,6 @@ from apprentice.policy.models import CACHE
 from apprentice.policy.protocol import Sampling
 from apprentice.policy.server import INTERPRETER, PolicyServer
 from apprentice.policy.vllm_client import VllmPolicy
-from tests.hardware import MULTIPLIES_BF16
 
 MODEL = CACHE / "smollm2-135m-instruct"
 CONFIG = PolicyConfig(engine="vllm", port=0, max_context=512, max_sequences=32, kv_cache_gib=1, gpus=1, first_gpu=0, sleep=True)
@@ -30,10 +29,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not INTERPRETER.exists(), reason="vLLM's environment .venv-serve is absent"),
     pytest.mark.skipif(not MODEL.exists(), reason="the base model is not in the cache"),
-    pytest.mark.skipif(
-        not MULTIPLIES_BF16,
-        reason="this CPU has no bf16 instructions: vLLM and PyTorch emulate them slowly and each in its own way (mean difference 0.15)",
-    ),
 ]
 
 

@@ -81,7 +81,7 @@ def main() -> None:
     """
     if suit_cpu():
         sys.argv += ["--enforce-eager", "--no-enable-chunked-prefill", "--block-size", str(BLOCK_TOKENS)]
-        sys.argv += ["--tensor-parallel-size", "1", "--no-enable-sleep-mode"]
+        sys.argv += ["--tensor-parallel-size", "1", "--no-enable-sleep-mode", "--dtype", os.environ["CPU_DTYPE"]]
     from vllm.entrypoints.launchers.api_server.entry import main as serve
 
     serve()

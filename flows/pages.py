@@ -1,0 +1,77 @@
+"""The pages of Prefect and MLflow, on this machine's loopback interface and behind a key: `python -m flows.pages prefect` or `mlflow`."""
+
+import argparse
+import os
+import secrets
+import sys
+
+from apprentice.config.layout import RUNTIME
+from apprentice.records.files import write_text
+from flows.server import HOST, set_defaults
+
+USER = "apprentice"
+KEY_VARIABLE = "APPRENTICE_PAGES_KEY"
+"""Takes the place of the key in KEY_FILE, such as in a container."""
+KEY_FILE = RUNTIME / "pages.key"
+PORTS = {"prefect": 4200, "mlflow": 5000}
+MLFLOW_USERS = "[mlflow]\ndatabase_uri = sqlite:///{database}\ndefault_permission = READ\nauthorization_function = {check}\n"
+MLFLOW_CHECK = "mlflow.server.auth:authenticate_request_basic_auth"
+
+
+def key() -> str:
+    """The key of the pages: KEY_VARIABLE, or what KEY_FILE holds, which only this user can read and which is made where it is absent."""
+    if given := os.environ.get(KEY_VARIABLE):
+        return given
+    if not KEY_FILE.exists():
+        write_text(KEY_FILE, secrets.token_urlsafe(24), private=True)
+    return KEY_FILE.read_text(encoding="utf-8").strip()
+
+
+def prefect(host: str, port: int, key: str) -> tuple[list[str], dict[str, str]]:
+    """Prefect's server: its command, and the variables that make it ask for the key and answer no page of another origin."""
+    set_defaults(RUNTIME)
+    variables = {
+        "PREFECT_SERVER_API_AUTH_STRING": f"{USER}:{key}",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port}",
+        "PREFECT_UI_API_URL": f"http://{HOST}:{port}/api",
+    }
+    return ["-m", "prefect", "server", "start", "--host", host, "--port", str(port)], variables
+
+
+def mlflow(host: str, port: int, key: str) -> tuple[list[str], dict[str, str]]:
+    """MLflow's pages of `mlflow.db`: their command, and the variables that make them ask for the key.
+
+    MLflow keeps its users in a database of its own, which is made anew at each start: its only user is the one with the key.
+    """
+    database, config = (RUNTIME / "mlflow-users.db").resolve(), (RUNTIME / "mlflow-users.ini").resolve()
+    database.unlink(missing_ok=True)
+    write_text(config, MLFLOW_USERS.format(database=database, check=MLFLOW_CHECK), private=True)
+    names = ",".join(f"{name}:{port}" for name in (HOST, "localhost"))
+    options = ["--workers", "1", "--app-name", "basic-auth", "--allowed-hosts", names, "--cors-allowed-origins", f"http://{HOST}:{port}"]
+    variables = {
+        "MLFLOW_AUTH_CONFIG_PATH": str(config),
+        "MLFLOW_AUTH_ADMIN_USERNAME": USER,
+        "MLFLOW_AUTH_ADMIN_PASSWORD": key,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(32),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    return ["-m", "mlflow", "server", "--backend-store-uri", "sqlite:///mlflow.db", "--host", host, "--port", str(port), *options], variables
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Says where the pages are and what they ask for, and becomes their server."""
+    parser = argparse.ArgumentParser(prog="python -m flows.pages", description=__doc__)
+    parser.add_argument("pages", choices=PORTS)
+    parser.add_argument("--host", default=HOST, help="the address to listen on (default: %(default)s); only where others cannot reach it, as in a container")
+    parser.add_argument("--port", type=int, help=f"default: {PORTS}")
+    chosen = parser.parse_args(arguments)
+    port, secret = chosen.port or PORTS[chosen.pages], key()
+    command, variables = {"prefect": prefect, "mlflow": mlflow}[chosen.pages](chosen.host, port, secret)
+    sign_in = f"{USER}:{secret}" if chosen.pages == "prefect" else f"user {USER}, password {secret}"
+    print(f"http://{HOST}:{port}   sign in: {sign_in}", flush=True)
+    os.umask(0o077)
+    os.execve(sys.executable, [sys.executable, *command], os.environ | variables)
+
+
+if __name__ == "__main__":
+    main()

@@ -148,6 +148,6 @@ def test_a_model_that_reads_images_is_trained_on_text(seeing, tmp_path, critic):
     before = {name: weight.clone() for name, weight in learner._actor.module.language_model.state_dict().items()}
     learner.update(trajectories(4), 0)
     learner.save_policy(tmp_path / "policy")
-    after = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "policy", dtype=torch.float32).state_dict()
-    changed = {name for name, weight in after.items() if not torch.equal(weight, before[name].float())}
+    after = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "policy", dtype=torch.bfloat16).state_dict()
+    changed = {name for name, weight in after.items() if not torch.equal(weight, before[name].bfloat16())}
     assert changed and not any("vision" in name or "projector" in name for name in changed)

@@ -1,4 +1,4 @@
-"""Check a folder that is to be used as a model, from its small files and the headers of its weights, before anything starts."""
+"""Check a model folder by its small files and the headers of its weights, before anything starts."""
 
 import re
 from pathlib import Path
@@ -87,7 +87,8 @@ def _chat_template(folder: Path, files: dict[str, Any]) -> str:
 def _check_vocabulary(folder: Path, tokenizer: Any, settings: dict[str, Any], template: str) -> None:
     """Refuse a tokenizer with token ids beyond the model's embeddings.
 
-    An added token that the chat template does not contain may be beyond: Gemma 3 has such a one for images, and text never becomes it.
+    An added token that the chat template does not contain may be beyond: Gemma 3 has one for images, and no text is
+    encoded as it.
     """
     text = settings.get("text_config")
     size = settings.get("vocab_size") or (text.get("vocab_size") if isinstance(text, dict) else None)

@@ -15,7 +15,7 @@ ANEW = "copy or download the folder anew"
 
 
 def check_weights(folder: Path) -> None:
-    """Check the files from which Transformers would load the weights: model.safetensors, else the shards that the index names.
+    """Check the files that Transformers would load: model.safetensors, else the shards that the index names.
 
     Raises:
         ApprenticeError: a file is missing, empty, truncated or not safetensors, or lacks tensors that the index lists.

@@ -42,7 +42,10 @@ def load_causal_model(folder: Path, dtype, *, attention: str = "sdpa", on_paper:
 
 
 def unfit_errors() -> tuple[type[Exception], ...]:
-    """What Transformers raises where a config.json or safetensors cannot be used: a config's values can be anything, and are calculated with."""
+    """What Transformers raises where a config.json or safetensors file cannot be used.
+
+    It calculates with the values of a config.json, whatever they are.
+    """
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 

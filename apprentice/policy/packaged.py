@@ -48,7 +48,7 @@ class PackagedModel:
     licence: str
     """Its name, and where it can be read."""
     begins_text: bool = False
-    """The tokenizer puts the beginning-of-sequence token before every text; Transformers does not read this from GGUF."""
+    """The tokenizer begins every text with its own token; Transformers does not read this from GGUF."""
     chat_template: str | None = None
     """None where the GGUF file has one."""
     end_of_turn: str | None = None
@@ -64,7 +64,8 @@ GEMMA_TURNS = """\
 {% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('user and assistant must alternate') }}{% endif %}\
 {{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else 'user') + '\n' + message['content'] | trim + '<end_of_turn>\n' }}\
 {% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"""
-"""The format of Gemma's instruction-tuned models, for messages that begin with the user's. The pretrained models have its tokens in their vocabulary."""
+"""The format of Gemma's instruction-tuned models, for conversations that the user begins. The vocabulary of the
+pretrained models has its tokens."""
 
 PACKAGED = {
     "smollm2-135m-instruct": PackagedModel(
@@ -172,7 +173,10 @@ def _joined(parts: list[Path], model: PackagedModel, whole: Path) -> Path:
 
 
 def _convert(gguf: Path, out: Path, model: PackagedModel) -> None:
-    """GGUF to bfloat16 safetensors. Transformers saves no model that was loaded from GGUF, so the weights go into a fresh one."""
+    """Convert GGUF to bf16 safetensors.
+
+    Transformers saves no model that was loaded from GGUF, so the weights go into a fresh one.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 

@@ -23,8 +23,9 @@ LAST_LINES = 5
 def root_cause(log: Path) -> str:
     """The exception that ended the server, after those that it arose from; without one, the end of the log.
 
-    vLLM's server consists of several processes: the one that fails writes its exception, and then others write that they saw it fail. So it is the last
-    exception before the first of theirs; where there is none of theirs, the first that is more than a warning.
+    vLLM's server consists of several processes: the one that fails writes its exception, and then others write that
+    they saw it fail. So it is the last exception before the first of theirs; where there is none of theirs, the first
+    that is more than a warning.
     """
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -40,7 +41,10 @@ def root_cause(log: Path) -> str:
 
 
 def _chains(lines: list[str]) -> Iterator[str]:
-    """The exceptions at the ends of tracebacks, those that arose from each other together; empty for one that refers to another process's."""
+    """The exceptions at the ends of tracebacks, those that arose from each other together.
+
+    A chain is empty where it only refers to another process's exception.
+    """
     parsed = [(found.group(1), line[found.end() :]) for line in lines if (found := PREFIX.match(line))]
     chain: list[str] = []
     for place, (level, text) in enumerate(parsed):
@@ -54,8 +58,13 @@ def _chains(lines: list[str]) -> Iterator[str]:
 
 
 def _exception(texts: list[str]) -> tuple[str, int]:
-    """The exception that ends a traceback, given what follows the traceback's first line, and where it ends: the first line that is not indented, with
-    the indented lines after it."""
+    """The exception that ends a traceback, and the number of lines up to its end.
+
+    It is the first line that is not indented, with the indented lines after it.
+
+    Args:
+        texts: what follows the first line of the traceback.
+    """
     start = next((place for place, text in enumerate(texts) if text and not text[0].isspace()), len(texts))
     end = next((place for place in range(start + 1, len(texts)) if not texts[place][:1].isspace() or not texts[place].strip()), len(texts))
     return " ".join(text.strip() for text in texts[start : min(end, start + MESSAGE_LINES)])[:MESSAGE_CHARS], end

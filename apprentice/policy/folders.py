@@ -24,8 +24,16 @@ def check_folder(folder: Path) -> None:
     """Check that a folder holds a causal language model with its tokenizer and chat template, all of it whole.
 
     Raises:
-        ApprenticeError: something is missing, damaged, or belongs to another kind of model.
+        ApprenticeError: something is missing, damaged, not readable, or belongs to another kind of model.
     """
+    try:
+        _check(folder)
+    except OSError as error:
+        where = error.filename or folder
+        raise ApprenticeError(f"cannot be read: {error.strerror}", where=where, todo="make it a file that you may read") from None
+
+
+def _check(folder: Path) -> None:
     _refuse_pointers(folder)
     if (folder / ADAPTER).exists():
         todo = "merge it into its base model (`merge_and_unload` of PEFT), save the whole model, and name that folder"

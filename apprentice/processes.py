@@ -45,6 +45,7 @@ FILES_KEPT, FILES_AN_EPISODE = 128, 2
 FILES = 65536
 """Open files of a process: some programs close every number below their limit when they start another, so the limit stays below a million."""
 SIGNALLED = 128
+"""A command that a signal ended has the exit code 128 plus the number of the signal, as in a shell."""
 NOT_STARTED = 127
 
 
@@ -169,6 +170,11 @@ def _start(supervisor: list[str], output, environment: dict[str, str], cwd: Path
         cwd=cwd,
         start_new_session=True,
     )
+
+
+def killed_by(code: int) -> int:
+    """The signal that an exit code stands for; 0 where it stands for none."""
+    return -code if code < 0 else code - SIGNALLED if SIGNALLED < code < SIGNALLED + signal.NSIG else 0
 
 
 class _Supervisor:

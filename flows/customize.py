@@ -59,7 +59,9 @@ def _run(pipeline: str, overrides: Sequence[str]) -> None:
     config, layout = load_pipeline(pipeline), Layout(pipeline)
     changed = changed_stages(pipeline)
     console.print(_opening(pipeline, changed), markup=False, highlight=False, soft_wrap=True)
-    with _serving(config, layout, changed, console):
+    if changed:
+        _ready_model(config.model.name, console)
+    with _serving(config, layout, changed):
         for stage in changed:
             STAGES[stage](pipeline)
     try:
@@ -80,16 +82,22 @@ def _opening(pipeline: str, changed: Sequence[str]) -> str:
     return f"{pipeline}: to do: {', '.join(changed)}" + (f"; up to date: {', '.join(kept)}" if kept else "")
 
 
+def _ready_model(name: str, console: Console) -> None:
+    """Fetches and checks the base model before any stage starts."""
+    from apprentice.policy.models import remark
+
+    console.print(f"model: {name}{remark(name)}", markup=False, highlight=False, soft_wrap=True)
+    fetch_model(name)
+
+
 @contextmanager
-def _serving(config: PipelineConfig, layout: Layout, changed: Sequence[str], console: Console) -> Iterator[None]:
+def _serving(config: PipelineConfig, layout: Layout, changed: Sequence[str]) -> Iterator[None]:
     """The policy server, starting while prepare and validate run; ended with the flow. Stages wait for it themselves."""
     if not needs_policy_server(config, changed):
         yield
         return
     from apprentice.policy.opening import policy_server
 
-    console.print(f"model: {config.model.name} (fetching and converting it takes about 30 s, once)", markup=False, highlight=False)
-    fetch_model(config.model.name)
     server = policy_server(config, layout)
     server.start()
     try:

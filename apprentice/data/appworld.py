@@ -9,11 +9,11 @@ from pathlib import Path
 from apprentice.config import Layout
 from apprentice.config.schema import AppWorldDataConfig
 from apprentice.data.readers import VARIANTS, Candidate, DataSet
-from apprentice.data.sources import local_path
 from apprentice.environments.appworld.roots import PACKAGE, ROOT_VARIABLE, DataRoot, ensure_generated, official_root
 from apprentice.environments.appworld.usecase import INTERPRETER
 from apprentice.errors import ApprenticeError
 from apprentice.records.events import Progress
+from apprentice.records.files import local_path
 from apprentice.records.fingerprint import fingerprint
 
 FOLDER = "appworld"
@@ -41,7 +41,7 @@ def _root(data: AppWorldDataConfig, layout: Layout, progress: Progress) -> tuple
         shutil.copytree(made, layout.raw / FOLDER, dirs_exist_ok=True)
         return DataRoot.open(layout.raw / FOLDER), FOLDER
     if data.source != ROOT_VARIABLE:
-        root = DataRoot.open(local_path(data.source).absolute())
+        root = DataRoot.open(local_path(data.source, "data.source").absolute())
     elif (root := official_root(os.environ)) is None:
         raise ApprenticeError(
             f"{ROOT_VARIABLE} is not set",

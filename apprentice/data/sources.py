@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from apprentice.errors import ApprenticeError
+from apprentice.records.files import local_path
 
 SUFFIXES = ("", ".gz")
 CHUNK_BYTES = 1 << 20
@@ -87,7 +88,7 @@ def open_source(source: str) -> Source:
     Raises:
         ApprenticeError: there is no such folder, or the data set cannot be fetched.
     """
-    folder = local_path(source)
+    folder = local_path(source, "data.source")
     if folder.is_dir():
         return Source(folder, source.rstrip("/") or source)
     if folder.exists():
@@ -95,21 +96,6 @@ def open_source(source: str) -> Source:
     if source.startswith(("/", ".", "~")) or source.count("/") != 1:
         raise ApprenticeError("there is no such folder", where=source, todo="give data.source a folder, or a Hugging Face data set id (owner/name)")
     return Source(_fetched(source), f"hf://datasets/{source}")
-
-
-def local_path(source: str) -> Path:
-    """The path that `data.source` names, with `~` and `~user` filled in.
-
-    Raises:
-        ApprenticeError: the user is unknown, or no path can have this name.
-    """
-    try:
-        path = Path(source).expanduser()
-        path.exists()
-    except (RuntimeError, ValueError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ApprenticeError(f"cannot be looked up: {reason}", where=f"data.source={source!r}", todo="give data.source the path of a folder") from None
-    return path
 
 
 def _fetched(repository: str) -> Path:

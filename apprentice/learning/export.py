@@ -12,6 +12,8 @@ from apprentice.records.files import write_errors
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
 CHAT_FILES = ("chat_template.jinja", "generation_config.json")
+LICENCES = ("LICENSE*", "NOTICE*")
+"""A licence may have to go with every copy and derivative of a model, as Gemma's has."""
 
 
 def save_policy(language_model: nn.Module, source: Path, folder: Path) -> None:
@@ -51,6 +53,8 @@ def _write(language_model: nn.Module, source: Path, folder: Path) -> None:
     for name in (*TOKENIZER_FILES, *CHAT_FILES):
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
+    for path in (path for pattern in LICENCES for path in source.glob(pattern) if path.is_file()):
+        shutil.copyfile(path, folder / path.name)
 
 
 def _flush(folder: Path) -> None:

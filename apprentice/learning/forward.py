@@ -44,6 +44,8 @@ def logits_and_features(language_model: nn.Module, batch: PackedBatch) -> tuple[
 
 def _inputs(model: nn.Module, batch: PackedBatch) -> dict:
     if takes_rows(model):
+        if any(sight is not None for sight in batch.sights):
+            raise ValueError("a model that takes rows was given a tree: pack with `rows=True`")
         return {"input_ids": pad_sequence(batch.token_ids[0].split(batch.lengths), batch_first=True), "use_cache": False}
     groups = None if batch.token_ids.is_cuda else attention.alike(batch.lengths, batch.sights)
     packed = {"lengths": batch.lengths, "sights": batch.sights, "groups": groups}

@@ -75,7 +75,7 @@ class SeparateCritic(nn.Module):
     def __init__(self, trunk: nn.Module):
         super().__init__()
         self.trunk = trunk
-        self.head = ValueHead(trunk.config.hidden_size)
+        self.head = ValueHead(trunk.config.get_text_config().hidden_size)
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """Values [A] fp32 before each action token."""

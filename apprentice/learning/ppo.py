@@ -90,7 +90,9 @@ class PpoLearner:
         self._actor = Engine(Actor(model), learning_rate=config.learning_rate, dtype=kind, **common)
         self._critic: Engine | None = None
         if config.advantage == "gae" and config.critic == "shared":
-            self._critic = Engine(ValueHead(model.config.hidden_size), learning_rate=config.critic_learning_rate, dtype=torch.float32, **common)
+            self._critic = Engine(
+                ValueHead(model.config.get_text_config().hidden_size), learning_rate=config.critic_learning_rate, dtype=torch.float32, **common
+            )
         elif config.advantage == "gae":
             separate = SeparateCritic(load_language_model(checkpoint, kind, recompute=config.recompute_activations).base_model)
             self._critic = Engine(separate, learning_rate=config.critic_learning_rate, dtype=kind, **common)

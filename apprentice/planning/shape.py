@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apprentice.errors import ApprenticeError
+from apprentice.policy.loading import unfit_errors
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,13 @@ class Shape:
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(config)
-        except (OSError, ValueError) as error:
-            raise ApprenticeError(
-                f"is no model's architecture: {str(error).splitlines()[0]}", where=folder, todo="name a folder with its config.json"
-            ) from None
+        except unfit_errors() as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ApprenticeError(f"is no model's architecture: {reason}", where=folder, todo="name a folder with its config.json") from None
         weights = {id(weight): weight.numel() for weight in model.parameters()}
         linear = [layer for layer in model.base_model.modules() if isinstance(layer, torch.nn.Linear)]
+        decoder = [layer for layer in model.get_decoder().modules() if isinstance(layer, torch.nn.Linear)]
+        config = config.get_text_config()
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return cls(
             parameters=sum(weights.values()),
@@ -56,7 +58,7 @@ class Shape:
             hidden=config.hidden_size,
             intermediate=config.intermediate_size,
             edges=sum(layer.in_features + layer.out_features for layer in linear),
-            body=sum(layer.weight.numel() for layer in linear),
+            body=sum(layer.weight.numel() for layer in decoder),
             vocabulary=config.vocab_size,
             width=config.num_attention_heads * head,
             key_width=(getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * head,

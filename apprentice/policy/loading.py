@@ -1,5 +1,6 @@
 """Read a causal language model from its folder, and refuse one whose tensors are not those of its architecture."""
 
+import textwrap
 from collections.abc import Collection
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from apprentice.processes import without_chatter
 
 NAMED = 4
 """Tensors that an error names."""
+REASON_CHARS = 300
+"""Characters that are shown of an error of Transformers'."""
 
 
 def load_causal_model(folder: Path, dtype, *, attention: str = "sdpa", on_paper: bool = False):
@@ -22,7 +25,6 @@ def load_causal_model(folder: Path, dtype, *, attention: str = "sdpa", on_paper:
     Raises:
         ApprenticeError: Transformers cannot load it as a causal language model, or tensors are missing, have another shape, or belong to no layer.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     without_chatter()
@@ -31,14 +33,23 @@ def load_causal_model(folder: Path, dtype, *, attention: str = "sdpa", on_paper:
     try:
         with _quietly():
             model, found = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **how, **told)
-    except ValueError as error:
-        if attention != "eager" and "eager" in str(error):
+    except unfit_errors() as error:
+        if attention != "eager" and isinstance(error, ValueError) and "eager" in str(error):
             return load_causal_model(folder, dtype, attention="eager", on_paper=on_paper)
-        raise _unfit(folder, error) from None
-    except (OSError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unfit(folder, error) from None
     _refuse_other_tensors(folder, type(model).__name__, found)
     return model
+
+
+def unfit_errors() -> tuple[type[Exception], ...]:
+    """What Transformers raises where a config.json or safetensors file cannot be used.
+
+    It calculates with the values of a config.json, whatever they are.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    return (ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError, SafetensorError, StrictDataclassError)
 
 
 def _refuse_other_tensors(folder: Path, architecture: str, found: dict) -> None:
@@ -63,7 +74,7 @@ def _some(names: Collection[str]) -> str:
 
 
 def _unfit(folder: Path, error: Exception) -> ApprenticeError:
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    reason = textwrap.shorten(f"{type(error).__name__}: {error}", REASON_CHARS, placeholder=" …")
     if "trust_remote_code" in str(error):
         reason = "it comes with Python code of its own (auto_map in config.json), which is never run"
     return ApprenticeError(
@@ -89,7 +100,8 @@ def _quietly():
     return quiet()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # checks the folder that is named: an error is one JSON object on the standard output
+    import json
     import sys
 
     import torch
@@ -97,4 +109,5 @@ if __name__ == "__main__":
     try:
         load_causal_model(Path(sys.argv[1]), torch.bfloat16, on_paper=True)
     except ApprenticeError as refusal:
-        sys.exit(str(refusal))
+        print(json.dumps({"what": refusal.what, "where": str(refusal.where), "todo": refusal.todo}))
+        sys.exit(1)

@@ -56,7 +56,7 @@ async def _connected(server: PolicyServer, sleeps: bool) -> AsyncIterator[Policy
         await asyncio.to_thread(server.revive)
         return server.endpoint
 
-    policy = VllmPolicy(server.endpoint, revive=revive, sleeps=sleeps)
+    policy = VllmPolicy(server.endpoint, revive=revive, log=server.log, sleeps=sleeps)
     try:
         yield policy
     finally:

@@ -4,6 +4,8 @@ import fcntl
 import hashlib
 import json
 import os
+import signal
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +18,9 @@ from apprentice.config.layout import RUNTIME
 from apprentice.config.schema import PolicyConfig
 from apprentice.errors import ApprenticeError
 from apprentice.policy.endpoint import HOST, KEY_VARIABLE, Endpoint, new_endpoint
+from apprentice.policy.postmortem import root_cause
 from apprentice.precision import cpu_dtype
-from apprentice.processes import SHARING_CORES, Child, birth, spawn
+from apprentice.processes import SHARING_CORES, Child, birth, killed_by, spawn
 from apprentice.records.files import read_json, write_json
 
 STATE = RUNTIME / "policy-server.json"
@@ -31,7 +34,6 @@ GRACE_S = 5.0
 """Time the server has to end by itself; less than its starter has, so that the starter sees the end of it."""
 LEAKED = "psm_"
 """Begins the names of the shared memory that a killed vLLM with workers in processes of their own (several GPUs) leaves behind, hundreds of MB a start."""
-LOG_LINES = 15
 BATCHED_TOKENS = 2048
 """Tokens the engine computes in one step, at least; a whole prompt must fit."""
 GIB = 2**30
@@ -94,6 +96,11 @@ class PolicyServer:
         return self._started.endpoint
 
     @property
+    def log(self) -> Path:
+        """File with its output; known once started."""
+        return Path(self._started.log)
+
+    @property
     def attached(self) -> bool:
         """The server belongs to somebody else, who will stop it."""
         return self._state is not None and self._child is None
@@ -130,15 +137,23 @@ class PolicyServer:
         """Returns once the server answers for the model.
 
         Raises:
-            ApprenticeError: it ended before it answered (with the end of its log), or did not answer in time.
+            ApprenticeError: it ended before it answered, or did not answer in time; with the root cause that its log tells.
         """
         deadline = time.monotonic() + timeout_s
         while not self._healthy():
             if not self.alive:
-                raise ApprenticeError(f"the policy server ended before it answered:\n{_tail(Path(self._started.log))}", where=self._started.log)
+                raise self._failure(f"ended before it answered{self._killed()}")
             if time.monotonic() > deadline:
-                raise ApprenticeError(f"the policy server did not answer within {timeout_s:.0f} s:\n{_tail(Path(self._started.log))}", where=self._started.log)
+                raise self._failure(f"did not answer within {timeout_s:.0f} s")
             time.sleep(POLL_S)
+
+    def _failure(self, what: str) -> ApprenticeError:
+        told = f"the policy server {what}:\n{textwrap.indent(root_cause(self.log), '  ')}"
+        return ApprenticeError(told, where=self.log, todo=f"remove the cause named here; the whole log is {self.log}")
+
+    def _killed(self) -> str:
+        number = killed_by((self._child and self._child.poll()) or 0)
+        return f", killed by signal {number}{'; out of memory?' if number == signal.SIGKILL else ''}" if number else ""
 
     def revive(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Sees to it that a server answers: this one where it still does, else a new one.
@@ -286,11 +301,3 @@ def _architecture(model: Path) -> str:
     ignored = ("_name_or_path", "dtype", "torch_dtype", "transformers_version", "use_cache")
     values = {key: value for key, value in read_json(model / "config.json").items() if key not in ignored}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _tail(log: Path) -> str:
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return f"  ({log} cannot be read)"
-    return "\n".join(f"  {line}" for line in lines[-LOG_LINES:])

@@ -64,8 +64,8 @@ class TransformersPolicy:
         self._dtype = DTYPES[dtype or ("fp32" if self._device.type == "cpu" else "bf16")]
         self._max_sequences = max_sequences
         self._waiting: list[_Request] = []
-        self._tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, local_files_only=True)
         self._read(checkpoint, version)
+        self._tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, local_files_only=True)
 
     async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
         """Continues `token_ids` (see `Policy.generate`)."""
@@ -98,7 +98,7 @@ class TransformersPolicy:
         model = load_causal_model(checkpoint, self._dtype)
         self._model, self._checkpoint, self.version = model.to(self._device).eval(), checkpoint, version
         ends = model.generation_config.eos_token_id
-        self._ends = frozenset(ends if isinstance(ends, list) else [ends]) | {self._tokenizer.eos_token_id}
+        self._ends = frozenset(ends if isinstance(ends, list) else [ends])
 
     def _settle(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int) -> None:
         quiet = quiet + 1 if len(self._waiting) == seen else 0
@@ -163,7 +163,7 @@ class TransformersPolicy:
                 sequence.finish_reason = self._finished(sequence)
 
     def _finished(self, sequence: _Sequence) -> Literal["stop", "length"] | None:
-        if sequence.token_ids[-1] in self._ends or sequence.token_ids[-1] in sequence.sampling.stop_token_ids:
+        if sequence.token_ids[-1] in {*self._ends, self._tokenizer.eos_token_id, *sequence.sampling.stop_token_ids}:
             return "stop"
         text = self._tokenizer.decode(sequence.token_ids, skip_special_tokens=False) if sequence.sampling.stop else ""
         if any(stop in text for stop in sequence.sampling.stop):

@@ -9,6 +9,7 @@ import httpx
 from apprentice.errors import ApprenticeError, PolicyUnavailable
 from apprentice.policy.endpoint import Endpoint
 from apprentice.policy.gate import Gate
+from apprentice.policy.postmortem import root_cause
 from apprentice.policy.protocol import Completion, Sampling
 from apprentice.policy.server import SERVED_NAME
 
@@ -32,11 +33,12 @@ class VllmPolicy:
         endpoint: where the server listens.
         revive: called when the server is gone; the last loaded checkpoint is then loaded again and the request repeated once.
             Without it, a lost server is PolicyUnavailable at once.
+        log: the server's log, which tells why a server ended that cannot be brought back.
         sleeps: the server frees its GPUs' memory when told to `sleep`.
     """
 
-    def __init__(self, endpoint: Endpoint, *, revive: Revive | None = None, sleeps: bool = False):
-        self._revive, self._sleeps, self._gate = revive, sleeps, Gate()
+    def __init__(self, endpoint: Endpoint, *, revive: Revive | None = None, log: Path | None = None, sleeps: bool = False):
+        self._revive, self._log, self._sleeps, self._gate = revive, log, sleeps, Gate()
         self._client = _client(endpoint)
         self._outages = 0
         self._checkpoint: Path | None = None
@@ -110,7 +112,8 @@ class VllmPolicy:
         if self._outages != outages:
             return
         if self._revive is None or self._outages == MAX_REVIVALS:
-            raise PolicyUnavailable(f"the policy server is gone, and was brought back {self._outages} times")
+            reason = f"; it ended with: {root_cause(self._log)}" if self._log else ""
+            raise PolicyUnavailable(f"the policy server is gone, and was brought back {self._outages} times{reason}")
         self._outages += 1
         endpoint = await self._revive()
         await self._client.aclose()

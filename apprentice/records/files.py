@@ -115,5 +115,24 @@ def read_json(path: Path) -> Any:
         raise ApprenticeError("is missing", where=path, todo="run the stage that writes it: `dvc repro`") from None
     except json.JSONDecodeError as error:
         raise ApprenticeError(f"is not JSON: {error.msg}", where=f"{path}:{error.lineno}") from None
-    except UnicodeDecodeError:
-        raise ApprenticeError("is not JSON: it is not UTF-8 text", where=path) from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, an integer of thousands of digits, thousands of brackets
+        raise ApprenticeError(f"is not JSON: {error}", where=path) from None
+
+
+def local_path(named: str, parameter: str) -> Path:
+    """The path that a person named, with `~` and `~user` filled in. It need not exist.
+
+    Args:
+        named: the path as it was written.
+        parameter: the parameter or environment variable that holds it, for errors.
+
+    Raises:
+        ApprenticeError: the user is unknown, or no path can have this name.
+    """
+    try:
+        path = Path(named).expanduser()
+        path.exists()
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ApprenticeError(f"cannot be looked up: {reason}", where=f"{parameter}={named!r}", todo="give the path of a folder") from None
+    return path

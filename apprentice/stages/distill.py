@@ -4,6 +4,7 @@ import asyncio
 import random
 import shutil
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig
 from apprentice.errors import ApprenticeError
@@ -22,11 +23,12 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     """Writes the starting policy: a fine-tuned checkpoint, or a pointer to the base model where distill has no source."""
     from apprentice.policy.models import base_model
 
-    base = base_model(config.model.name)
+    base = base_model(config.model.name, progress)
     if config.distill.source == "none":
         write_json(layout.warm_start / "base.json", {"model": config.model.name})
         write_json(layout.metrics("distill"), {"traces": 0})
         return
+    _refuse_unfit(base)
     tasks = read_tasks(layout.tasks, "train")
     random.Random(config.distill.seed).shuffle(tasks)
     traces = asyncio.run(_traces(config, layout, tasks, progress))
@@ -38,6 +40,15 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
         )
     progress.note(f"{len(traces)} successful traces")
     _fine_tune(config, layout, base, traces, progress)
+
+
+def _refuse_unfit(base: Path) -> None:
+    """The model is loaded once the traces are there, which may take long."""
+    import torch
+
+    from apprentice.policy.loading import load_causal_model
+
+    load_causal_model(base, torch.bfloat16, on_paper=True)
 
 
 async def _traces(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
@@ -100,7 +111,7 @@ async def _own_successes(config: PipelineConfig, layout: Layout, tasks: Sequence
     return list(best.values())[: config.distill.traces]
 
 
-def _fine_tune(config: PipelineConfig, layout: Layout, base, traces: Sequence[Trajectory], progress: Progress) -> None:
+def _fine_tune(config: PipelineConfig, layout: Layout, base: Path, traces: Sequence[Trajectory], progress: Progress) -> None:
     from apprentice.environments.usecases import use_case
     from apprentice.learning.checkpoint import CheckpointStore
     from apprentice.learning.distillation import fine_tune

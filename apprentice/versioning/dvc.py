@@ -16,7 +16,7 @@ from typing import Any
 from apprentice.config.layout import PARAMS
 from apprentice.config.load import read_document
 from apprentice.errors import ApprenticeError
-from apprentice.processes import Child, spawn
+from apprentice.processes import Child, killed_by, spawn
 from apprentice.versioning.folder import LOCK_FILE, STAGES_FILE, check_folder, check_rwlock, read_lock, read_stages
 
 STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
@@ -24,8 +24,6 @@ STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evalu
 ENVIRONMENT = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "true"}
 SECRETS = ("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY", "PREFECT_SERVER_API_AUTH_STRING", "APPRENTICE_PAGES_KEY")
 """Variables that no stage needs."""
-SIGNALLED = 128
-"""A shell tells a command that a signal ended by 128 and the signal's number."""
 EXITED_WITH = re.compile(r"exited with (-?\d+)")
 STAGE_MESSAGE = re.compile(r"^(?:error|fault|interrupted): ", re.MULTILINE)
 DVC_MESSAGE = re.compile(r"^ERROR: ", re.MULTILINE)
@@ -100,11 +98,6 @@ def failure_message(text: str, stage: str, log: Path, code: int = 1) -> str:
         return f"error: stage {stage} was killed by signal {number}{memory}\n  What to do: {todo}; the log is {log}"
     lines = [line for line in DVC_MESSAGE.split(text)[0].splitlines() if line.strip()] or text.strip().splitlines()
     return f"error: stage {stage} broke: {lines[-1].strip() if lines else 'it printed nothing'}\n  What to do: read {log}"
-
-
-def killed_by(code: int) -> int:
-    """The signal that an exit code stands for; 0 where it stands for none."""
-    return -code if code < 0 else code - SIGNALLED if SIGNALLED < code < SIGNALLED + signal.NSIG else 0
 
 
 def changed_stages(pipeline: str, root: Path = Path()) -> tuple[str, ...]:

@@ -76,6 +76,14 @@ def test_an_error_of_the_user_is_the_last_thing_said(project: Path):
 
 
 @pytest.mark.slow
+def test_an_unfit_model_is_one_error_before_any_stage_starts_and_is_not_tried_again(project: Path):
+    done = run(project, "-m", "flows", "quick", FAKE_MODEL="user")
+    assert done.returncode == 2 and "retry" not in (done.stdout + done.stderr).lower()
+    assert done.stderr.strip().endswith("error: model.safetensors: is truncated\n  What to do: copy the folder anew")
+    assert not (project / "data").exists()
+
+
+@pytest.mark.slow
 def test_ctrl_c_stops_everything_and_says_how_to_go_on(project: Path, tmp_path: Path):
     flow = started(project, tmp_path / "flow.log")
     tree = descendants(flow.pid)

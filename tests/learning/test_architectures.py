@@ -6,13 +6,14 @@ import pytest
 import torch
 import transformers
 from learning.architectures import PACKED, ROWS, WINDOW, make_model
-from learning.toys import trajectory
+from learning.toys import train_config, trajectories, trajectory
 
 from apprentice.errors import ApprenticeError
 from apprentice.learning import attention
 from apprentice.learning.attention import packed_attention
 from apprentice.learning.models import Actor, load_language_model
 from apprentice.learning.packing import action_positions, pack
+from apprentice.learning.ppo import PpoLearner
 
 EVERY = {name: (*made, "packed") for name, made in PACKED.items()} | ROWS
 
@@ -109,3 +110,44 @@ def test_dropout_is_off_also_while_activations_are_computed_again(tmp_path):
     actor = Actor(load_language_model(make_model("GPT2Config", dropout, tmp_path / "model"), torch.float32, recompute=True))
     (batch,) = pack(made(), 1000)
     assert torch.equal(actor(batch).logprobs, actor(batch).logprobs)
+
+
+def test_a_model_that_takes_rows_refuses_a_tree(tmp_path):
+    config, changes, _ = ROWS["gemma2"]
+    actor = Actor(load_language_model(make_model(config, changes, tmp_path / "model"), torch.float32))
+    with pytest.raises(ValueError, match="pack with `rows=True`"):
+        actor(pack(made(), 1000)[0])
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory):
+    """A tiny Gemma 3 that reads images too, as those from 4B up do."""
+    text = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    windows = {"head_dim": 8, "layer_types": ["sliding_attention", "full_attention"], "sliding_window": WINDOW, "initializer_range": 0.5}
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    images = {"mm_tokens_per_image": 4, "image_token_index": 299, "boi_token_index": 297, "eoi_token_index": 298}
+    folder = tmp_path_factory.mktemp("seeing")
+    torch.manual_seed(0)
+    config = transformers.Gemma3Config(text_config=text | windows, vision_config=vision, **images)
+    transformers.Gemma3ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_model_that_reads_images_scores_text_as_plain_transformers_does(seeing):
+    sample, actor = made(), Actor(load_language_model(seeing, torch.float32))
+    assert type(actor.language_model).__name__ == "Gemma3ForConditionalGeneration" and not actor.takes_rows
+    plain = transformers.AutoModelForCausalLM.from_pretrained(seeing, dtype=torch.float32, attn_implementation="eager")
+    expected = torch.cat([plain_logprobs(plain, item) for item in sample])
+    (batch,) = pack(sample, 1000)
+    torch.testing.assert_close(actor(batch, 0.7).logprobs, expected[batch.actions], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("critic", ["shared", "separate"])
+def test_a_model_that_reads_images_is_trained_on_text(seeing, tmp_path, critic):
+    learner = PpoLearner(train_config(critic=critic, kl_coefficient=0.0), seeing)
+    before = {name: weight.clone() for name, weight in learner._actor.module.language_model.state_dict().items()}
+    learner.update(trajectories(4), 0)
+    learner.save_policy(tmp_path / "policy")
+    after = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "policy", dtype=torch.bfloat16).state_dict()
+    changed = {name for name, weight in after.items() if not torch.equal(weight, before[name].bfloat16())}
+    assert changed and not any("vision" in name or "projector" in name for name in changed)

@@ -1,5 +1,6 @@
 """The engine, PPO and the warm start on a tiny model, through DeepSpeed on one process."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from apprentice.learning.advantages import GROUP_BASELINES
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.distillation import fine_tune
 from apprentice.learning.engine import Engine
+from apprentice.learning.export import save_policy
 from apprentice.learning.graph import GROUP_ADVANTAGES
 from apprentice.learning.models import Actor, ValueHead, load_language_model
 from apprentice.learning.objectives import kl_k3, negative_log_likelihood
@@ -492,6 +494,14 @@ def test_a_saved_policy_is_bf16_loads_and_keeps_its_tokenizer(checkpoint, tmp_pa
     live = learner._actor.module.language_model.state_dict()
     assert all(torch.equal(tensor, live[name].bfloat16()) for name, tensor in loaded.state_dict().items())
     assert AutoTokenizer.from_pretrained(tmp_path / "policy").chat_template
+
+
+def test_a_saved_policy_carries_the_licence_of_its_base_model(checkpoint, tmp_path):
+    source = shutil.copytree(checkpoint, tmp_path / "base")
+    (source / "LICENSE.html").write_text("terms")
+    (source / "NOTICE").write_text("notice")
+    save_policy(load_language_model(source, torch.float32), source, tmp_path / "policy")
+    assert [(tmp_path / "policy" / name).read_text() for name in ("LICENSE.html", "NOTICE")] == ["terms", "notice"]
 
 
 class Killed(Exception):

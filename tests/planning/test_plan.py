@@ -302,3 +302,21 @@ def test_a_gpu_is_as_fast_as_its_data_sheet_says():
 def test_a_folder_without_an_architecture_is_refused(tmp_path):
     with pytest.raises(ApprenticeError, match="no model's architecture"):
         Shape.of(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"hidden_size": "wide"}, {"num_attention_heads": 0}, {"rope_parameters": 7}], ids=str)
+def test_an_architecture_that_cannot_be_made_is_refused(tmp_path, changes):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": 32, "num_attention_heads": 4} | changes))
+    with pytest.raises(ApprenticeError, match="no model's architecture: .*"):
+        Shape.of(tmp_path)
+
+
+def test_a_model_that_reads_images_is_counted_by_its_text(tmp_path):
+    from transformers import Gemma3Config
+
+    text = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    Gemma3Config(text_config=text | {"head_dim": 8}, vision_config=vision).save_pretrained(tmp_path)
+    shape = Shape.of(tmp_path)
+    assert (shape.layers, shape.hidden, shape.vocabulary, shape.width, shape.key_width) == (2, 32, 300, 32, 16)
+    assert shape.body == 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48)

@@ -1,5 +1,6 @@
 """Tiny models of the tests' own: no network, no download."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,9 @@ def tiny(tmp_path_factory) -> Path:
 def other(tmp_path_factory) -> Path:
     """The same architecture with other weights."""
     return make_tiny_checkpoint(tmp_path_factory.mktemp("other"), seed=1)
+
+
+@pytest.fixture
+def copy(tiny, tmp_path) -> Path:
+    """A copy of the tiny checkpoint for a test to damage."""
+    return shutil.copytree(tiny, tmp_path / "model")

@@ -3,7 +3,7 @@
 The "completion" of a prompt is [version, seed]; the prompt [13] kills the server. Asleep, it takes weights once there is room for them, and
 completes nothing until all of it is awake. Environment variables steer it: FAKE_FAMILY (it has a
 child and a grandchild that end neither by themselves nor by SIGTERM), FAKE_SHARED_MEMORY (a segment it leaves behind), FAKE_DIES (it
-ends at once with a last word in the log).
+ends at once, see `die`).
 """
 
 import argparse
@@ -53,6 +53,7 @@ class Handler(BaseHTTPRequestHandler):
         if len(body["prompt"]) > 100:
             return self.answer({"error": {"message": "the prompt is too long"}}, status=400)
         if body["prompt"] == [13]:
+            print("Traceback (most recent call last):\n    step()\nRuntimeError: the engine cannot take 13", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         tokens = [WEIGHTS["version"], body["seed"]]
         self.answer({"choices": [{"token_ids": tokens, "logprobs": {"token_logprobs": [-0.5, 1e-9]}, "finish_reason": "length"}]})
@@ -95,6 +96,18 @@ def family() -> None:
     subprocess.Popen([sys.executable, "-c", child], start_new_session=True, stdout=subprocess.DEVNULL)
 
 
+def die(manner: str) -> None:
+    """Ends as vLLM's server does: with a word, by a signal, or with the exception of one process, a long one of another, and shutting down."""
+    if manner == "killed":
+        print("loading", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if manner == "traceback":
+        print("Traceback (most recent call last):\n    weights = load()\nMemoryError: no room for the weights\n", file=sys.stderr)
+        frames = "    return call()\n" * 30
+        print(f"Traceback (most recent call last):\n{frames}RuntimeError: Engine core initialization failed. See root cause above.", file=sys.stderr)
+    sys.exit("fake: no memory for the weights")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--model")
@@ -102,7 +115,7 @@ if __name__ == "__main__":
     parser.add_argument("--uds")
     FLAGS, _ = parser.parse_known_args()
     if "FAKE_DIES" in os.environ:
-        sys.exit("fake: no memory for the weights")
+        die(os.environ["FAKE_DIES"])
     if "FAKE_SHARED_MEMORY" in os.environ:
         SEGMENT = SharedMemory(os.environ["FAKE_SHARED_MEMORY"], create=True, size=4096)
         resource_tracker.unregister(SEGMENT._name, "shared_memory")

@@ -1,18 +1,18 @@
 """Tensors that do not fit the architecture, before random numbers take their place."""
 
 import json
-import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from apprentice.config import Layout, load_pipeline
 from apprentice.errors import ApprenticeError
 from apprentice.learning.models import load_language_model
 from apprentice.policy.loading import load_causal_model
 from apprentice.policy.transformers_engine import TransformersPolicy
+from apprentice.records.events import Progress
+from apprentice.stages import distill
 
 UP = "model.layers.1.mlp.up_proj.weight"
 LOADERS = {
@@ -20,11 +20,6 @@ LOADERS = {
     "the trainer": lambda folder: load_language_model(folder, torch.float32),
     "the engine": lambda folder: TransformersPolicy(folder, max_sequences=1),
 }
-
-
-@pytest.fixture
-def copy(tiny, tmp_path):
-    return shutil.copytree(tiny, tmp_path / "model")
 
 
 @pytest.fixture(params=LOADERS)
@@ -79,9 +74,12 @@ def test_many_missing_tensors_are_counted(copy, load):
     [
         ({"model_type": "nothing_known"}, "cannot be loaded as a causal language model"),
         ({"model_type": "t5"}, "cannot be loaded as a causal language model"),
+        ({"hidden_size": "wide"}, "cannot be loaded as a causal language model"),
+        ({"num_attention_heads": 0}, "cannot be loaded as a causal language model"),
+        ({"rope_parameters": 7}, "cannot be loaded as a causal language model"),
         ({"model_type": "custom", "auto_map": {"AutoConfig": "conf.Conf", "AutoModelForCausalLM": "mod.Mod"}}, "Python code of its own"),
     ],
-    ids=["unknown", "no causal model", "remote code"],
+    ids=["unknown", "no causal model", "a word for a number", "zero", "a number for a table", "remote code"],
 )
 def test_an_architecture_that_transformers_does_not_load_is_one_error(copy, load, changes, message):
     (copy / "conf.py").write_text("raise SystemExit('ran')")
@@ -91,7 +89,11 @@ def test_an_architecture_that_transformers_does_not_load_is_one_error(copy, load
         load(copy)
 
 
-def test_names_and_shapes_are_checked_in_a_process_of_its_own(copy):
+def test_distill_refuses_a_model_before_it_looks_for_traces(copy, tmp_path):
     reconfigure(copy, tie_word_embeddings=False)
-    done = subprocess.run([sys.executable, "-m", "apprentice.policy.loading", str(copy)], capture_output=True, text=True)
-    assert (done.returncode, done.stderr.splitlines()[-1][:16]) == (1, "  What to do: sa")
+    config = load_pipeline("quick")
+    config = config.model_copy(update={"model": config.model.model_copy(update={"name": str(copy)})})
+    layout = Layout("quick", tmp_path)
+    with pytest.raises(ApprenticeError, match="lm_head.weight"):
+        distill.run(config, layout, Progress(layout.events, "distill"))
+    assert not layout.warm_start.exists()

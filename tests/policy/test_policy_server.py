@@ -131,6 +131,23 @@ def test_a_server_that_dies_early_is_told_with_its_last_words(tiny, tmp_path, mo
         running.wait(20)
 
 
+def test_a_server_that_dies_of_an_exception_is_told_with_its_root_cause(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_DIES", "traceback")
+    with pytest.raises(ApprenticeError) as caught, server(tiny, tmp_path) as running:
+        running.wait(20)
+    log = tmp_path / "server.log"
+    assert str(caught.value) == (
+        f"{log}: the policy server ended before it answered:\n  MemoryError: no room for the weights\n"
+        f"  What to do: remove the cause named here; the whole log is {log}"
+    )
+
+
+def test_a_server_that_is_killed_while_it_starts_is_told_with_the_signal(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_DIES", "killed")
+    with pytest.raises(ApprenticeError, match=r"ended before it answered, killed by signal 9; out of memory\?:\n  loading"), server(tiny, tmp_path) as running:
+        running.wait(20)
+
+
 def test_a_port_taken_by_something_else_is_named_with_the_override(tiny, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -298,6 +315,17 @@ def test_a_killed_server_is_replaced_with_the_weights_loaded_last(tiny, tmp_path
     before, after = asyncio.run(scenario())
     assert before.token_ids == (2, 0)
     assert [answer.token_ids for answer in after] == [(2, seed) for seed in range(20)]
+
+
+def test_a_server_that_dies_again_and_again_is_told_with_its_root_cause(tiny, tmp_path):
+    async def scenario():
+        async with open_policy(own_config(tiny, sleep=False), Layout("quick", tmp_path), tiny) as policy:
+            for _ in range(4):
+                with pytest.raises(PolicyUnavailable) as lost:
+                    await policy.generate([13], Sampling(2, 1.0, 0))
+            return str(lost.value)
+
+    assert asyncio.run(scenario()) == "the policy server is gone, and was brought back 3 times; it ended with: RuntimeError: the engine cannot take 13"
 
 
 def test_two_users_of_one_server_are_refused(tiny, tmp_path):

@@ -7,8 +7,9 @@ import pytest
 
 from apprentice.config import activate, set_overrides
 from apprentice.errors import ApprenticeError
+from apprentice.processes import killed_by
 from apprentice.versioning import STAGES, StageFailed, StageRun, changed_stages, output_hash, output_hashes
-from apprentice.versioning.dvc import failure_message, killed_by
+from apprentice.versioning.dvc import failure_message
 from tests.fake_project import environment, run
 
 LOG = Path("train.log")

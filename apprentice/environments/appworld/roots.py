@@ -19,6 +19,7 @@ from typing import Any
 
 from apprentice.errors import ApprenticeError
 from apprentice.processes import spawn
+from apprentice.records.files import local_path
 
 APPWORLD_VERSION = "0.1.3.post1"
 """Of the package that the data has to fit."""
@@ -146,7 +147,7 @@ def official_root(environment: Mapping[str, str] = os.environ) -> DataRoot | Non
         ApprenticeError: what it names is no sound data root.
     """
     named = environment.get(ROOT_VARIABLE)
-    return DataRoot.open(Path(named).expanduser().absolute()) if named else None
+    return DataRoot.open(local_path(named, ROOT_VARIABLE).absolute()) if named else None
 
 
 def ensure_generated(

@@ -222,3 +222,8 @@ def test_the_generators_environment_does_not_inherit_another_root(tmp_path: Path
     body = f"import os; open({str(tmp_path / 'seen')!r}, 'w').write(repr(os.environ.get('APPWORLD_ROOT')))\nmake()\n"
     ensure_generated(stand_in(tmp_path, body), tmp_path / "made" / "root", 7)
     assert (tmp_path / "seen").read_text() == "None"
+
+
+def test_a_variable_that_names_an_unknown_user_is_one_error():
+    with pytest.raises(ApprenticeError, match="APPWORLD_ROOT='~nosuchuser/x': cannot be looked up"):
+        official_root({"APPWORLD_ROOT": "~nosuchuser/x"})

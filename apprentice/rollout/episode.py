@@ -10,6 +10,7 @@ from apprentice.environments.protocol import ERROR, MALFORMED, Environment, Obse
 from apprentice.errors import ApprenticeError
 from apprentice.policy.protocol import Completion
 from apprentice.records import Outcome, Task, Trajectory, Turn, Verdict
+from apprentice.records.text import plain
 
 FAILED = (MALFORMED, ERROR)
 CUT_OFF = Observation("That was too long. Write less.", kind=MALFORMED)
@@ -89,7 +90,7 @@ class Tape:
 
     def answered(self, told: str, observation: Observation) -> None:
         """Notes what the environment took the last action for, and what the agent is told."""
-        self.turns[-1] = replace(self.turns[-1], observation=told, kind=observation.kind, calls=observation.calls)
+        self.turns[-1] = replace(self.turns[-1], observation=told, kind=observation.kind, calls=observation.calls, uses=observation.uses)
 
     def failed_turns(self) -> int:
         """How many of the last turns failed, one after the other."""
@@ -117,10 +118,10 @@ class Tape:
 async def play(tape: Tape, environment: Environment, chat: Chat, limits: EnvironmentConfig, decide: Decide) -> Trajectory:
     """Plays an episode to its end: the environment is done, the turns are used up, too many in a row failed, or no token is left.
 
-    An observation is appended only where another action follows it. Whatever is raised passes through; `tape` then holds
-    what was played until then.
+    An observation is appended only where another action follows it. Texts on either side are made plain: no environment, and no tokenizer,
+    meets characters that it cannot take. Whatever is raised passes through; `tape` then holds what was played until then.
     """
-    told = (await environment.reset(tape.episode.task)).text
+    told = plain((await environment.reset(tape.episode.task)).text)
     given = chat.prompt(told)
     if len(given) >= limits.max_tokens:
         raise ApprenticeError(
@@ -131,10 +132,10 @@ async def play(tape: Tape, environment: Environment, chat: Chat, limits: Environ
         tape.given(given)
         room = min(limits.max_turn_tokens, limits.max_tokens - len(tape.token_ids))
         completion = await decide(tape.token_ids, told, room, len(tape.turns))
-        action = chat.decode(completion.token_ids)
+        action = plain(chat.decode(completion.token_ids))
         tape.sampled(completion, action)
         observation = await _answered(environment, action, completion)
-        told, done = observation.text, observation.done
+        told, done = plain(observation.text), observation.done
         given = [] if done else chat.reply(told, ended=completion.token_ids[-1] == chat.end_token_id)
         tape.answered(told, observation)
         over = done or len(tape.turns) == limits.max_turns or tape.failed_turns() == limits.max_failed_turns

@@ -14,6 +14,7 @@ import pytest
 
 from apprentice.environments.appworld.workers import AppWorldWorkers, WorkerLimits, World, WorldDied
 from apprentice.errors import ApprenticeError
+from apprentice.processes import descendants
 
 pytestmark = pytest.mark.timeout(900)
 """Seconds: the first test that needs a data root generates it."""
@@ -343,28 +344,15 @@ def test_nothing_outlives_a_killed_client(appworld_python, appworld_root, task_i
     )
     client = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert client.stdout.readline() == "open\n"
-    assert len(engine_processes(tmp_path)) > 1
+    started = descendants(client.pid)
+    assert len(started) > 5
     client.kill()
     client.wait()
     deadline = 50
-    while engine_processes(tmp_path) and deadline:
+    while any(Path(f"/proc/{pid}").exists() for pid in started) and deadline:
         deadline -= 1
         subprocess.run(["sleep", "0.2"], check=True)
-    assert engine_processes(tmp_path) == []
-
-
-def engine_processes(scratch: Path) -> list[int]:
-    """Forks keep their parent's command line, which names the scratch folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                line = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if str(scratch).encode() in line and b"engine.zygote" in line:
-                found.append(int(entry.name))
-    return found
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
 def test_without_an_environment_the_error_says_how_to_get_one(loop, tmp_path):

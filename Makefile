@@ -3,6 +3,11 @@ PYTHON ?= python3.11
 PIPELINE ?= quick
 ARGS ?=
 BIN := .venv/bin
+INSTALL = @command -v "$(PYTHON)" > /dev/null || { \
+	  echo "set-up: $(PYTHON) is not installed" >&2; \
+	  echo "  What to do: install Python 3.11 (such as: apt install python3.11 python3.11-venv; uv python install 3.11)" >&2; \
+	  echo "  or name one that lies elsewhere: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; }; \
+	"$(PYTHON)" requirements/install.py
 # A pipeline of the personal assistant needs AppWorld's environment as well.
 ROLES := core serve $(if $(findstring assistant,$(PIPELINE)),appworld)
 export DO_NOT_TRACK := true
@@ -24,20 +29,20 @@ help:
 	@echo "make clean                    remove logs, checkpoints and caches of runs (.apprentice); no data, model or report"
 
 setup:
-	@$(PYTHON) requirements/install.py $(ROLES)
+	$(INSTALL) $(ROLES)
 
 run: setup
 	@$(BIN)/python -m flows $(PIPELINE) $(ARGS)
 
 test:
-	@$(PYTHON) requirements/install.py core serve appworld
+	$(INSTALL) core serve appworld
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 bench:
-	@$(PYTHON) requirements/install.py core serve appworld
+	$(INSTALL) core serve appworld
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 mlflow:

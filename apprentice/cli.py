@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from apprentice.errors import ApprenticeError
+from apprentice.processes import bypass_proxies_on_loopback, raise_file_limit, silence
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
+EXIT_UNREAD = 141
+"""Whoever read the output has gone (`| head`): what a shell tells of a command that SIGPIPE ended."""
 PLANNED_GPUS = 8
 STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
 NEEDED = ("torch", "transformers", "deepspeed", "prefect", "mlflow", "dvc", "great_expectations", "bm25s", "gguf", "pyarrow", "matplotlib")
@@ -37,12 +40,21 @@ ROLES = {".venv": "core and trainer", ".venv-serve": "policy server"}
 
 
 def entry() -> None:
-    """Runs the command line and exits: 2 on an error the user can mend, 130 on Ctrl-C."""
+    """Runs the command line and exits: 2 on an error the user can mend, 130 on Ctrl-C, 141 where nobody reads the output any longer."""
+    bypass_proxies_on_loopback()
+    raise_file_limit()
     try:
-        sys.exit(main())
+        try:
+            code = main()
+        finally:
+            sys.stdout.flush()
+        sys.exit(code)
     except ApprenticeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except BrokenPipeError:
+        silence()
+        sys.exit(EXIT_UNREAD)
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
@@ -70,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     stage = add("stage", _stage, "run one stage in place, without DVC", pipeline=False)
     stage.add_argument("name", choices=STAGES)
     stage.add_argument("pipeline", help="a pipeline of params.yaml")
+    override = add("set", _set, "write overrides into params.yaml, in place of `dvc exp run -S`, which rewrites the whole file")
+    override.add_argument("overrides", nargs="+", metavar="section.key=value")
     add("params", _params, "print a pipeline's parameters as the stages see them")
     add("register", _register, "enter a pipeline's trained policy into the model registry")
     add("summary", _summary, "print a pipeline's last screen again")
@@ -100,6 +114,17 @@ def _stage(chosen: argparse.Namespace) -> int:
     command = [sys.executable, "-m", f"apprentice.stages.{chosen.name}", chosen.pipeline]
     sys.stdout.flush()
     os.execv(sys.executable, command)
+
+
+def _set(chosen: argparse.Namespace) -> int:
+    from apprentice.config import check_overrides, set_overrides
+    from apprentice.config.locks import only_run
+
+    check_overrides(chosen.pipeline, chosen.overrides)
+    with only_run():
+        for change in set_overrides(chosen.pipeline, chosen.overrides):
+            print(change)
+    return 0
 
 
 def _params(chosen: argparse.Namespace) -> int:

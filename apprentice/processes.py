@@ -10,6 +10,7 @@ Linux. Standard library only and run by path: it starts in milliseconds and hold
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -37,6 +38,12 @@ NOTABLY = 1.005
 """By so much more memory is a new peak."""
 ASKING = 0.01
 """Of the time."""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+FILES_KEPT, FILES_AN_EPISODE = 128, 2
+"""Open files that a process needs for itself, and for each episode that it plays."""
+FILES = 65536
+"""Open files of a process: some programs close every number below their limit when they start another, so the limit stays below a million."""
 SIGNALLED = 128
 NOT_STARTED = 127
 
@@ -318,15 +325,45 @@ def mapped(root: int, prefix: str) -> set[str]:
     return files
 
 
-def is_open(file: Path) -> bool:
-    """Whether any process that this one may look at has the file open."""
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if link.readlink() == file:
-                return True
-        except OSError:  # it has ended, or is somebody else's
-            continue
-    return False
+def birth(pid: int) -> str:
+    """What tells a process from a later one with its id: the boot, and the clock ticks between the boot and its start. Empty where it has ended.
+
+    Both are the kernel's, so that they stay what they are when the wall clock is set.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else f"{BOOT_ID.read_text().strip()}/{fields[19]}"
+
+
+def bypass_proxies_on_loopback() -> None:
+    """Makes this process and its children reach servers on this machine directly, whatever proxy the user has configured."""
+    for name in ("no_proxy", "NO_PROXY"):
+        kept = [host for host in os.environ.get(name, "").split(",") if host.strip()]
+        os.environ[name] = ",".join([*kept, *(host for host in LOOPBACK if host not in kept)])
+
+
+def silence() -> None:
+    """Sends what this process still prints to /dev/null: its terminal or the reader of its output has gone, and every further line would be an error."""
+    with open(os.devnull, "w") as nowhere:
+        for stream in (1, 2):
+            os.dup2(nowhere.fileno(), stream)
+
+
+def raise_file_limit() -> None:
+    """Lets this process and its children open as many files as the system allows them, at most FILES."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+def episodes_at_once() -> int:
+    """How many episodes this process can play at a time with the files it may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = FILES if soft == resource.RLIM_INFINITY else soft
+    return max(1, (files - FILES_KEPT) // FILES_AN_EPISODE)
 
 
 def _parent_of(entry: Path) -> int:

@@ -13,17 +13,9 @@ from rich.text import Text
 
 from apprentice.config import Layout, PipelineConfig
 from apprentice.evaluation.comparison import DIFFERENCES, HeldOut
+from apprentice.evaluation.gains import Gains, p_value, read_evaluation
 from apprentice.evaluation.measures import Measure, measure_of
 from apprentice.records.files import read_json
-
-CONDITIONS = {
-    "base_closed_book": "base model, no retrieval",
-    "base_rag": "base model, plain RAG",
-    "before": "agent before training",
-    "warm_start": "after the warm start",
-    "trained": "after PPO",
-}
-"""The report's words, shorter."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +35,20 @@ def summary(config: PipelineConfig, layout: Layout, places: Sequence[Place] = ()
     Raises:
         ApprenticeError: the pipeline has not been evaluated yet.
     """
-    evaluation, measure = read_json(layout.metrics("evaluation")), measure_of(config)
+    evaluation, measure = read_evaluation(layout), measure_of(config)
     sets = measure.evaluated(evaluation)
     parts: list[RenderableType] = [scores(measure, held_out, evaluation, layout.pipeline) for held_out in sets]
     parts += [differences(measure, held_out, evaluation) for held_out in sets]
+    parts.append(Text("\n".join(gained(config, measure, held_out, evaluation) for held_out in sets) + "\n"))
     parts.append(cost(_events(layout.events), memory_peak(layout)))
     return Group(*parts, *([Text(), where(places)] if places else []))
+
+
+def gained(config: PipelineConfig, measure: Measure, held_out: HeldOut, evaluation: Mapping) -> str:
+    """What the warm start and what online RL added on a set of held-out tasks, greedy, and whether each is proven."""
+    before, trained = (held_out.of(evaluation[name])[measure.key] for name in ("before", "trained"))
+    gains = Gains.of(config, measure, held_out, evaluation)
+    return f"{held_out.label(measure.name)} {before:.3f} to {trained:.3f}: {gains.told()}"
 
 
 def scores(measure: Measure, held_out: HeldOut, evaluation: Mapping, pipeline: str) -> Table:
@@ -61,7 +61,7 @@ def scores(measure: Measure, held_out: HeldOut, evaluation: Mapping, pipeline: s
     for name, letter in _letters(measure).items():
         row = held_out.of(evaluation[name])
         cells = [f"{row[measure.key]:.3f} {interval(row[measure.interval])}", *(f"{row[key]:.3f}" for key in measure.also), *(str(row[key]) for key in counts)]
-        table.add_row(f"{letter} {CONDITIONS[name]}", *cells, style="bold" if name == "trained" else None)
+        table.add_row(f"{letter} {_short(measure.conditions[name])}", *cells, style="bold" if name == "trained" else None)
     return table
 
 
@@ -76,12 +76,18 @@ def differences(measure: Measure, held_out: HeldOut, evaluation: Mapping) -> Tab
     rows += [(f"{words}, sampled", evaluation["sampled"][name]) for name, words in named.items() if name in evaluation.get("sampled", {})]
     for words, difference in rows:
         row = held_out.of(difference)
-        table.add_row(words, f"{row[measure.key]:+.3f} {interval(row[measure.interval], sign=True)}", _p_value(row["p"]))
+        table.add_row(words, f"{row[measure.key]:+.3f} {interval(row[measure.interval], sign=True)}", p_value(row["p"]))
     return table
 
 
 def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _short(condition: str) -> str:
+    """The report's words for a condition, shorter: `Agent after PPO` is `after PPO`."""
+    words = condition[0].lower() + condition[1:]
+    return words.removeprefix("agent ") if words.startswith("agent after") else words
 
 
 def _letters(measure: Measure) -> dict[str, str]:
@@ -90,12 +96,13 @@ def _letters(measure: Measure) -> dict[str, str]:
 
 
 def cost(events: Iterable[Mapping], memory: int = 0) -> Text:
-    """Minutes of each stage's last complete run, tokens spent, and the most memory held in bytes."""
+    """Minutes of each stage's last complete run, tokens spent, and the most memory held in bytes; nothing where no run has left events."""
     minutes, tokens = spent(events)
     stages = ", ".join(f"{stage} {value:.1f}" for stage, value in minutes.items())
-    line = f"Spent: {sum(minutes.values()):.1f} minutes ({stages})"
-    line += f", {tokens:,.0f} tokens in training" if tokens else ""
-    return Text(line + (f", {memory / 2**30:.1f} GiB of memory at most" if memory else ""))
+    told = [f"{sum(minutes.values()):.1f} minutes ({stages})"] if minutes else []
+    told += [f"{tokens:,.0f} tokens in training"] if tokens else []
+    told += [f"{memory / 2**30:.1f} GiB of memory at most"] if memory else []
+    return Text(f"Spent: {', '.join(told)}" if told else "")
 
 
 def memory_peak(layout: Layout) -> int:
@@ -142,10 +149,6 @@ def interval(bounds: Sequence[float], *, sign: bool = False) -> str:
     """`[low, high]`, three decimals."""
     low, high = (f"{bound:+.3f}" if sign else f"{bound:.3f}" for bound in bounds)
     return f"[{low}, {high}]"
-
-
-def _p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _events(path: Path) -> list[dict]:

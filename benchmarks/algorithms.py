@@ -125,13 +125,14 @@ def _run(job: Job, config: PipelineConfig, layout: Layout, tasks: int) -> None:
 async def _scores(config: PipelineConfig, layout: Layout, tasks: int, progress: Progress) -> dict[str, float]:
     """Share of held-out tasks that the trained policy solves."""
     from apprentice.environments.usecases import use_case
+    from apprentice.policy.chat import ChatFormat
     from apprentice.policy.opening import open_policy
     from apprentice.records.tables import read_tasks
     from apprentice.rollout.setup import make_simulator
     from apprentice.rollout.simulator import plan_episodes
 
     held_out, shares = read_tasks(layout.tasks, "dev")[:tasks], {}
-    async with use_case(config, layout).opened() as make_environment, open_policy(config, layout, layout.policy) as policy:
+    async with use_case(config, layout).opened(ChatFormat(layout.policy).encode) as make_environment, open_policy(config, layout, layout.policy) as policy:
         for manner, temperature in (("greedy", 0.0), ("sampled", 1.0)):
             simulator = make_simulator(config, make_environment, policy, layout.policy, temperature)
             played = await simulator.run(plan_episodes(held_out, 1, config.evaluate.seed, tag=manner), progress, manner)

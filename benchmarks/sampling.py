@@ -80,6 +80,7 @@ def measure(pipeline: str, tasks: int, attempts: int, rounds: int) -> list[Round
 async def _measure(config: PipelineConfig, layout: Layout, count: int, attempts: int, rounds: int) -> list[Round]:
     from apprentice.data.organisation import generate
     from apprentice.environments.usecases import use_case
+    from apprentice.policy.chat import ChatFormat
     from apprentice.policy.models import base_model
     from apprentice.policy.opening import open_policy
     from apprentice.records.tables import write_passages
@@ -92,7 +93,7 @@ async def _measure(config: PipelineConfig, layout: Layout, count: int, attempts:
     base, found = base_model(config.model.name).absolute(), []
     alone = EngineAlone(config, base, layout.root / "engine.log")
     try:
-        async with use_case(config, layout).opened() as make_environment, open_policy(config, layout, base) as policy:
+        async with use_case(config, layout).opened(ChatFormat(base).encode) as make_environment, open_policy(config, layout, base) as policy:
             simulator = make_simulator(config, make_environment, policy, base, temperature=1.0)
             for number in range(rounds + 1):
                 began = time.perf_counter()

@@ -1,16 +1,21 @@
 """Runs the flow `customize`: `python -m flows PIPELINE [section.key=value …]`."""
 
 import argparse
+import errno
 import os
 import signal
 import sys
 from collections.abc import Sequence
 
-from apprentice.config import load_pipeline, set_overrides
+from apprentice.config import check_overrides
 from apprentice.config.layout import RUNTIME
+from apprentice.config.locks import only_run
 from apprentice.errors import ApprenticeError
+from apprentice.processes import raise_file_limit, silence
 
-EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_UNREAD = 1, 2, 130, 141
+UNREAD = (errno.EPIPE, errno.EIO)
+"""Errors of writing to a pipe that nobody reads, and to a terminal that is gone."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,10 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="written into params.yaml first")
     chosen = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _hang_up)
+    raise_file_limit()
     try:
-        for change in set_overrides(chosen.pipeline, chosen.overrides):
-            print(change)
-        load_pipeline(chosen.pipeline)
+        check_overrides(chosen.pipeline, chosen.overrides)
+        with only_run():  # the flow takes it again before it writes; this tells a second run within a second
+            pass
         return run(chosen.pipeline, chosen.overrides)
     except ApprenticeError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -32,6 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whatever comes now, such as a second Ctrl-C, must not hide this line.
         print(f"\nStopped. `make run PIPELINE={chosen.pipeline}` continues from here.", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except SystemExit:  # rich's, where nobody reads what it prints
+        return EXIT_UNREAD
+    except OSError as error:
+        if error.errno not in UNREAD:
+            raise
+        silence()
+        return EXIT_UNREAD
 
 
 def run(pipeline: str, overrides: Sequence[str]) -> int:
@@ -58,9 +72,26 @@ def _interrupt(*_) -> None:
     raise KeyboardInterrupt
 
 
+def _hang_up(*_) -> None:
+    silence()
+    raise KeyboardInterrupt
+
+
+def _flushed(code: int) -> int:
+    """`code`, once all output is written; EXIT_UNREAD where nobody reads it."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        return EXIT_UNREAD
+    return code
+
+
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        code = main()
+    except SystemExit as ended:  # argparse's
+        code = ended.code
+    code = _flushed(code)
     # Prefect's background threads may wait for a server that is gone; nothing is left to do.
     os._exit(code)

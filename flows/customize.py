@@ -9,9 +9,11 @@ from prefect.runtime import flow_run
 from rich.console import Console
 
 from apprentice.config import Layout, PipelineConfig, activate, load_pipeline, set_overrides
+from apprentice.config.locks import only_run
 from apprentice.summary import Place, summary
 from apprentice.versioning import changed_stages
 from flows.killed import settle_last_run
+from flows.server import run_place
 from tasks.distill import distill
 from tasks.evaluate import evaluate
 from tasks.filter import filter as filter_tasks
@@ -31,8 +33,6 @@ STAGES = {
     "train": train,
     "evaluate": evaluate,
 }
-PREFECT_UI = "http://127.0.0.1:4200"
-"""Where `make prefect` serves."""
 
 
 @flow(name="customize", flow_run_name="customize-{pipeline}")
@@ -42,7 +42,15 @@ def customize(pipeline: str, overrides: Sequence[str] = ()) -> None:
     Args:
         pipeline: a pipeline of params.yaml.
         overrides: `section.key=value`, written into params.yaml first.
+
+    Raises:
+        ApprenticeError: another run works in this folder (params.yaml is then unchanged), or MLflow could not take the results (the summary is printed).
     """
+    with only_run():
+        _run(pipeline, overrides)
+
+
+def _run(pipeline: str, overrides: Sequence[str]) -> None:
     console, run_id = Console(), flow_run.get_id()
     settle_last_run(run_id)
     for change in set_overrides(pipeline, overrides):
@@ -54,11 +62,15 @@ def customize(pipeline: str, overrides: Sequence[str] = ()) -> None:
     with _serving(config, layout, changed, console):
         for stage in changed:
             STAGES[stage](pipeline)
-    tracked = register(pipeline, run_id)
+    try:
+        tracked, failure = register(pipeline, run_id), None
+    except Exception as error:  # the summary comes first, whatever tracking ran into
+        tracked, failure = [], error
     create_link_artifact(link=layout.report.resolve().as_uri(), key=f"{pipeline}-report", description="Evaluation report")
     report = Place("Report", f"python3 -m webbrowser {layout.report.resolve().as_uri()}")
-    prefect = Place("Prefect run", "make prefect", f"{PREFECT_UI}/runs/flow-run/{run_id}")
-    console.print(summary(config, layout, [report, *tracked, prefect]), crop=False)
+    console.print(summary(config, layout, [report, *tracked, run_place(run_id)]), crop=False)
+    if failure:
+        raise failure
 
 
 def _opening(pipeline: str, changed: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
-"""A Prefect server for the time of one run, where none is configured; it ends with the run, also after SIGKILL."""
+"""The Prefect server of a run: the configured one, which is checked first, or one of its own, which ends with the run, also after SIGKILL."""
 
+import json
 import os
 import socket
 import sys
@@ -11,11 +12,15 @@ from pathlib import Path
 import httpx
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import Child, spawn
+from apprentice.evaluation.configuration import redacted
+from apprentice.processes import Child, bypass_proxies_on_loopback, spawn
+from apprentice.summary import Place
 
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S, CHECK_TIMEOUT_S = 120.0, 10.0
 POLL_S = 0.2
+PAGES = "http://127.0.0.1:4200"
+"""Where `make prefect` shows the runs of servers that have ended."""
 DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "0",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
@@ -34,20 +39,26 @@ def set_defaults(runtime: Path) -> None:
     """Sets what the user has not set; Prefect keeps its database in the project unless told otherwise. Call before Prefect is imported."""
     for name, value in {**DEFAULTS, "PREFECT_HOME": str((runtime / "prefect").resolve())}.items():
         os.environ.setdefault(name, value)
+    bypass_proxies_on_loopback()
     Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
 def prefect_server(log: Path) -> Iterator["Starting | None"]:
-    """Starts a Prefect server on a free port of the loopback interface and points Prefect to it; None where one is configured."""
+    """Starts a Prefect server on a free port of the loopback interface and points Prefect to it; None where one is configured.
+
+    Raises:
+        ApprenticeError: the configured one cannot be used.
+    """
     from prefect.context import refresh_global_settings_context
     from prefect.settings import get_current_settings
 
-    if get_current_settings().api.url:
+    if configured := get_current_settings().api.url:
+        check_server(configured)
         yield None
         return
     port = _free_port()
-    os.environ["PREFECT_API_URL"] = f"http://{HOST}:{port}/api"
+    os.environ.update(PREFECT_API_URL=f"http://{HOST}:{port}/api", PREFECT_UI_URL=PAGES)
     # Prefect read its settings when it was imported; without this it would start a server of its own, which nobody ends.
     refresh_global_settings_context()
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", HOST, "--port", str(port)]
@@ -58,6 +69,47 @@ def prefect_server(log: Path) -> Iterator["Starting | None"]:
         yield Starting(child, f"http://{HOST}:{port}/api/health", log)
     finally:
         child.stop()
+
+
+def check_server(url: str) -> None:
+    """Asks a configured Prefect server for its version, once.
+
+    Raises:
+        ApprenticeError: it does not answer, refuses this user, is no Prefect server, or is another major version.
+    """
+    from prefect.client.orchestration import get_client
+
+    try:
+        with get_client(sync_client=True, httpx_settings={"timeout": CHECK_TIMEOUT_S}) as client:
+            if failure := client.api_healthcheck():
+                raise failure
+            client.raise_for_api_version_mismatch()
+    except (httpx.HTTPError, httpx.InvalidURL, RuntimeError, ValueError, TypeError) as error:
+        raise ApprenticeError(
+            f"the Prefect server cannot be used: {_reason(error)}",
+            where=f"PREFECT_API_URL={redacted(url)}",
+            todo="start that server or correct the address; without it (`prefect config unset PREFECT_API_URL`, `unset PREFECT_API_URL`) a run starts its own",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The cause of a failed check, in a line."""
+    if isinstance(error, httpx.HTTPStatusError):
+        refused = error.response.status_code in (401, 403)
+        return f"it answers {error.response.status_code}" + (": set PREFECT_API_KEY or PREFECT_API_AUTH_STRING" if refused else "")
+    if isinstance(error.__cause__, json.JSONDecodeError):
+        return "what answers there is no Prefect API, whose address ends in /api"
+    return str(error.__cause__ or error).splitlines()[0]
+
+
+def run_place(run_id: str) -> Place:
+    """How to look at a flow run: on the pages of the server that ran it, or with `make prefect` where that server ends with the run."""
+    from prefect.settings import get_current_settings
+    from prefect.utilities.urls import url_for
+
+    page = url_for("flow-run", obj_id=run_id) or ""
+    temporary = get_current_settings().ui_url == PAGES
+    return Place("Prefect run", "make prefect", page) if temporary else Place("Prefect run", page)
 
 
 class Starting:
@@ -82,7 +134,7 @@ class Starting:
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(self._health, timeout=5).status_code == 200
+            return httpx.get(self._health, timeout=5, trust_env=False).status_code == 200
         except httpx.TransportError:
             return False
 

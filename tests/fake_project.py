@@ -11,56 +11,64 @@ STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evalu
 ROOMS = ("data", "policy", "rollout", "learning", "online")
 KEPT = ("config", "records", "versioning", "environments", "evaluation")
 STAGE = '''"""A toy stage: writes what DVC expects of it."""
-import json, os, sys, time
+import json, os, signal, sys, time
 from pathlib import Path
-from apprentice.config import Layout, load_pipeline
-from apprentice.records.events import Progress
+from apprentice.errors import ApprenticeError, InfrastructureFault
+from apprentice.stages.entry import main
 
-name, pipeline = Path(sys.argv[0]).stem, sys.argv[1]
-config, at = load_pipeline(pipeline), Layout(pipeline)
-progress = Progress(at.events, name)
-progress.begin()
-fault = os.environ.get("FAKE_" + name.upper(), "")
-if fault == "user":
-    print("error: data.source: is not set\\n  What to do: set data.source=<folder>", file=sys.stderr)
-    sys.exit(2)
-if fault == "once" and not Path("met").exists():
-    Path("met").touch()
-    print("fault: the policy server is gone", file=sys.stderr)
-    sys.exit(3)
-if fault == "crash":
-    raise ValueError("boom")
-for _ in progress.track("toys", range(2), 2):
-    time.sleep(float(os.environ.get("FAKE_SECONDS", "0.01")))
+name = Path(sys.argv[0]).stem
 
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+def run(config, at, progress):
+    fault = os.environ.get("FAKE_" + name.upper(), "")
+    if fault == "user":
+        raise ApprenticeError("is not set", where="data.source", todo="set data.source=<folder>")
+    if fault == "once" and not Path("met").exists():
+        Path("met").touch()
+        raise InfrastructureFault("the policy server is gone")
+    if fault.startswith("kill"):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), int(fault.split()[1]))
+    if fault == "crash":
+        raise ValueError("boom")
+    for _ in progress.track("toys", range(2), 2):
+        time.sleep(float(os.environ.get("FAKE_SECONDS", "0.01")))
+    for path, text in files(config, at)[name].items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text or name)
 
 row = {"em": 0.4, "cover_em": 0.5, "f1": 0.45, "n": 120, "em_ci95": [0.3, 0.5]}
 conditions = ("base_closed_book", "base_rag", "before", "warm_start", "trained")
-differences = ("trained_minus_before", "trained_minus_warm_start")
-evaluation = {**{key: row for key in conditions}, **{key: {"em": 0.1, "em_ci95": [0.05, 0.15], "p": 0.01} for key in differences}}
-files = {
-    "prepare": {at.raw / "source.json": "{}"},
-    "validate": {at.tasks: "", at.corpus: "", at.quarantine: "", at.data_docs / "index.html": "", at.metrics("validation"): "{}"},
-    "distill": {at.warm_start / "weights": "", at.metrics("distill"): "{}"},
-    "filter": {at.curriculum: "", at.metrics("difficulty"): "{}", at.curves("difficulty"): "x,y\\n1,2\\n"},
-    "rollout": {at.rollouts: "", at.rollout_quarantine: "", at.metrics("rollout"): "{}"},
-    "train": {
-        at.policy / "weights": str(config.train.seed),
-        at.train_quarantine: "",
-        at.metrics("training"): "{}",
-        at.curves("training"): "step,reward\\n0,1\\n",
-    },
-    "evaluate": {at.evaluations / "x": "", at.report: "", at.metrics("evaluation"): json.dumps(evaluation), at.curves("evaluation"): "x,y\\n1,2\\n"},
-}
-for path, text in files[name].items():
-    write(path, text or name)
-progress.end()
+differences = ("trained_minus_before", "warm_start_minus_before", "trained_minus_warm_start")
+evaluation = {**{key: row for key in conditions}, **{key: {"em": 0.1, "em_ci95": [0.05, 0.15], "p": 0.01, "n": 120, "scenarios": 120} for key in differences}}
+
+def files(config, at):
+    return {
+        "prepare": {at.raw / "source.json": "{}"},
+        "validate": {at.tasks: "", at.corpus: "", at.quarantine: "", at.data_docs / "index.html": "", at.metrics("validation"): "{}"},
+        "distill": {at.warm_start / "weights": "", at.metrics("distill"): "{}"},
+        "filter": {at.curriculum: "", at.metrics("difficulty"): "{}", at.curves("difficulty"): "x,y\\n1,2\\n"},
+        "rollout": {at.rollouts: "", at.rollout_quarantine: "", at.metrics("rollout"): "{}"},
+        "train": {
+            at.policy / "weights": str(config.train.seed),
+            at.train_quarantine: "",
+            at.metrics("training"): "{}",
+            at.curves("training"): "step,reward\\n0,1\\n",
+        },
+        "evaluate": {at.evaluations / "x": "", at.report: "", at.metrics("evaluation"): json.dumps(evaluation), at.curves("evaluation"): "x,y\\n1,2\\n"},
+    }
+
+main(run)
 '''
 TRACKING = {
-    "runs.py": "from types import SimpleNamespace\n\ndef log_run(*_):\n    return SimpleNamespace(run_id='r', command='open', address='http://h/#/r')\n",
+    "runs.py": """import os
+from types import SimpleNamespace
+from apprentice.errors import ApprenticeError
+
+def log_run(*_):
+    if os.environ.get("FAKE_TRACKING") == "user":
+        raise ApprenticeError("the results are complete, but MLflow could not take them", where="mlflow.db", todo="mend it")
+    return SimpleNamespace(run_id="r", command="open", address="http://h/#/r")
+""",
     "registry.py": "from types import SimpleNamespace as Any\n\ndef register(*_):\n    return Any(name='m', version='1', alias='champion', reason='better')\n",
 }
 
@@ -78,6 +86,7 @@ def make_project(folder: Path) -> Path:
         shutil.copytree(ROOT / "apprentice" / room, library / room, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (ROOT / "apprentice").glob("*.py"):
         shutil.copy(path, library / path.name)
+    shutil.copy(ROOT / "apprentice" / "stages" / "entry.py", library / "stages" / "entry.py")
     for stage in STAGES:
         _write(library / "stages" / f"{stage}.py", STAGE)
     for name, text in TRACKING.items():

@@ -1,5 +1,6 @@
 """The command line: help and errors come at once; nothing heavy is imported for them."""
 
+import os
 import subprocess
 import sys
 import time
@@ -48,3 +49,13 @@ def test_an_unknown_stage_is_refused():
 def test_doctor_names_every_requirement():
     done = run("doctor")
     assert all(name in done.stdout for name in (".venv (", ".venv-serve (", "deepspeed", "g++"))
+
+
+@pytest.mark.parametrize("command", ["-m apprentice params quick", "-m apprentice --help", "-m flows --help", "-m flows quik"])
+def test_a_reader_that_goes_away_is_no_traceback(command: str):
+    """As in `… | head`: the output is longer than a pipe holds, or comes when the reader has gone."""
+    script = f'(sleep 1; "{sys.executable}" {command}; echo $? >&2) | true'
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=variables, capture_output=True, text=True, timeout=60, check=True)
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr, done.stderr
+    assert done.stderr.split()[-1] == ("2" if "quik" in command else "141")

@@ -99,6 +99,70 @@ def test_overrides_take_the_type_of_the_parameter(params: Path, override: str, s
     assert found == value and type(found) is type(value)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://127.0.0.1:8000",
+        "s3://bucket/folder",
+        "a: b",
+        "a?",
+        "? a",
+        "x #y",
+        "- a",
+        "[a",
+        "{a: b}",
+        "*a",
+        "C:\\data",
+        "2024-01-01",
+        "two\nlines",
+        " blank first",
+        "yes",
+        "long " * 60,
+    ],
+)
+def test_an_override_reads_back_as_it_was_written_now_and_after_the_next_one(params: Path, value: str):
+    set_overrides("quick", [f"environment.retriever={value}"], params)
+    assert load_pipeline("quick", params).environment.retriever == value
+    before = params.read_text(encoding="utf-8").splitlines()
+    set_overrides("quick", ["train.seed=17"], params)
+    assert load_pipeline("quick", params).environment.retriever == value
+    after = params.read_text(encoding="utf-8").splitlines()
+    assert len([line for line in after if line not in before]) == 1
+
+
+def test_quotes_of_the_file_and_of_an_override_mean_what_they_mean_in_yaml(params: Path):
+    edited(params, "format: nq", "source: 's3://a:b', format: nq")
+    set_overrides("nq", ["train.seed=17"], params)
+    assert load_pipeline("nq", params).data.source == "s3://a:b"
+    set_overrides("nq", ["data.source='123'"], params)
+    assert load_pipeline("nq", params).data.source == "123"
+
+
+def test_a_file_that_would_read_back_differently_is_not_written(params: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("apprentice.config.load.DoubleQuotedScalarString", str)
+    before = params.read_bytes()
+    with pytest.raises(ApprenticeError, match="would not read back as the same values"):
+        set_overrides("quick", ["data.source=s3://a:b"], params)
+    assert params.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("learning_rate: 3.0e-5", "learning_rate: .inf", "train.learning_rate: input should be a finite number, not inf"),
+        ("learning_rate: 3.0e-5", "learning_rate: abc", "train.learning_rate: input should be a valid number, not 'abc'"),
+        ("margin: 0.0", "margin: .nan", "register.margin: input should be a finite number, not nan"),
+        ("steps: 16", "steps: true", "train.steps: input should be a valid integer, not True"),
+        ("hardness: 0.5, unsolved_share: 0.1, temperature: 1.0, seed: 0", "hardness: 0.5, unsolved_share: 0.1, temperature: 1.0, seed: -1", "filter.seed"),
+        ("source: null, seed: 0", "source: null, seed: 4294967296", "data.seed: input should be less than 4294967296"),
+    ],
+)
+def test_what_dvc_may_have_written_is_refused_when_a_stage_reads_it(params: Path, before: str, after: str, message: str):
+    edited(params, before, after)
+    with pytest.raises(ApprenticeError, match=message):
+        load_pipeline("nq", params)
+
+
 def test_override_changes_one_pipeline_only(params: Path):
     set_overrides("quick", ["train.seed=17"], params)
     assert load_pipeline("nq", params).train.seed == load_pipeline("nq", PARAMS).train.seed
@@ -131,6 +195,11 @@ def test_override_with_the_same_value_leaves_the_file_as_it_is(params: Path):
         ("train.seed=often", "train.seed"),
         ("train.clip=2", "train.clip"),
         ("train.dual_clip=0.5", "must be 0, or above 1"),
+        ("train.learning_rate=inf", "finite number"),
+        ("train.learning_rate=abc", "valid number, not 'abc'"),
+        ("train.seed=-1", "greater than or equal to 0, not -1"),
+        ("train.seed=4294967296", "less than 4294967296"),
+        ("train.steps=true", "valid integer, not True"),
     ],
 )
 def test_a_refused_override_leaves_the_file_as_it_is(params: Path, override: str, message: str):
@@ -138,6 +207,21 @@ def test_a_refused_override_leaves_the_file_as_it_is(params: Path, override: str
     with pytest.raises(ApprenticeError, match=message):
         set_overrides("quick", ["train.steps=3", override], params)
     assert params.read_bytes() == before
+
+
+def test_a_penalty_without_an_expected_gradient_is_refused(params: Path):
+    with pytest.raises(ApprenticeError, match="train: kl_estimator: k1 in the loss has an expected gradient of 0; set kl_in: reward, or"):
+        set_overrides("quick", ["train.kl_estimator=k1"], params)
+    set_overrides("quick", ["train.kl_estimator=k1", "train.kl_in=reward"], params)
+    set_overrides("quick", ["train.kl_in=loss", "train.kl_coefficient=0"], params)
+
+
+def test_gspo_with_the_bounds_of_a_token_is_refused_and_its_own_are_named(params: Path):
+    own = "loss_mean: sequence and bounds of at most 0.05 .in its paper clip: 0.0003 and clip_high: 0.0004."
+    for given in ([], ["train.loss_mean=sequence"], ["train.clip=3e-4", "train.clip_high=4e-4"], ["train.loss_mean=sequence", "train.clip=3e-4"]):
+        with pytest.raises(ApprenticeError, match=f"train: objective: gspo .* needs {own}; these are "):
+            set_overrides("quick", ["train.objective=gspo", *given], params)
+    set_overrides("quick", ["train.objective=gspo", "train.loss_mean=sequence", "train.clip=3e-4", "train.clip_high=4e-4"], params)
 
 
 def test_an_activated_pipeline_is_known_to_dvc_once_and_comments_stay(params: Path):

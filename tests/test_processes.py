@@ -221,3 +221,22 @@ def test_freed_memory_beyond_what_was_needed_goes_back():
     needed, kept, not_yet, returned = map(int, said)
     assert 120e6 <= needed < 125e6 and kept > 115e6
     assert not_yet > 115e6 and returned < 20e6
+
+
+def test_as_many_files_may_be_opened_as_the_system_allows():
+    program = "import resource; from apprentice.processes import raise_file_limit; raise_file_limit(); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    shown = subprocess.run(["bash", "-c", f'ulimit -S -n 256; ulimit -H -n; "{sys.executable}" -c "{program}"'], capture_output=True, text=True, check=True)
+    allowed, raised = shown.stdout.split()
+    assert int(raised) == (processes.FILES if allowed == "unlimited" else min(processes.FILES, int(allowed))) > 256
+
+
+def test_a_process_is_told_from_a_later_one_with_its_id():
+    first, second = (subprocess.Popen(["sleep", "600"]) for _ in range(2))
+    time.sleep(0.02)
+    assert processes.birth(first.pid) == processes.birth(first.pid) != ""
+    later = subprocess.Popen(["sleep", "600"])
+    assert processes.birth(later.pid) != processes.birth(first.pid)
+    for process in (first, second, later):
+        process.kill()
+        process.wait()
+    assert processes.birth(first.pid) == ""

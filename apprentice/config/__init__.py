@@ -1,7 +1,7 @@
 """params.yaml as typed, frozen models; where each pipeline's files lie."""
 
 from apprentice.config.layout import Layout
-from apprentice.config.load import activate, load_pipeline, pipeline_names, set_overrides
+from apprentice.config.load import activate, check_overrides, load_pipeline, pipeline_names, set_overrides
 from apprentice.config.schema import PipelineConfig
 
-__all__ = ["Layout", "PipelineConfig", "activate", "load_pipeline", "pipeline_names", "set_overrides"]
+__all__ = ["Layout", "PipelineConfig", "activate", "check_overrides", "load_pipeline", "pipeline_names", "set_overrides"]

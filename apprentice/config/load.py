@@ -1,6 +1,7 @@
 """Reads a pipeline from params.yaml, and writes into it: overrides, and which pipelines are active."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import StringIO
@@ -9,16 +10,42 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from apprentice.config.layout import PARAMS
+from apprentice.config.locks import writing_params
 from apprentice.config.schema import PipelineConfig
 from apprentice.errors import ApprenticeError
 from apprentice.records.files import write_text
 
+PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
+"""Texts written without quotes, unless YAML reads them as something else; ruamel quotes those itself."""
+
+
+def read_document(path: Path) -> dict:
+    """The whole of params.yaml as plain values.
+
+    Raises:
+        ApprenticeError: it is missing, is no UTF-8, is no YAML, or holds no pipelines.
+    """
+    try:
+        document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ApprenticeError("is missing", where=path, todo="run from the project's root") from None
+    except UnicodeDecodeError as error:
+        raise ApprenticeError(f"is not UTF-8: {error.reason}", where=path, todo="save it as UTF-8") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else path
+        raise ApprenticeError(f"is not YAML: {getattr(error, 'problem', error)}", where=where) from None
+    if not isinstance(document, dict) or not isinstance(document.get("pipelines"), dict):
+        raise ApprenticeError("has no `pipelines`", where=path)
+    return document
+
 
 def pipeline_names(path: Path = PARAMS) -> list[str]:
     """The pipelines of params.yaml, in its order."""
-    return list(_read(path)["pipelines"])
+    return list(read_document(path)["pipelines"])
 
 
 def load_pipeline(name: str, path: Path = PARAMS) -> PipelineConfig:
@@ -27,7 +54,7 @@ def load_pipeline(name: str, path: Path = PARAMS) -> PipelineConfig:
     Raises:
         ApprenticeError: params.yaml cannot be read, has no such pipeline, or a key is unknown, missing or wrong.
     """
-    document = _read(path)
+    document = read_document(path)
     pipelines = document["pipelines"]
     if name not in pipelines:
         raise ApprenticeError(f"no pipeline {name!r}{_did_you_mean(name, pipelines)}", where=path, todo=f"choose one of {', '.join(pipelines)}")
@@ -35,7 +62,7 @@ def load_pipeline(name: str, path: Path = PARAMS) -> PipelineConfig:
 
 
 def set_overrides(name: str, overrides: Iterable[str], path: Path = PARAMS) -> list[str]:
-    """Writes `section.key=value` overrides of one pipeline into params.yaml, as `dvc exp run -S` does; comments stay.
+    """Writes `section.key=value` overrides of one pipeline into params.yaml; comments stay.
 
     Returns:
         One line a changed value, for people.
@@ -48,9 +75,21 @@ def set_overrides(name: str, overrides: Iterable[str], path: Path = PARAMS) -> l
     if not overrides:
         return []
     with _edited(path) as document:
-        changes = [_set(document["pipelines"][name], override) for override in overrides]
-        _validated(document["pipelines"][name], name, path)
+        changes = _overridden(document, name, overrides, path)
     return [f"{path}: pipelines.{name}.{change}" for change in changes if change]
+
+
+def check_overrides(name: str, overrides: Iterable[str], path: Path = PARAMS) -> None:
+    """Raises what `set_overrides` would, and writes nothing."""
+    load_pipeline(name, path)
+    _overridden(YAML().load(path.read_text(encoding="utf-8")), name, overrides, path)
+
+
+def _overridden(document: Any, name: str, overrides: Iterable[str], path: Path) -> list[str | None]:
+    """Applies the overrides to the document; what each changed."""
+    changes = [_set(document["pipelines"][name], override) for override in overrides]
+    _validated(document["pipelines"][name], name, path)
+    return changes
 
 
 def activate(name: str, path: Path = PARAMS) -> None:
@@ -60,22 +99,48 @@ def activate(name: str, path: Path = PARAMS) -> None:
         ApprenticeError: params.yaml cannot be read, or has no such pipeline.
     """
     load_pipeline(name, path)
-    if name not in _read(path).get("active", ()):
+    if name not in read_document(path).get("active", ()):
         with _edited(path) as document:
             document.setdefault("active", []).append(name)
 
 
 @contextmanager
 def _edited(path: Path) -> Iterator[Any]:
-    """The document with its comments; written back where the block changed it and ended well."""
+    """Yields the document with its comments, and writes it back where the block changed it and ended well.
+
+    Raises:
+        ApprenticeError: the text to write does not parse back to the same values, or a stage runs (the file is then unchanged).
+    """
     yaml = YAML()
     yaml.width = 160
-    document = yaml.load(path.read_text(encoding="utf-8"))
+    yaml.preserve_quotes = True
+    found = path.read_text(encoding="utf-8")
+    document = yaml.load(found)
     before = _dumped(yaml, document)
     yield document
     after = _dumped(yaml, document)
     if after != before:
-        write_text(path, after)
+        _check_written(after, document, path)
+        with writing_params(path.parent):
+            if path.read_text(encoding="utf-8") != found:
+                raise ApprenticeError("another process has just changed it", where=path, todo="run again")
+            write_text(path, after)
+
+
+def _check_written(text: str, document: Any, path: Path) -> None:
+    try:
+        same = YAML(typ="safe").load(text) == _plain(document)
+    except YAMLError:
+        same = False
+    if not same:
+        raise ApprenticeError("the changed file would not read back as the same values", where=path, todo="put the value into the file by hand, in quotes")
+
+
+def _plain(node: Any) -> Any:
+    """The document as dicts and lists, with the keys that `<<` merges in."""
+    if isinstance(node, Mapping):
+        return {key: _plain(value) for key, value in node.items()}
+    return [_plain(value) for value in node] if isinstance(node, list) else node
 
 
 def _dumped(yaml: YAML, document: Any) -> str:
@@ -100,15 +165,20 @@ def _set(node: Any, override: str) -> str | None:
     before, after = node[key], _scalar(text)
     if before == after:
         return None
-    node[key] = after
+    node[key] = DoubleQuotedScalarString(after) if isinstance(after, str) and not PLAIN.fullmatch(after) else after
     return f"{dotted}: {before} -> {after}"
 
 
 def _scalar(text: str) -> Any:
+    """The number, truth value, null or quoted text that an override's value spells in YAML; any other value is text as it stands."""
+    if _is_number(text) and not _is_integer(text):
+        return float(text)
     try:
-        return float(text) if _is_number(text) and not _is_integer(text) else YAML(typ="safe").load(text)
+        value = YAML(typ="safe").load(text)
     except YAMLError:
         return text
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return value if quoted or ("#" not in text and isinstance(value, bool | int | float | None)) else text
 
 
 def _is_number(text: str) -> bool:
@@ -121,22 +191,6 @@ def _is_number(text: str) -> bool:
 
 def _is_integer(text: str) -> bool:
     return text.lstrip("+-").isdigit()
-
-
-def _read(path: Path) -> dict:
-    try:
-        document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ApprenticeError("is missing", where=path, todo="run from the project's root") from None
-    except UnicodeDecodeError as error:
-        raise ApprenticeError(f"is not UTF-8: {error.reason}", where=path, todo="save it as UTF-8") from None
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else path
-        raise ApprenticeError(f"is not YAML: {getattr(error, 'problem', error)}", where=where) from None
-    if not isinstance(document, dict) or not isinstance(document.get("pipelines"), dict):
-        raise ApprenticeError("has no `pipelines`", where=path)
-    return document
 
 
 def _validated(values: Any, name: str, path: Path) -> PipelineConfig:

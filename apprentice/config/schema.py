@@ -1,14 +1,17 @@
 """The parameters of a pipeline, one model a section of params.yaml. The values live there, and only there."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""A seed of NumPy's and PyTorch's random generators."""
 
 
 class Section(BaseModel):
-    """Frozen; unknown and missing keys are refused."""
+    """A frozen section. It refuses unknown and missing keys, values of another type, and numbers that are not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class ModelConfig(Section):
@@ -23,8 +26,8 @@ class PolicyConfig(Section):
 
     engine: Literal["vllm", "transformers"]
     """`vllm`: a server process of its own. `transformers`: in the stage's process; for machines without vLLM."""
-    port: int = Field(ge=0, le=65535)
-    """TCP port on the loopback interface; 0 takes a free one."""
+    port: int | None = Field(ge=0, le=65535)
+    """TCP port on the loopback interface, whose every route asks for a random key; 0 takes a free one. None: a Unix socket that only this user reaches."""
     max_context: int = Field(gt=0)
     """Tokens of prompt and completion together."""
     max_sequences: int = Field(gt=0)
@@ -61,8 +64,20 @@ class DeepSearchConfig(EnvironmentConfig):
     """`bm25` (in process), or the URL of a server that speaks Search-R1's `/retrieve`."""
     top_k: int = Field(gt=0)
     """Passages a search returns."""
-    passage_words: int = Field(gt=0)
-    """Words shown of each passage."""
+    passage_tokens: int = Field(gt=0)
+    """Tokens shown of each passage, its title included."""
+
+    @model_validator(mode="after")
+    def _passages_leave_room(self) -> Self:
+        most = self.max_tokens - self.max_turn_tokens
+        if self.top_k * self.passage_tokens >= most:
+            raise ValueError(f"top_k * passage_tokens must be below max_tokens - max_turn_tokens ({most}), for one search fills an episode otherwise")
+        return self
+
+    @property
+    def searches_here(self) -> bool:
+        """The passages are searched in process, not by a server that has them already."""
+        return self.retriever == "bm25"
 
 
 class AppWorldConfig(EnvironmentConfig):
@@ -82,6 +97,11 @@ class AppWorldConfig(EnvironmentConfig):
     skills: bool
     """The agent may keep functions for later tasks of the scenario, and is offered those that were kept."""
 
+    @property
+    def searches_here(self) -> bool:
+        """There is nothing to search."""
+        return False
+
 
 class DataConfig(Section):
     """Where tasks and knowledge base come from."""
@@ -90,7 +110,7 @@ class DataConfig(Section):
     """`organisation` is generated; the others are read from `source`."""
     source: str | None
     """A folder, or a Hugging Face data set id; None only for `organisation`."""
-    seed: int
+    seed: Seed
     train: int = Field(gt=0)
     """Tasks to learn from, at most."""
     dev: int = Field(gt=0)
@@ -114,10 +134,8 @@ class ValidateConfig(Section):
 
     max_bad_share: float = Field(ge=0, le=1)
     """Share of quarantined records above which the stage fails."""
-    max_instruction_words: int = Field(gt=0)
-    max_passage_words: int = Field(gt=0)
     require_answer_in_corpus: bool
-    """Quarantine answerable tasks none of whose answers occurs in the knowledge base."""
+    """Quarantine answerable tasks none of whose answers occurs in the knowledge base, where its passages are here."""
 
 
 class DistillConfig(Section):
@@ -134,7 +152,7 @@ class DistillConfig(Section):
     batch: int = Field(gt=0)
     """Traces an optimizer step."""
     micro_batch_tokens: int = Field(gt=0)
-    seed: int
+    seed: Seed
 
 
 class FilterConfig(Section):
@@ -151,7 +169,7 @@ class FilterConfig(Section):
     unsolved_share: float = Field(ge=0, le=1)
     """Share of the curriculum kept for tasks never solved when probed."""
     temperature: float = Field(gt=0)
-    seed: int
+    seed: Seed
 
 
 class RolloutConfig(Section):
@@ -161,13 +179,17 @@ class RolloutConfig(Section):
     attempts: int = Field(gt=0)
     """Episodes a task."""
     temperature: float = Field(gt=0)
-    seed: int
+    seed: Seed
 
 
 def _zero_or_above_1(value: float) -> float:
     if value != 0 and value <= 1:
         raise ValueError("must be 0, or above 1")
     return value
+
+
+MAX_GSPO_CLIP = 0.05
+"""The ratio of a sequence is a mean over its tokens and stays near 1: bounds made for the ratio of a token never bind."""
 
 
 class TrainConfig(Section):
@@ -210,12 +232,15 @@ class TrainConfig(Section):
     """Of `gae` (an action token), `gigpo` and `graph_gae` (a turn)."""
     lam: float = Field(ge=0, le=1)
     normalize_advantages: bool
+    """Over a step's action tokens: to mean 0 and standard deviation 1 with `gae`; group advantages are only scaled, to a root mean square
+    of 1, so that a group of equal rewards keeps an advantage of 0."""
     min_advantage: float = Field(ge=0)
     """Attempts none of whose tokens has at least this advantage (before normalisation) are left out of the update and of its mean."""
     learn_truncated: bool
     """False: attempts that ran out of turns or tokens are left out of the update (over-long masking)."""
     objective: Literal["ppo", "gspo", "cispo"]
-    """`ppo`: clipped ratio of a token; `gspo`: of a sequence; `cispo`: clipped weight on the log-likelihood (learning/objectives.py)."""
+    """`ppo`: clipped ratio of a token. `gspo`: clipped ratio of a sequence; it needs `loss_mean: sequence` and bounds of its own scale.
+    `cispo`: clipped weight on the log-likelihood (learning/objectives.py)."""
     loss_mean: Literal["token", "sequence", "constant"]
     """Over all tokens; over attempts, of each one's mean (GRPO) or of each one's sum over `loss_length` (Dr. GRPO)."""
     loss_length: int = Field(gt=0)
@@ -229,6 +254,7 @@ class TrainConfig(Section):
     """Weight of the KL penalty to the reference; 0 keeps no reference."""
     kl_estimator: Literal["k1", "k2", "k3"]
     kl_in: Literal["loss", "reward"]
+    """In the loss (`k2`, `k3`), or subtracted from each token's reward."""
     entropy_coefficient: float = Field(ge=0)
     importance: Literal["truncate", "mask"]
     """Importance weights against the sampler above `importance_cap` become the cap, or 0."""
@@ -238,7 +264,8 @@ class TrainConfig(Section):
     """`shared`: a value head on the actor's trunk; `separate`: a model of its own, from the same weights."""
     critic_learning_rate: float = Field(gt=0)
     critic_warmup_epochs: int = Field(ge=0)
-    """Passes over the rollout stage's trajectories before the first policy update."""
+    """Passes over the rollout stage's trajectories before the first policy update, at most: the fit ends where trajectories left out are no
+    longer explained better."""
     value_clip: float = Field(gt=0)
     """Half-width of the interval around the old value to which the new one is clipped in the loss."""
     lora_rank: int = Field(ge=0)
@@ -265,7 +292,7 @@ class TrainConfig(Section):
     """Of the mean difference between the sampler's and the trainer's log-probabilities: beyond, they do not hold the same weights."""
     alarm_entropy: float = Field(ge=0)
     """Below it the policy has collapsed; nats a token."""
-    seed: int
+    seed: Seed
 
     @field_validator("checkpoint_every")
     @classmethod
@@ -273,6 +300,20 @@ class TrainConfig(Section):
         if steps == 1 and info.data.get("overlap"):
             raise ValueError("with train.overlap it must be above 1, for the step after a checkpoint waits")
         return steps
+
+    @model_validator(mode="after")
+    def _bounds_whole_sequences(self) -> "TrainConfig":
+        if self.objective == "gspo" and (self.loss_mean != "sequence" or max(self.clip, self.clip_high) > MAX_GSPO_CLIP):
+            wanted = f"loss_mean: sequence and bounds of at most {MAX_GSPO_CLIP:g} (in its paper clip: 0.0003 and clip_high: 0.0004)"
+            given = f"loss_mean: {self.loss_mean}, clip: {self.clip:g} and clip_high: {self.clip_high:g}"
+            raise ValueError(f"objective: gspo bounds the ratio of whole sequences and needs {wanted}; these are {given}")
+        return self
+
+    @model_validator(mode="after")
+    def _penalty_has_a_gradient(self) -> "TrainConfig":
+        if self.kl_coefficient > 0 and self.kl_estimator == "k1" and self.kl_in == "loss":
+            raise ValueError("kl_estimator: k1 in the loss has an expected gradient of 0; set kl_in: reward, or kl_estimator: k2 or k3")
+        return self
 
 
 class EvaluateConfig(Section):
@@ -283,9 +324,8 @@ class EvaluateConfig(Section):
     samples: int = Field(ge=0)
     """Sampled episodes a task besides the greedy one, for the starting and the trained policy."""
     temperature: float = Field(gt=0)
-    bootstrap: int = Field(gt=0)
-    """Resamples of a confidence interval."""
-    seed: int
+    seed: Seed
+    """Seed of the held-out tasks drawn, and of the sampled episodes."""
 
 
 class RegisterConfig(Section):
@@ -293,7 +333,7 @@ class RegisterConfig(Section):
 
     model_name: str
     margin: float
-    """The challenger's main figure (EM, TGC) must exceed the champion's by this, with the 95% interval of the difference above 0."""
+    """The 95% interval of the challenger's gain in the main figure (EM, TGC) must lie above this."""
 
 
 class PipelineConfig(Section):

@@ -9,6 +9,7 @@ from pathlib import Path
 from apprentice.config import Layout
 from apprentice.config.schema import AppWorldDataConfig
 from apprentice.data.readers import VARIANTS, Candidate, DataSet
+from apprentice.data.sources import local_path
 from apprentice.environments.appworld.roots import PACKAGE, ROOT_VARIABLE, DataRoot, ensure_generated, official_root
 from apprentice.environments.appworld.usecase import INTERPRETER
 from apprentice.errors import ApprenticeError
@@ -40,7 +41,7 @@ def _root(data: AppWorldDataConfig, layout: Layout, progress: Progress) -> tuple
         shutil.copytree(made, layout.raw / FOLDER, dirs_exist_ok=True)
         return DataRoot.open(layout.raw / FOLDER), FOLDER
     if data.source != ROOT_VARIABLE:
-        root = DataRoot.open(Path(data.source).expanduser().absolute())
+        root = DataRoot.open(local_path(data.source).absolute())
     elif (root := official_root(os.environ)) is None:
         raise ApprenticeError(
             f"{ROOT_VARIABLE} is not set",
@@ -76,4 +77,4 @@ def _candidates(root: DataRoot, data: AppWorldDataConfig) -> Iterator[Candidate]
                 "difficulty": task.difficulty,
                 "plan": [] if held_out or name == "dev" else list(root.steps(task.task_id)),
             }
-            yield Candidate(f"{root.path.name}/data/datasets/{split}.txt", line, record)
+            yield Candidate(f"{root.path.name}/data/datasets/{split}.txt", line, record, split=record["split"])

@@ -1,4 +1,7 @@
-"""What must hold for the clean tasks as a set, checked and documented by Great Expectations."""
+"""What must hold for the clean tasks as a set, checked and documented by Great Expectations.
+
+Validation has refused every record that breaks an expectation by itself; here nothing new is refused, so that no row fails the whole set.
+"""
 
 import os
 import re
@@ -8,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from apprentice.data.readers import SPLITS, VARIANTS
+from apprentice.data.validation import MOST_HOPS, MOST_STEPS, Lengths
 from apprentice.records import Task
 from apprentice.records.files import write_text
 
-MOST_HOPS, MOST_STEPS = 10, 30
+NAMED_ROWS = 3
+"""Values that break an expectation and are named in its message."""
 _REMOTE = re.compile(r"<script\b.*?</script>|<link\b[^>]*>|<img\b[^>]*>|<footer\b.*?</footer>|<iframe\b.*?</iframe>", re.DOTALL)
 _FOREIGN_LINK = re.compile(r'\shref="(?!#)[^"]*"')
 _REMOTE_IMAGE = re.compile(r"url\(\s*['\"]?https?://[^)]*\)")
@@ -33,7 +38,7 @@ class SuiteOutcome:
     """The expectations that do not hold, in words."""
 
 
-def check_tasks(tasks: Sequence[Task], max_instruction_words: int, site: Path) -> SuiteOutcome:
+def check_tasks(tasks: Sequence[Task], lengths: Lengths, site: Path) -> SuiteOutcome:
     """Checks the tasks as one flat table and writes Great Expectations' page about it to `site`/index.html.
 
     The page stands alone: nothing is loaded from elsewhere, and the same tasks give the same page.
@@ -45,10 +50,10 @@ def check_tasks(tasks: Sequence[Task], max_instruction_words: int, site: Path) -
 
     context = great_expectations.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    table = pandas.DataFrame([_row(task) for task in tasks])
+    table = pandas.DataFrame([_row(task, lengths) for task in tasks])
     asset = context.data_sources.add_pandas("apprentice").add_dataframe_asset("tasks")
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": table})
-    suite = context.suites.add(great_expectations.ExpectationSuite("tasks", expectations=_expectations(max_instruction_words)))
+    suite = context.suites.add(great_expectations.ExpectationSuite("tasks", expectations=_expectations(lengths.instruction)))
     result = batch.validate(suite)
     result.meta["batch_markers"].pop("ge_load_time", None)  # the only time stamp on the page
     write_text(site / "index.html", _page(result))
@@ -56,13 +61,13 @@ def check_tasks(tasks: Sequence[Task], max_instruction_words: int, site: Path) -
     return SuiteOutcome(len(result.results) - len(failures), len(result.results), failures)
 
 
-def _row(task: Task) -> dict[str, Any]:
+def _row(task: Task, lengths: Lengths) -> dict[str, Any]:
     return {
         "id": task.id,
         "scenario": task.scenario,
         "split": task.split,
         "instruction": task.instruction,
-        "instruction_words": len(task.instruction.split()),
+        "instruction_tokens": lengths.count(task.instruction),
         "judge": task.judge,
         "answers": len(task.answers),
         "answer": task.answers[0] if task.answers else f"the checks of {task.id}",
@@ -72,7 +77,7 @@ def _row(task: Task) -> dict[str, Any]:
     }
 
 
-def _expectations(max_instruction_words: int) -> list[Any]:
+def _expectations(max_instruction_tokens: int) -> list[Any]:
     import great_expectations.expectations as gxe
 
     return [
@@ -82,7 +87,7 @@ def _expectations(max_instruction_words: int) -> list[Any]:
         *(gxe.ExpectColumnValuesToNotBeNull(column=column) for column in ("id", "scenario", "split", "instruction", "answer")),
         gxe.ExpectColumnValuesToBeUnique(column="id"),
         gxe.ExpectCompoundColumnsToBeUnique(column_list=["split", "instruction", "answer"]),
-        gxe.ExpectColumnValuesToBeBetween(column="instruction_words", min_value=1, max_value=max_instruction_words),
+        gxe.ExpectColumnValuesToBeBetween(column="instruction_tokens", min_value=1, max_value=max_instruction_tokens),
         gxe.ExpectColumnValuesToBeBetween(column="answers", min_value=1, row_condition='judge=="answers"', condition_parser="pandas"),
         gxe.ExpectColumnValuesToBeBetween(column="hops", min_value=1, max_value=MOST_HOPS),
         gxe.ExpectColumnValuesToBeBetween(column="steps_planned", min_value=0, max_value=MOST_STEPS),
@@ -93,7 +98,9 @@ def _expectations(max_instruction_words: int) -> list[Any]:
 def _in_words(found: Any) -> str:
     expectation = found.expectation_config
     subject = expectation.kwargs.get("column", "table")
-    return f"{subject}: {expectation.type} ({found.result.get('unexpected_count', found.result.get('observed_value'))} found)"
+    rows = found.result.get("partial_unexpected_list") or ()
+    named = f", such as {', '.join(map(repr, rows[:NAMED_ROWS]))}" if rows else ""
+    return f"{subject}: {expectation.type} ({found.result.get('unexpected_count', found.result.get('observed_value'))} found{named})"
 
 
 def _page(result: Any) -> str:

@@ -1,16 +1,17 @@
 """Reads NQ-open, MuSiQue and plain JSONL into candidate records: fields as they were found, with the line they came from.
 
-Nothing is judged here; validation does that. What cannot be parsed is a candidate too, with its error.
+Nothing is judged here; validation does that. A record that cannot be parsed is a candidate too, with its error.
 """
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any
 
+from apprentice.data.matching import Holdings
+from apprentice.data.musique import may_be_answered, missing_answers, passages_of, plan_of, steps_of, supporting
 from apprentice.data.organisation import UNKNOWN, generate
-from apprentice.data.sources import Line, Source, find_file, fingerprint, open_source, read_lines
+from apprentice.data.sources import Found, Line, Source, find_file, fingerprint, has_file, open_source, read_lines
 from apprentice.errors import ApprenticeError
 
 SPLITS = ("train", "dev")
@@ -51,6 +52,8 @@ class Candidate:
     record: dict[str, Any] | None
     """Fields of a Task or a Passage as they were found; None where the line could not be parsed."""
     error: str | None = None
+    split: str | None = None
+    """The split of its file; None for a passage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +64,18 @@ class DataSet:
     passages: tuple[Candidate, ...]
     fingerprint: dict[str, Any]
     """What it was read or generated from."""
+    notes: tuple[str, ...] = ()
+    """For people: which files were chosen, what was renamed or left out."""
 
 
-def read_data(format: str, source: str | None, seed: int, train: int, dev: int) -> DataSet:
+def read_data(format: str, source: str | None, seed: int, train: int, dev: int, needs_corpus: bool = True) -> DataSet:
     """Reads a data set, or generates the fictional organisation.
 
     Args:
         format: `organisation`, `nq`, `musique` or `jsonl`.
         source: a folder or a Hugging Face data set id; not used by `organisation`.
         seed, train, dev: used by `organisation` only; a data set is read whole.
+        needs_corpus: whether the passages are searched here, so that their file must be there.
 
     Raises:
         ApprenticeError: no source is named, it cannot be had, or a file is missing or empty.
@@ -83,42 +89,107 @@ def read_data(format: str, source: str | None, seed: int, train: int, dev: int) 
             todo=f'get {NEEDED[format]}; then `make run PIPELINE={format if format != "jsonl" else "<name>"} ARGS="data.source=/path/to/folder"`. '
             "The id of a Hugging Face data set (owner/name) whose repository holds these files does as well.",
         )
-    return _read(format, open_source(source))
+    return _read(format, open_source(source), needs_corpus)
 
 
 def _organisation(seed: int, train: int, dev: int) -> DataSet:
     tasks, passages = generate(seed, train, dev)
     name = f"organisation(seed={seed})"
     return DataSet(
-        tuple(Candidate(f"{name}/tasks", number, task.model_dump(mode="json")) for number, task in enumerate(tasks, 1)),
+        tuple(Candidate(f"{name}/tasks", number, task.model_dump(mode="json"), split=task.split) for number, task in enumerate(tasks, 1)),
         tuple(Candidate(f"{name}/passages", number, passage.model_dump(mode="json")) for number, passage in enumerate(passages, 1)),
         {"format": "organisation", "generator": "apprentice.data.organisation", "seed": seed, "train": train, "dev": dev},
     )
 
 
-def _read(format: str, source: Source) -> DataSet:
-    tasks, passages, files = [], [], []
+def _read(format: str, source: Source, needs_corpus: bool) -> DataSet:
+    files = _files(format, source, needs_corpus)
     as_task: Callable[[Line, str], dict] = {"nq": _nq_task, "musique": _musique_task, "jsonl": _plain_task}[format]
+    tasks, passages, missing = [], [], {}
     for split in SPLITS:
-        path = find_file(source, tuple(pattern.format(split=split) for pattern in SPLIT_FILES[format]), f"the questions of the split {split!r}")
-        files.append(path)
-        for line in read_lines(source, path):
-            tasks.append(_candidate(line, lambda line, split=split: as_task(line, split)))
+        for line in read_lines(source, files[split].path):
+            tasks.append(_candidate(line, lambda line, split=split: as_task(line, split), split))
             if format == "musique" and line.value is not None:
-                passages += [Candidate(line.file, line.number, passage) for passage in _musique_passages(line.value)]
+                passages += [Candidate(line.file, line.number, passage) for passage in passages_of(line.value)]
+                if line.value.get("answerable") is False:
+                    missing[len(tasks) - 1] = missing_answers(line.value)
+    notes = [_chosen(source, files)]
     if format == "musique":
         passages = _first_of_each(passages)
-    else:
-        files.append(find_file(source, CORPUS_FILES, "the passages to search"))
-        passages = [_candidate(line, _passage) for line in read_lines(source, files[-1])]
-    prints = [fingerprint(source, path) for path in files]
-    return DataSet(tuple(tasks), tuple(passages), {"format": format, "source": source.label, "files": prints})
+        tasks = _without_answered(tasks, missing, passages, notes)
+    elif "corpus" in files:
+        passages = [_candidate(line, _passage) for line in read_lines(source, files["corpus"].path)]
+    tasks = _with_distinct_ids(tasks, notes)
+    prints = [fingerprint(source, found.path) for found in files.values()]
+    return DataSet(tuple(tasks), tuple(passages), {"format": format, "source": source.label, "files": prints}, tuple(notes))
 
 
-def _candidate(line: Line, convert: Callable[[Line], dict]) -> Candidate:
-    if line.value is None:
-        return Candidate(line.file, line.number, None, line.error)
-    return Candidate(line.file, line.number, convert(line))
+def _files(format: str, source: Source, needs_corpus: bool) -> dict[str, Found]:
+    """The file of each split, and that of the corpus where the format has one and it is needed or there."""
+    files: dict[str, Found] = {}
+    for split in SPLITS:
+        patterns = tuple(pattern.format(split=split) for pattern in SPLIT_FILES[format])
+        files[split] = find_file(source, patterns, f"the questions of the split {split!r}", split)
+    train, dev = (files[split].path for split in SPLITS)
+    if train == dev:
+        raise ApprenticeError("is taken for both splits", where=source.shown(dev), todo="give the training and the held-out questions a file each")
+    if format != "musique" and (needs_corpus or has_file(source, CORPUS_FILES)):
+        files["corpus"] = find_file(source, CORPUS_FILES, "the passages to search")
+    return files
+
+
+def _chosen(source: Source, files: dict[str, Found]) -> str:
+    def said(holds: str, found: Found) -> str:
+        others = ", ".join(map(source.within, found.passed_over))
+        return f"{holds} from {source.shown(found.path)}" + (f" (not from {others})" if others else "")
+
+    return "; ".join(said(holds, found) for holds, found in files.items())
+
+
+def _without_answered(tasks: list[Candidate], missing: dict[int, list[str]], passages: list[Candidate], notes: list[str]) -> list[Candidate]:
+    """Leaves out the unanswerable questions of MuSiQue-Full that the pooled paragraphs may answer.
+
+    Args:
+        missing: by its place among `tasks`, what an unanswerable question's own paragraphs do not tell.
+    """
+    if not missing:
+        return tasks
+    records = [(task.record or {}) for task in tasks]
+    evidence = {str(record.get("scenario")): record["supporting"] for index, record in enumerate(records) if record and index not in missing}
+    holdings: list[Holdings] = []
+
+    def holds(phrase: str) -> bool:
+        if not holdings:
+            holdings.append(Holdings(f"{passage.record['title']} {passage.record['text']}" for passage in passages))
+        return holdings[0].holds(phrase)
+
+    pooled = {passage.record["id"] for passage in passages}
+    answered = {index for index, phrases in missing.items() if may_be_answered(evidence.get(str(records[index].get("scenario")), ()), phrases, pooled, holds)}
+    if answered:
+        notes.append(f"{len(answered)} of {len(missing)} unanswerable questions are left out: the paragraphs of other questions may answer them")
+    return [task for index, task in enumerate(tasks) if index not in answered]
+
+
+def _with_distinct_ids(tasks: list[Candidate], notes: list[str]) -> list[Candidate]:
+    """Ids are unique within a split; one that another split has as well gets its split's name, and so does a scenario made from it."""
+    splits = Counter(id for id, _ in {(str(task.record["id"]), task.split) for task in tasks if task.record is not None})
+    shared = {id for id, count in splits.items() if count > 1}
+    if not shared:
+        return tasks
+    notes.append(f"{len(shared)} ids are in both splits; their tasks are called train/<id> and dev/<id>")
+
+    def distinct(task: Candidate) -> Candidate:
+        if task.record is None or (id := str(task.record["id"])) not in shared:
+            return task
+        scenario = f"{task.split}/{id}" if task.record["scenario"] == task.record["id"] else task.record["scenario"]
+        return replace(task, record=task.record | {"id": f"{task.split}/{id}", "scenario": scenario})
+
+    return list(map(distinct, tasks))
+
+
+def _candidate(line: Line, convert: Callable[[Line], dict], split: str | None = None) -> Candidate:
+    record = None if line.value is None else convert(line)
+    return Candidate(line.file, line.number, record, line.error, split)
 
 
 def _present(**fields: Any) -> dict[str, Any]:
@@ -140,7 +211,7 @@ def _nq_task(line: Line, split: str) -> dict[str, Any]:
 
 def _plain_task(line: Line, split: str, prefix: str = "task") -> dict[str, Any]:
     value = line.value
-    id = _as_text(value.get("id")) or f"{prefix}-{split}-{line.number}"
+    id = f"{prefix}-{split}-{line.number}" if value.get("id") in (None, "") else _as_text(value["id"])
     answers = value.get("answers", value.get("answer"))
     if answers is None and value.get("answerable") is False:
         answers = UNKNOWN
@@ -163,50 +234,15 @@ def _as_text(value: Any) -> Any:
 
 
 def _musique_task(line: Line, split: str) -> dict[str, Any]:
+    """A task; an unanswerable question shares its scenario with the answerable one of the same id, and has an id of its own."""
     value = line.value
-    steps = [step for step in _list_of_objects(value.get("question_decomposition"))]
     answerable = value.get("answerable") is not False
-    answers = [value.get("answer"), *(value.get("answer_aliases") or ())] if value.get("answer") is not None else None
+    answers = [value["answer"], *(_as_list(value.get("answer_aliases")) or ())] if value.get("answer") is not None else None
     task = _plain_task(replace(line, value={**value, "answers": answers if answerable else list(UNKNOWN)}), split, prefix="musique")
-    return task | _present(
-        answerable=answerable,
-        hops=len(steps) or None,
-        supporting=_musique_supporting(value, steps),
-        plan=_musique_plan(steps) or None,
-    )
-
-
-def _list_of_objects(value: Any) -> list[Mapping]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _musique_plan(steps: list[Mapping]) -> list[str]:
-    """The sub-questions in order: `#k` filled in with the answer of step k, `A >> relation` written as `A relation`."""
-
-    def answer_of(match: re.Match) -> str:
-        place = int(match[1]) - 1
-        return str(steps[place].get("answer", match[0])) if 0 <= place < len(steps) else match[0]
-
-    return [" ".join(re.sub(r"#(\d+)", answer_of, str(step.get("question", "")).replace(">>", " ")).split()) for step in steps]
-
-
-def _musique_supporting(value: Mapping, steps: list[Mapping]) -> list[str]:
-    """Ids of the supporting paragraphs, in the order of the steps where these name them."""
-    paragraphs = _list_of_objects(value.get("paragraphs"))
-    by_place = {paragraph.get("idx"): paragraph for paragraph in paragraphs}
-    named = [by_place[place] for step in steps if (place := step.get("paragraph_support_idx")) in by_place]
-    marked = [paragraph for paragraph in paragraphs if paragraph.get("is_supporting")]
-    return list(dict.fromkeys(_paragraph_id(paragraph) for paragraph in named or marked))
-
-
-def _musique_passages(value: Mapping) -> Iterator[dict[str, Any]]:
-    for paragraph in _list_of_objects(value.get("paragraphs")):
-        yield _present(id=_paragraph_id(paragraph), title=paragraph.get("title", ""), text=paragraph.get("paragraph_text"))
-
-
-def _paragraph_id(paragraph: Mapping) -> str:
-    words = f"{paragraph.get('title', '')}\n{paragraph.get('paragraph_text', '')}"
-    return f"musique-p{sha256(words.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+    task |= {"answerable": answerable, "supporting": supporting(value)}
+    if not answerable and isinstance(task["id"], str):
+        task["id"] = f"{task['id']}-unanswerable"
+    return task | _present(hops=len(steps_of(value)) or None, plan=plan_of(value) or None)
 
 
 def _first_of_each(passages: Iterable[Candidate]) -> list[Candidate]:

@@ -1,17 +1,49 @@
-"""Where a data set's files are: a folder here, or a Hugging Face data set; and reading them line by line without losing one."""
+"""Finds a data set's files, in a folder or on Hugging Face, and reads them record by record without losing one."""
 
 import gzip
 import json
+import math
+import os
+import re
+import shlex
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from apprentice.errors import ApprenticeError
 
 SUFFIXES = ("", ".gz")
 CHUNK_BYTES = 1 << 20
+GZIP = b"\x1f\x8b"
+MAX_DEPTH = 20
+"""Levels of nesting in a record. MuSiQue has three; far deeper ones overflow the stack of whatever walks through them."""
+FOREIGN = {
+    b"PAR1": "Parquet",
+    b"PK\x03\x04": "a zip archive",
+    b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ": "compressed with xz",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself",
+}
+"""What the first bytes of a file that is not JSONL say."""
+CONVERSIONS = {
+    "Parquet": "import pandas; pandas.read_parquet({file!r}).to_json({out!r}, orient='records', lines=True)",
+    "CSV": "import pandas; pandas.read_csv({file!r}, sep=None, engine='python').to_json({out!r}, orient='records', lines=True)",
+    "JSON": "import json; open({out!r}, 'w').writelines(json.dumps(row) + '\\n' for row in json.load(open({file!r})))",
+}
+ENDINGS = {".parquet": "Parquet", ".csv": "CSV", ".tsv": "CSV", ".json": "JSON"}
+ADVICE = {
+    "UTF-16": "save the file as UTF-8",
+    "a Git LFS pointer, not the file itself": "fetch the file with `git lfs pull`",
+}
+UNUSABLE = "is JSON that cannot be used"
+COLUMNS = {"question", "answer", "answers", "text", "title", "id"}
+"""A first line that is no JSON and has one of these among its cells is the head of a CSV file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +54,29 @@ class Source:
     label: str
 
     def shown(self, path: Path) -> str:
-        """How a file of this source is named to people."""
-        return f"{self.label}/{path.relative_to(self.folder).as_posix()}"
+        """The name of one of the source's files, as people read it."""
+        return f"{self.label}/{self.within(path)}"
+
+    def within(self, path: Path) -> str:
+        """The name of a file within the source; bytes that are not UTF-8 are replaced."""
+        return os.fsencode(path.relative_to(self.folder)).decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The file that was chosen, and those that fit less well."""
+
+    path: Path
+    passed_over: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One non-blank line of a data file: a JSON object, or what is wrong with it."""
+    """One record of a data file: a JSON object, or what is wrong with it."""
 
     file: str
     number: int
-    """From 1."""
+    """The line it begins at, from 1."""
     value: dict[str, Any] | None
     error: str | None = None
 
@@ -43,7 +87,7 @@ def open_source(source: str) -> Source:
     Raises:
         ApprenticeError: there is no such folder, or the data set cannot be fetched.
     """
-    folder = Path(source).expanduser()
+    folder = local_path(source)
     if folder.is_dir():
         return Source(folder, source.rstrip("/") or source)
     if folder.exists():
@@ -51,6 +95,21 @@ def open_source(source: str) -> Source:
     if source.startswith(("/", ".", "~")) or source.count("/") != 1:
         raise ApprenticeError("there is no such folder", where=source, todo="give data.source a folder, or a Hugging Face data set id (owner/name)")
     return Source(_fetched(source), f"hf://datasets/{source}")
+
+
+def local_path(source: str) -> Path:
+    """The path that `data.source` names, with `~` and `~user` filled in.
+
+    Raises:
+        ApprenticeError: the user is unknown, or no path can have this name.
+    """
+    try:
+        path = Path(source).expanduser()
+        path.exists()
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ApprenticeError(f"cannot be looked up: {reason}", where=f"data.source={source!r}", todo="give data.source the path of a folder") from None
+    return path
 
 
 def _fetched(repository: str) -> Path:
@@ -69,38 +128,83 @@ def _fetched(repository: str) -> Path:
         ) from None
 
 
-def find_file(source: Source, patterns: tuple[str, ...], holds: str) -> Path:
-    """The one file of a source that fits the first pattern that any file fits, plain or gzipped.
+def find_file(source: Source, patterns: tuple[str, ...], holds: str, word: str = "") -> Found:
+    """The file that fits best, plain or gzipped: on top of the folder before below it, then an earlier pattern before a later one.
+
+    Args:
+        patterns: names, in the order of preference.
+        holds: what the file holds, for people.
+        word: must stand alone in the name, so that `*train*` does not take `constraints.jsonl`.
 
     Raises:
-        ApprenticeError: none fits, or several do.
+        ApprenticeError: no file fits, several fit equally well, or what fits is no file.
     """
-    for pattern in patterns:
-        for suffix in SUFFIXES:
-            found = sorted(source.folder.glob(pattern + suffix)) or sorted(source.folder.glob(f"**/{pattern}{suffix}"))
-            if len(found) > 1:
-                listed = ", ".join(path.name for path in found)
-                raise ApprenticeError(f"{len(found)} files fit {pattern}: {listed}", where=source.label, todo=f"leave one file with {holds} in the folder")
-            if found:
-                return found[0]
+    for below in ("", "**/"):
+        fitting = [_fitting(source, below + pattern, word) for pattern in patterns]
+        best = next((paths for paths in fitting if paths), None)
+        if best is None:
+            continue
+        if len(best) > 1:
+            listed = ", ".join(map(source.within, best))
+            raise ApprenticeError(f"{len(best)} files fit equally well: {listed}", where=source.label, todo=f"leave one file with {holds} in the folder")
+        if not best[0].is_file():
+            what = "a folder" if best[0].is_dir() else "no regular file (a pipe, a device or a broken link)"
+            raise ApprenticeError(f"is {what}", where=source.shown(best[0]), todo=f"put the file with {holds} there")
+        others = {path for paths in fitting for path in paths if path != best[0]}
+        return Found(best[0], tuple(sorted(others)))
+    raise _missing(source, patterns, holds)
+
+
+def has_file(source: Source, patterns: tuple[str, ...]) -> bool:
+    """Whether anything fits one of the patterns."""
+    return any(_fitting(source, f"**/{pattern}", "") for pattern in patterns)
+
+
+def _fitting(source: Source, pattern: str, word: str) -> list[Path]:
+    alone = re.compile(rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z])")
+    found = {path for suffix in SUFFIXES for path in source.folder.glob(pattern + suffix)}
+    return sorted(path for path in found if not word or alone.search(path.name))
+
+
+def _missing(source: Source, patterns: tuple[str, ...], holds: str) -> ApprenticeError:
     expected = " or ".join(f"{pattern}[.gz]" for pattern in patterns)
-    raise ApprenticeError(f"there is no {expected}", where=source.label, todo=f"put the file with {holds} there")
+    for pattern in patterns:
+        for ending, kind in ENDINGS.items():
+            if found := sorted(source.folder.glob(pattern.removesuffix(".jsonl") + ending)):
+                todo = f"convert it to JSONL: {_conversion(kind, found[0])}"
+                return ApprenticeError(f"there is no {expected}, only {found[0].name}", where=source.label, todo=todo)
+    return ApprenticeError(f"there is no {expected}", where=source.label, todo=f"put the file with {holds} there")
+
+
+def _conversion(kind: str, path: Path) -> str:
+    """The command that writes a file anew as JSONL; where it has that ending already, beside it under another folder's name."""
+    out = path.with_name(path.name.removesuffix(path.suffix) + ".jsonl")
+    if out == path:
+        out = path.with_name("converted") / path.name
+    code = CONVERSIONS[kind].format(file=str(path), out=str(out))
+    folder = f"mkdir -p {shlex.quote(str(out.parent))} && " if out.parent != path.parent else ""
+    return f"{folder}.venv/bin/python -c {shlex.quote(code)}"
 
 
 def read_lines(source: Source, path: Path) -> Iterator[Line]:
-    """Each non-blank line of a JSONL file; one that cannot be read is yielded with its error.
+    """Each record of a JSONL file, or of a JSON document; one that cannot be read is yielded with its error.
+
+    Lines may end with a line feed, with both, or with a carriage return alone. A file that begins like a document written over several
+    lines (`[`, or `{` alone) is read as one: a list of objects, or objects one after the other.
 
     Raises:
-        ApprenticeError: the file holds no line, or its compression is broken.
+        ApprenticeError: the file is empty or in another format, its compression is broken, or a document is damaged.
     """
     shown, empty = source.shown(path), True
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, raw in enumerate(file, 1):
-                if raw.strip():
-                    empty = False
-                    yield _parsed(raw, shown, number)
-    except (EOFError, gzip.BadGzipFile) as error:
+        with _opened(path) as file:
+            head = file.read(CHUNK_BYTES)
+            _refuse_other_format(head, path, shown)
+            file.seek(0)
+            for line in _records(file, head, shown):
+                empty = False
+                yield line
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ApprenticeError(f"its compression is broken: {error}", where=shown, todo="fetch the file again") from None
     except OSError as error:
         raise ApprenticeError(f"cannot be read: {error.strerror or error}", where=shown) from None
@@ -108,16 +212,139 @@ def read_lines(source: Source, path: Path) -> Iterator[Line]:
         raise ApprenticeError("is empty", where=shown, todo="put one JSON object a line into it")
 
 
+def _opened(path: Path) -> IO[bytes]:
+    with path.open("rb") as file:
+        compressed = path.suffix == ".gz" or file.read(len(GZIP)) == GZIP
+    return gzip.open(path) if compressed else path.open("rb")
+
+
+def _refuse_other_format(head: bytes, path: Path, shown: str) -> None:
+    kind = next((kind for magic, kind in FOREIGN.items() if head.startswith(magic)), None)
+    if kind is None and _begins_csv(head):
+        kind = "CSV"
+    if kind is not None:
+        todo = ADVICE.get(kind) or (f"convert it: {_conversion(kind, path)}" if kind in CONVERSIONS else "unpack it")
+        raise ApprenticeError(f"is not JSONL but {kind}", where=shown, todo=todo)
+
+
+def _begins_csv(head: bytes) -> bool:
+    first = next(iter(head.decode("utf-8-sig", "replace").strip().splitlines()), "")
+    cells = {cell.strip().strip('"').lower() for cell in re.split(r"[,;\t]", first)}
+    return not first.startswith(("{", "[")) and bool(cells & COLUMNS) and len(cells) > 1
+
+
+def _records(file: IO[bytes], head: bytes, shown: str) -> Iterator[Line]:
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"[") or re.match(rb"\{\s*[\r\n]", text):
+        yield from _document(file.read(), shown)
+        return
+    lines = file.read().split(b"\r") if b"\r" in head and b"\n" not in head else file
+    for number, raw in enumerate(lines, 1):
+        if raw.strip():
+            yield _parsed(raw, shown, number)
+
+
 def _parsed(raw: bytes, file: str, number: int) -> Line:
     try:
-        value = json.loads(raw.decode("utf-8-sig"))
+        value = _DECODER.decode(raw.decode("utf-8-sig").strip())
     except UnicodeDecodeError as error:
         return Line(file, number, None, f"is not UTF-8 (byte 0x{raw[error.start]:02x} at position {error.start}); save the file as UTF-8")
     except json.JSONDecodeError as error:
         return Line(file, number, None, f"is not JSON, perhaps truncated: {error.msg} at position {error.pos}")
+    except (ValueError, RecursionError) as error:
+        return Line(file, number, None, f"{UNUSABLE}: {_reason(error)}")
+    return _record(value, file, number)
+
+
+def _record(value: Any, file: str, number: int) -> Line:
     if not isinstance(value, dict):
         return Line(file, number, None, f"is a JSON {type(value).__name__}, not an object")
+    if _deeper(value, MAX_DEPTH):
+        return Line(file, number, None, f"{UNUSABLE}: nested more than {MAX_DEPTH} levels deep")
     return Line(file, number, value)
+
+
+def _document(raw: bytes, file: str) -> Iterator[Line]:
+    """The objects of a document, each with the line it begins at.
+
+    Raises:
+        ApprenticeError: the document is damaged; where its next object begins cannot be known then.
+    """
+    raw, place, number = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), 0, 1
+    try:
+        text = raw.decode("utf-8-sig")
+        for start, value, error in _values(text):
+            number, place = number + text.count("\n", place, start), start
+            yield Line(file, number, None, error) if error else _record(value, file, number)
+    except UnicodeDecodeError as error:
+        number = raw.count(b"\n", 0, error.start) + 1
+        raise ApprenticeError(f"is not UTF-8 (byte 0x{raw[error.start]:02x})", where=f"{file}:{number}", todo="save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        todo = "mend it there, or write one JSON object a line, so that each is judged on its own"
+        raise ApprenticeError(f"is a JSON document that cannot be read: {error.msg}", where=f"{file}:{error.lineno}", todo=todo) from None
+
+
+def _values(text: str) -> Iterator[tuple[int, Any, str | None]]:
+    """The values of a list, or of a row of values: the position of each, the value, and why it cannot be used."""
+    listed = text.lstrip().startswith("[")
+    between = re.compile(r"[\s,]*" if listed else r"\s*")
+    place = text.index("[") + 1 if listed else 0
+    while (place := between.match(text, place).end()) < len(text):
+        if listed and text[place] == "]":
+            between, listed = re.compile(r"\s*"), False
+            place += 1
+            continue
+        start = place
+        try:
+            value, place = _DECODER.raw_decode(text, start)
+            yield start, value, None
+        except json.JSONDecodeError:
+            raise
+        except RecursionError:
+            raise json.JSONDecodeError("it is nested too deeply", text, start) from None
+        except ValueError as error:
+            _, place = _LENIENT.raw_decode(text, start)
+            yield start, None, f"{UNUSABLE}: {_reason(error)}"
+    if listed:
+        raise json.JSONDecodeError("the list is not closed", text, place)
+
+
+def _deeper(value: Any, most: int) -> bool:
+    """Whether lists and objects are nested more than `most` levels deep; counted without recursion."""
+    level = [value]
+    for _ in range(most):
+        level = [inner for outer in level if isinstance(outer, dict | list) for inner in (outer.values() if isinstance(outer, dict) else outer)]
+    return any(isinstance(inner, dict | list) for inner in level)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return "a number has too many digits" if "integer string" in str(error) else str(error)
+
+
+def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON value")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_repeated_keys, parse_float=_finite, parse_constant=_refused)
+_LENIENT = json.JSONDecoder(parse_int=str)
+"""Finds where a value ends that the other decoder refuses."""
 
 
 def fingerprint(source: Source, path: Path) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def _reward(trajectory: Trajectory) -> Iterator[str]:
     elif not trajectory.turns and trajectory.reward != 0:
         yield f"reward: {trajectory.reward} without a turn to give it at"
     if trajectory.outcome != "fault" and not trajectory.turns:
-        yield f"turns: none, though the outcome is {trajectory.outcome!r}"
+        yield f"turns: none, though the outcome is {trajectory.outcome!r}" + (f": {trajectory.error}" if trajectory.error else "")
 
 
 def _first(places: Iterable[int]) -> str:

@@ -2,13 +2,14 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
 from apprentice.config.schema import ValidateConfig
+from apprentice.data.matching import Holdings
 from apprentice.data.readers import SPLITS, UNKNOWN, VARIANTS, Candidate
 from apprentice.environments.deepsearch.scoring import normalise
 from apprentice.records import Passage, Task
@@ -21,9 +22,24 @@ UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd\ud800-\udfff
 _CONTINUATION = "".join(sorted({bytes([byte]).decode(encoding, "ignore") for byte in range(0x80, 0xC0) for encoding in ("latin-1", "cp1252")}))
 MOJIBAKE = re.compile(f"[ÃÂ][{re.escape(_CONTINUATION)}]|â€|ï»¿|ï¿½")
 """UTF-8 that was read as Latin-1 or Windows-1252, such as Ã© for é."""
-JOINTS = re.compile(r"['’]s\b|[-–—/]")
 REASONS = ("unparsable", "invalid_field", "broken_encoding", "too_long", "duplicate_id", "duplicate_task", "leakage", "answer_absent")
 MOST_HOPS_COUNTED = 4
+MOST_HOPS, MOST_STEPS = 10, 30
+"""A task with more facts to chain, or more steps in its plan, is taken for an error of its source."""
+INSTRUCTION_LIMIT, PASSAGE_LIMIT = "a quarter of environment.max_tokens", "policy.max_context"
+"""What the limits of a text's length come from, for people."""
+SURELY_TOO_LONG = 100
+"""Characters a token at most; a text with more of them than this is not tokenized, which could take minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """How long texts may be, in tokens of the pipeline's model."""
+
+    count: Callable[[str], int]
+    """Tokens of a text."""
+    instruction: int
+    passage: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +59,8 @@ class Entry(Generic[R]):
     candidate: Candidate
     record: R | None = None
     problems: list[Problem] = field(default_factory=list)
+    dropped_answers: int = 0
+    """Answers of which normalisation leaves nothing, beside others."""
 
     @property
     def place(self) -> str:
@@ -77,24 +95,25 @@ class Judged:
         """Tasks first, each in the order it was read."""
         return [entry for entry in (*self.tasks, *self.passages) if entry.problems]
 
-    def count_reasons(self) -> dict[str, int]:
-        """Refused records a reason; one with two reasons counts in both."""
-        found = Counter(reason for entry in self.refused for reason in {problem.reason for problem in entry.problems})
+    def count_reasons(self, entries: Iterable[Entry] | None = None) -> dict[str, int]:
+        """Refused records a reason, of `entries` or all; one with two reasons counts in both."""
+        found = Counter(reason for entry in (self.refused if entries is None else entries) for reason in {problem.reason for problem in entry.problems})
         return {reason: found[reason] for reason in REASONS}
 
 
-def judge(tasks: Iterable[Candidate], passages: Iterable[Candidate], limits: ValidateConfig) -> Judged:
+def judge(tasks: Iterable[Candidate], passages: Iterable[Candidate], limits: ValidateConfig, lengths: Lengths) -> Judged:
     """Examines every candidate. Checks that compare records look at those that passed so far, and keep the first of equals.
 
-    Of a task that leaks between splits, the held-out side is kept, so that evaluations stay comparable.
+    Of a task that leaks between splits, the held-out side is kept, so that evaluations stay comparable. Answers are looked for in the
+    passages only where these are good enough: tasks are not blamed for a broken corpus, nor for one that a server holds.
     """
-    task_entries = [_parsed(candidate, Task, lambda task: _task_problems(task, limits)) for candidate in tasks]
-    passage_entries = [_parsed(candidate, Passage, lambda passage: _passage_problems(passage, limits)) for candidate in passages]
+    task_entries = [_task_entry(candidate, lengths) for candidate in tasks]
+    passage_entries = [_parsed(candidate, Passage, lambda passage: _passage_problems(passage, lengths)) for candidate in passages]
     _refuse_duplicate_ids(passage_entries)
     _refuse_duplicate_ids(task_entries)
     _refuse_duplicate_tasks(task_entries)
     _refuse_leakage(task_entries)
-    if limits.require_answer_in_corpus:
+    if limits.require_answer_in_corpus and passage_entries and share_refused(passage_entries) <= limits.max_bad_share:
         _refuse_absent_answers(task_entries, [entry.record for entry in _clean(passage_entries)])
     return Judged(task_entries, passage_entries)
 
@@ -115,6 +134,7 @@ def summarise(judged: Judged) -> dict[str, float]:
         **{f"tasks_{split}": sum(task.split == split for task in tasks) for split in (*SPLITS, VARIANTS)},
         **{f"tasks_{count}_hops{'_or_more' if count == MOST_HOPS_COUNTED else ''}": hops[count] for count in range(1, MOST_HOPS_COUNTED + 1)},
         "tasks_unanswerable": sum(not task.answerable for task in tasks),
+        "answers_dropped": sum(entry.dropped_answers for entry in judged.tasks),
         **{f"refused_{reason}": count for reason, count in judged.count_reasons().items()},
     }
 
@@ -126,6 +146,22 @@ def share_refused(entries: Sequence[Entry]) -> float:
 
 def _clean(entries: Iterable[Entry[R]]) -> list[Entry[R]]:
     return [entry for entry in entries if not entry.problems]
+
+
+def _task_entry(candidate: Candidate, lengths: Lengths) -> Entry[Task]:
+    """A task without those of its answers of which normalisation leaves nothing, where others remain."""
+    answers = (candidate.record or {}).get("answers")
+    kept = [answer for answer in answers if not _says_nothing(answer)] if isinstance(answers, list) else answers
+    if not kept or len(kept) == len(answers):
+        return _parsed(candidate, Task, lambda task: _task_problems(task, lengths))
+    freed = replace(candidate, record=candidate.record | {"answers": kept})
+    entry = _parsed(freed, Task, lambda task: _task_problems(task, lengths))
+    entry.candidate, entry.dropped_answers = candidate, len(answers) - len(kept)
+    return entry
+
+
+def _says_nothing(answer: Any) -> bool:
+    return answer is None or (isinstance(answer, str) and not normalise(answer))
 
 
 def _parsed(candidate: Candidate, model: type[R], check: Callable[[R], Iterable[Problem]]) -> Entry[R]:
@@ -144,7 +180,7 @@ def _parsed(candidate: Candidate, model: type[R], check: Callable[[R], Iterable[
     return entry
 
 
-def _task_problems(task: Task, limits: ValidateConfig) -> Iterable[Problem]:
+def _task_problems(task: Task, lengths: Lengths) -> Iterable[Problem]:
     if task.split not in (*SPLITS, VARIANTS):
         yield Problem("invalid_field", "split", f"{task.split!r} is not one of {', '.join((*SPLITS, VARIANTS))}")
     if not task.answerable and task.answers != UNKNOWN:
@@ -152,28 +188,40 @@ def _task_problems(task: Task, limits: ValidateConfig) -> Iterable[Problem]:
     for answer in task.answers:
         if not normalise(answer):
             yield Problem("invalid_field", "answers", f"nothing is left of {answer!r} once case, punctuation and articles are ignored")
-    yield from _length_problems("instruction", task.instruction, limits.max_instruction_words, "validation.max_instruction_words")
-    for name, text in (("id", task.id), ("instruction", task.instruction), *(("answers", answer) for answer in task.answers)):
-        yield from _encoding_problems(name, text)
+    if task.hops > MOST_HOPS:
+        yield Problem("invalid_field", "hops", f"{task.hops} facts to chain, more than {MOST_HOPS}")
+    if len(task.plan) > MOST_STEPS:
+        yield Problem("invalid_field", "plan", f"{len(task.plan)} steps, more than {MOST_STEPS}")
+    yield from _length_problems("instruction", task.instruction, lengths.count, lengths.instruction, INSTRUCTION_LIMIT)
+    yield from _encoding_problems(task)
 
 
-def _passage_problems(passage: Passage, limits: ValidateConfig) -> Iterable[Problem]:
-    yield from _length_problems("text", passage.text, limits.max_passage_words, "validation.max_passage_words")
-    for name, text in (("id", passage.id), ("title", passage.title), ("text", passage.text)):
-        yield from _encoding_problems(name, text)
+def _passage_problems(passage: Passage, lengths: Lengths) -> Iterable[Problem]:
+    for name in ("title", "text"):
+        yield from _length_problems(name, getattr(passage, name), lengths.count, lengths.passage, PASSAGE_LIMIT)
+    yield from _encoding_problems(passage)
 
 
-def _length_problems(name: str, text: str, most: int, parameter: str) -> Iterable[Problem]:
-    words = len(text.split())
-    if words > most:
-        yield Problem("too_long", name, f"{words} words, more than {parameter}={most}")
+def _length_problems(name: str, text: str, count: Callable[[str], int], most: int, limit: str) -> Iterable[Problem]:
+    """A text of fewer bytes than tokens allowed is not tokenized: no token is shorter than a byte."""
+    if len(text) > most * SURELY_TOO_LONG:
+        yield Problem("too_long", name, f"{len(text)} characters, far more than {most} tokens ({limit})")
+    elif len(text.encode("utf-8", "surrogatepass")) > most and (tokens := count(text)) > most:
+        yield Problem("too_long", name, f"{tokens} tokens, more than {most} ({limit})")
 
 
-def _encoding_problems(name: str, text: str) -> Iterable[Problem]:
-    if found := UNREADABLE.search(text):
-        yield Problem("broken_encoding", name, f"holds the unreadable character U+{ord(found[0]):04X} at position {found.start()}")
-    if found := MOJIBAKE.search(text):
-        yield Problem("broken_encoding", name, f"holds {found[0]!r} at position {found.start()}: UTF-8 that was read in another encoding")
+def _encoding_problems(record: Record) -> Iterable[Problem]:
+    for name, text in _texts(record):
+        if found := UNREADABLE.search(text):
+            yield Problem("broken_encoding", name, f"holds the unreadable character U+{ord(found[0]):04X} at position {found.start()}")
+        if found := MOJIBAKE.search(text):
+            yield Problem("broken_encoding", name, f"holds {found[0]!r} at position {found.start()}: UTF-8 that was read in another encoding")
+
+
+def _texts(record: Record) -> Iterator[tuple[str, str]]:
+    """Every text of a record, with its field."""
+    for name, value in record:
+        yield from ((name, text) for text in (value if isinstance(value, tuple) else (value,)) if isinstance(text, str))
 
 
 def _refuse_duplicate_ids(entries: Iterable[Entry]) -> None:
@@ -184,14 +232,17 @@ def _refuse_duplicate_ids(entries: Iterable[Entry]) -> None:
 
 
 def _refuse_duplicate_tasks(entries: Iterable[Entry[Task]]) -> None:
-    first: dict[tuple, Entry] = {}
+    """Refuses the second of two tasks of a split that ask the same, with the same answers or the same first one."""
+    first: dict[Hashable, Entry] = {}
     for entry in _clean(entries):
         task = entry.record
         if task.judge == "environment":  # the same words may be about another person's data
             continue
-        key = (task.split, normalise(task.instruction), frozenset(map(normalise, task.answers)))
-        if (known := first.setdefault(key, entry)) is not entry:
-            entry.refuse("duplicate_task", "instruction", f"the same question with the same answers is at {known.place}")
+        answers = tuple(map(normalise, task.answers))
+        for key in ((task.split, normalise(task.instruction), kind) for kind in (frozenset(answers), answers[0])):
+            if (known := first.setdefault(key, entry)) is not entry:
+                entry.refuse("duplicate_task", "instruction", f"the same question with the same answers is at {known.place}")
+                break
 
 
 def _refuse_leakage(entries: Iterable[Entry[Task]]) -> None:
@@ -209,14 +260,9 @@ def _refuse_leakage(entries: Iterable[Entry[Task]]) -> None:
 
 
 def _refuse_absent_answers(entries: Iterable[Entry[Task]], passages: Iterable[Passage]) -> None:
-    corpus = "\n".join(_findable(f"{passage.title} {passage.text}") for passage in passages)
+    corpus = Holdings(f"{passage.title} {passage.text}" for passage in passages)
     for entry in _clean(entries):
         task = entry.record
-        if task.judge == "answers" and task.answerable and not any(_findable(answer) in corpus for answer in task.answers):
+        if task.judge == "answers" and task.answerable and not any(map(corpus.holds, task.answers)):
             listed = ", ".join(repr(answer) for answer in task.answers[:3])
             entry.refuse("answer_absent", "answers", f"no passage of the knowledge base holds {listed}")
-
-
-def _findable(text: str) -> str:
-    """Normalised, with the words that a possessive or a dash ties together taken apart: `Ptolemy's` holds `Ptolemy`."""
-    return f" {normalise(JOINTS.sub(' ', text))} "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from apprentice.environments.cutting import Encode
 from apprentice.records import Skill, Task, Trajectory, Verdict
 
 MALFORMED = "malformed"
@@ -86,6 +87,10 @@ class UseCase(Protocol):
     skills: Skills | None
     """None where attempts leave nothing."""
 
-    def opened(self) -> AbstractAsyncContextManager[MakeEnvironment]:
-        """What all episodes share, held open."""
+    def opened(self, encode: Encode) -> AbstractAsyncContextManager[MakeEnvironment]:
+        """What all episodes share, held open.
+
+        Args:
+            encode: counts tokens as the policy does, for environments that cut what they show.
+        """
         ...

@@ -23,7 +23,12 @@ AGENTS = ("before", "warm_start", "trained")
 """The conditions that act for themselves."""
 SAMPLED = ("warm_start", "trained")
 """The conditions that have sampled episodes too: what training started from and what came of it. The base model's greedy ones say enough."""
-DIFFERENCES = {"trained_minus_before": ("trained", "before"), "trained_minus_warm_start": ("trained", "warm_start")}
+DIFFERENCES = {
+    "trained_minus_before": ("trained", "before"),
+    "warm_start_minus_before": ("warm_start", "before"),
+    "trained_minus_warm_start": ("trained", "warm_start"),
+}
+"""Differences between two conditions, `(after, before)`. The second and the third add up to the first."""
 
 Episodes = Mapping[str, Sequence[Trajectory]]
 """The episodes of each condition, greedy and sampled together."""
@@ -82,8 +87,8 @@ def compare(tasks: Sequence[Task], episodes: Episodes, config: EvaluateConfig, s
     by_sampling = {name: score_condition(tasks, sampled(episodes[name]), len(tasks) * config.samples) for name in SAMPLED}
     pass_rates = {score.task_id: score.em for score in by_sampling["warm_start"].scores}
     return {
-        **_figures(by_greedy, config),
-        "sampled": _figures(by_sampling, config) if config.samples else {},
+        **_figures(by_greedy),
+        "sampled": _figures(by_sampling) if config.samples else {},
         "by_hops": {name: by_hops(condition.scores) for name, condition in by_greedy.items()},
         "by_difficulty": {name: by_difficulty(condition.scores, pass_rates) for name, condition in by_greedy.items()} if pass_rates else {},
         "abstention": {name: abstention(condition.scores) for name, condition in by_greedy.items()},
@@ -111,10 +116,10 @@ def spent(conditions: Iterable[str], episodes: Episodes, seconds: Mapping[str, f
     }
 
 
-def _figures(conditions: Mapping[str, Condition], config: EvaluateConfig) -> dict:
-    scores = {name: summary(condition.scores, config.bootstrap, config.seed) for name, condition in conditions.items()}
+def _figures(conditions: Mapping[str, Condition]) -> dict:
+    scores = {name: summary(condition.scores) for name, condition in conditions.items()}
     differences = {
-        name: difference(conditions[after].scores, conditions[before].scores, config.bootstrap, config.seed)
+        name: difference(conditions[after].scores, conditions[before].scores)
         for name, (after, before) in DIFFERENCES.items()
         if {after, before} <= conditions.keys()
     }

@@ -52,8 +52,8 @@ def compare(tasks: Sequence[Task], episodes: Episodes, config: EvaluateConfig, s
     by_greedy = {name: _scores(tasks, greedy(episodes[name])) for name in ACTING}
     by_sampling = {name: _scores(tasks, sampled(episodes[name])) for name in SAMPLED}
     return {
-        **_figures(by_greedy, config),
-        "sampled": _figures(by_sampling, config) if config.samples else {},
+        **_figures(by_greedy),
+        "sampled": _figures(by_sampling) if config.samples else {},
         "by_level": {name: {key: by_level(scores) for key, scores in of_condition.items()} for name, of_condition in by_greedy.items()},
         "behaviour": {name: {**conduct(greedy(episodes[name])), "faults": _faults(by_greedy[name])} for name in ACTING},
         **spent(ACTING, episodes, seconds),
@@ -85,14 +85,15 @@ def score_goals(tasks: Iterable[Task], trajectories: Iterable[Trajectory]) -> li
     return [GoalScore(task, tuple(runs[task.id])) for task in tasks]
 
 
-def summary(scores: Sequence[GoalScore], resamples: int, seed: int) -> dict:
+def summary(scores: Sequence[GoalScore]) -> dict:
     """`{tgc, sgc, n, scenarios, tgc_ci95: [low, high]}`, means over the runs; n counts tasks."""
-    solved = [score.tgc for score in scores if score.runs]
-    if not solved:
+    scored = [score for score in scores if score.runs]
+    if not scored:
         return {"tgc": 0.0, "sgc": 0.0, "n": 0, "scenarios": 0, "tgc_ci95": [0.0, 1.0]}
     completion, scenarios = scenario_completion(scores)
-    interval = share_interval(np.array(solved), resamples, seed)
-    figures = {"tgc": rounded(fmean(solved)), "sgc": rounded(completion), "n": len(solved), "scenarios": scenarios}
+    solved = np.array([score.tgc for score in scored])
+    interval = share_interval(solved, [score.task.scenario for score in scored])
+    figures = {"tgc": rounded(fmean(solved)), "sgc": rounded(completion), "n": len(scored), "scenarios": scenarios}
     return {**figures, "tgc_ci95": [rounded(end) for end in interval]}
 
 
@@ -125,12 +126,12 @@ def _scores(tasks: Sequence[Task], trajectories: Sequence[Trajectory]) -> Scores
     return {key: score_goals(of_set, trajectories) for key, of_set in by_set.items() if of_set}
 
 
-def _figures(conditions: Mapping[str, Scores], config: EvaluateConfig) -> dict:
-    figures = {name: {key: summary(scores, config.bootstrap, config.seed) for key, scores in sets.items()} for name, sets in conditions.items()}
+def _figures(conditions: Mapping[str, Scores]) -> dict:
+    figures = {name: {key: summary(scores) for key, scores in sets.items()} for name, sets in conditions.items()}
     for name, (after, before) in DIFFERENCES.items():
         if {after, before} <= conditions.keys():
             figures[name] = {
-                key: paired("tgc", _by_task(scores), _by_task(conditions[before][key]), config.bootstrap, config.seed)
+                key: paired("tgc", _by_task(scores), _by_task(conditions[before][key]), {score.task.id: score.task.scenario for score in scores})
                 for key, scores in conditions[after].items()
             }
     return figures

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from apprentice.config import PipelineConfig
 from apprentice.config.schema import EvaluateConfig
@@ -46,6 +46,8 @@ class Measure:
     """Those that are shares."""
     drawn: Sequence[str] = ()
     """Those that the report draws too."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Figures of a condition that the report shows and the summary of a run leaves out, by key, in words."""
 
     @property
     def interval(self) -> str:
@@ -62,13 +64,14 @@ class Measure:
 
     def curve_rows(self, figures: Mapping) -> str:
         """A CSV for `dvc plots`: `condition,score,low,high` and the other figures, one row a condition and set, greedy."""
+        others = (*self.also, *self.beside)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["condition", "score", "low", "high", *self.also])
+        writer.writerow(["condition", "score", "low", "high", *others])
         for held_out in self.evaluated(figures):
             for name in self.conditions:
                 row = held_out.of(figures[name])
-                writer.writerow([held_out.label(name), row[self.key], *row[self.interval], *(row[key] for key in self.also)])
+                writer.writerow([held_out.label(name), row[self.key], *row[self.interval], *(row[key] for key in others)])
         return text.getvalue()
 
 
@@ -78,7 +81,8 @@ DEEPSEARCH = Measure(
     full_name="exact match",
     also={"cover_em": "cover-EM", "f1": "F1"},
     counts={"n": "tasks"},
-    method="Exact match (EM) of one greedy episode a task, with 95% bootstrap intervals over tasks.",
+    method="Exact match (EM) of one greedy episode a task, as the official script of NQ-open counts it, with 95% Wilson intervals over tasks. "
+    "Folded EM also ignores dashes, quotes and apostrophes of other scripts, and the width of characters.",
     conditions=comparison.CONDITIONS,
     sets=comparison.SETS,
     marks=("right", "wrong"),
@@ -87,6 +91,7 @@ DEEPSEARCH = Measure(
     strata=comparison.strata,
     behaviour=behaviour.FIGURES,
     shares=behaviour.SHARES,
+    beside={"em_folded": "folded EM"},
 )
 ASSISTANT = Measure(
     key="tgc",
@@ -94,7 +99,8 @@ ASSISTANT = Measure(
     full_name="task goal completion",
     also={"sgc": "SGC"},
     counts={"n": "tasks", "scenarios": "scenarios"},
-    method="Task goal completion (TGC): the share of tasks solved, one greedy episode a task, with 95% bootstrap intervals over tasks. "
+    method="Task goal completion (TGC): the share of tasks solved, one greedy episode a task, with 95% Wilson intervals that count "
+    "the tasks of a scenario as one cluster. "
     "Scenario goal completion (SGC): the share of scenarios all of whose evaluated tasks were solved. "
     "Held-out variants: of scenarios whose other variants were learned from. Held-out scenarios: nothing of them was learned from.",
     conditions=goals.ACTING,
@@ -110,5 +116,12 @@ ASSISTANT = Measure(
 
 
 def measure_of(config: PipelineConfig) -> Measure:
-    """The measure of the use case that a pipeline is of."""
-    return {"deepsearch": DEEPSEARCH, "appworld": ASSISTANT}[config.environment.use]
+    """Return the measure of a pipeline's use case; its words name the algorithm that the pipeline trains with."""
+    measure = {"deepsearch": DEEPSEARCH, "appworld": ASSISTANT}[config.environment.use]
+    trained = f"Agent after {algorithm(config)}"
+    return measure if measure.conditions["trained"] == trained else replace(measure, conditions={**measure.conditions, "trained": trained})
+
+
+def algorithm(config: PipelineConfig) -> str:
+    """Return the name of the objective that a pipeline trains with: PPO, GSPO or CISPO."""
+    return config.train.objective.upper()

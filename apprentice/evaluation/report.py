@@ -17,11 +17,14 @@ from apprentice.evaluation.comparison import AGENTS, DIFFERENCES, Episodes, Held
 from apprentice.evaluation.configuration import parameters
 from apprentice.evaluation.cost import stage_seconds
 from apprentice.evaluation.examples import choose_examples, tally
+from apprentice.evaluation.gains import Gains, p_value
 from apprentice.evaluation.measures import Measure, measure_of
+from apprentice.evaluation.statistics import MIN_SCENARIOS, MIN_TASKS, SIGNIFICANCE
 from apprentice.records import Task
 from apprentice.records.files import read_json
 
 TEMPLATES = Path(__file__).parent
+MINUS = "−"
 CURVES = {
     "reward": "Reward",
     "success_rate": "Success rate",
@@ -50,7 +53,7 @@ def report_page(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], e
     """
     measure = measure_of(config)
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(signed=_signed, share=_share, minutes=_minutes, count=_count, plain=_plain, tally=tally)
+    environment.filters.update(signed=_signed, share=_share, minutes=_minutes, count=_count, plain=_plain, tally=tally, p=p_value)
     return environment.get_template("report.html.jinja").render(
         pipeline=layout.pipeline,
         config=config,
@@ -59,12 +62,14 @@ def report_page(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], e
         conditions=measure.conditions,
         sets=measure.evaluated(figures),
         differences=_differences(measure.conditions),
-        verdict=_verdict(measure, figures),
+        verdict=_verdict(config, measure, figures),
         headline=_headline(measure, figures),
         curves=list(_curves(measure, layout.curves("training"))),
         strata=[(words, chart) for words, of_part in measure.strata(figures).items() if (chart := _groups(of_part, measure.key))],
         pass_rates=_pass_rates(layout.curves("difficulty")),
         agents=AGENTS,
+        significance=SIGNIFICANCE,
+        least=(MIN_TASKS, MIN_SCENARIOS),
         behaviour_bars=list(_behaviour_bars(measure, figures["behaviour"])),
         examples=choose_examples(measure, tasks, episodes["before"], episodes["trained"]),
         facts={name: dict(_flat(_optional(layout.metrics(name)))) for name in ("validation", "difficulty", "training")},
@@ -77,23 +82,25 @@ def _differences(conditions: Mapping[str, str]) -> dict[str, str]:
     return {name: f"{conditions[after]} − {conditions[before][0].lower()}{conditions[before][1:]}" for name, (after, before) in DIFFERENCES.items()}
 
 
-def _verdict(measure: Measure, figures: Mapping[str, Any]) -> tuple[str, str]:
-    """What training did, in words that claim no more than the interval of the headline set allows; and its tone for the style sheet."""
+def _verdict(config: PipelineConfig, measure: Measure, figures: Mapping[str, Any]) -> tuple[str, str]:
+    """Say what the warm start and what online RL did on every set, and whether each is proven; and the tone for the style sheet.
+
+    The tone is good only where the gain of online RL itself is proven.
+    """
     headline, *others = measure.evaluated(figures)
-    low, high = headline.of(figures["trained_minus_before"])[measure.interval]
-    counted, change = headline.count(headline.of(figures["trained"])["n"]), _change(measure, headline, figures)
-    beside = "".join(f" On {held_out.count(held_out.of(figures['trained'])['n'])} it went {_change(measure, held_out, figures)}." for held_out in others)
-    if low > 0:
-        return f"Training raised the agent's {measure.full_name} on {counted} {change}.{beside}", "good"
-    if high < 0:
-        return f"Training lowered the agent's {measure.full_name} on {counted} {change}.{beside}", "bad"
-    return f"No difference is proven: {measure.full_name} on {counted} went {change}.{beside}", "open"
+    gains = Gains.of(config, measure, headline, figures)
+    counted = headline.count(headline.of(figures["trained"])["n"])
+    sentences = [f"The agent's {measure.full_name} on {counted} went {_change(config, measure, headline, figures)}."]
+    for held_out in others:
+        sentences.append(f"On {held_out.count(held_out.of(figures['trained'])['n'])} it went {_change(config, measure, held_out, figures)}.")
+    worse = gains.total.proven_worse or gains.online.difference.proven_worse
+    return " ".join(sentences), "bad" if worse else "good" if gains.online.difference.proven() else "open"
 
 
-def _change(measure: Measure, held_out: HeldOut, figures: Mapping[str, Any]) -> str:
-    difference, before, trained = (held_out.of(figures[name]) for name in ("trained_minus_before", "before", "trained"))
-    key, (low, high) = measure.key, difference[measure.interval]
-    return f"from {before[key]:.3f} to {trained[key]:.3f} ({_signed(difference[key])}, 95% interval {_signed(low)} to {_signed(high)})"
+def _change(config: PipelineConfig, measure: Measure, held_out: HeldOut, figures: Mapping[str, Any]) -> str:
+    before, trained = (held_out.of(figures[name])[measure.key] for name in ("before", "trained"))
+    gains = Gains.of(config, measure, held_out, figures)
+    return f"from {before:.3f} to {trained:.3f}: {gains.told(sign=MINUS, evidence=True)}"
 
 
 def _headline(measure: Measure, figures: Mapping[str, Any]) -> Markup:
@@ -176,7 +183,7 @@ def _number(text: str | None) -> float:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
+    return f"{value:+.3f}".replace("-", MINUS)
 
 
 def _share(value: float) -> str:

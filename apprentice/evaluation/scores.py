@@ -8,12 +8,14 @@ from statistics import fmean
 
 import numpy as np
 
-from apprentice.environments.deepsearch.scoring import cover_exact_match, exact_match, f1
+from apprentice.environments.deepsearch.scoring import cover_exact_match, exact_match, f1, folded_exact_match
 from apprentice.evaluation.statistics import paired_difference, share_interval
 from apprentice.records import Task, Trajectory
 
 UNKNOWN = ("unknown",)
 """The right answer to a question without one."""
+SCORES = {"em": exact_match, "em_folded": folded_exact_match, "cover_em": cover_exact_match, "f1": f1}
+"""The scores of an answer, by their keys in evaluation.json."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +23,11 @@ class TaskScore:
     """One task's scores under one condition: means over its episodes that were scored."""
 
     task_id: str
+    scenario: str
     hops: int
     answerable: bool
     em: float
+    em_folded: float
     cover_em: float
     f1: float
     abstained: float
@@ -63,40 +67,47 @@ def score_condition(tasks: Sequence[Task], trajectories: Iterable[Trajectory], p
 
 
 def episode_scores(task: Task, trajectory: Trajectory) -> dict[str, float]:
-    """`{em, cover_em, f1}` of one episode; all 0 where it was truncated or gave no answer."""
-    if trajectory.outcome == "truncated" or not trajectory.answer.strip():
-        return {"em": 0.0, "cover_em": 0.0, "f1": 0.0}
-    answer, gold = trajectory.answer, task.answers
-    return {"em": float(exact_match(answer, gold)), "cover_em": float(cover_exact_match(answer, gold)), "f1": float(f1(answer, gold))}
+    """`{em, em_folded, cover_em, f1}` of one episode; all 0 where it was truncated or gave no answer."""
+    given = trajectory.outcome != "truncated" and bool(trajectory.answer.strip())
+    return {name: score(trajectory.answer, task.answers) if given else 0.0 for name, score in SCORES.items()}
 
 
 def _score(task: Task, episodes: Sequence[Trajectory]) -> TaskScore:
-    em, cover_em, overlap = (fmean(column) for column in zip(*(episode_scores(task, episode).values() for episode in episodes), strict=True))
+    of_episodes = [episode_scores(task, episode) for episode in episodes]
+    means = {name: fmean(scores[name] for scores in of_episodes) for name in SCORES}
     abstained = fmean(episode.outcome != "truncated" and exact_match(episode.answer, UNKNOWN) for episode in episodes)
-    return TaskScore(task.id, task.hops, task.answerable, em, cover_em, overlap, abstained, len(episodes), episodes[0].answer)
+    return TaskScore(task.id, task.scenario, task.hops, task.answerable, **means, abstained=abstained, episodes=len(episodes), answer=episodes[0].answer)
 
 
-def summary(scores: Sequence[TaskScore], resamples: int, seed: int) -> dict:
-    """`{em, cover_em, f1, n, em_ci95: [low, high]}`; n counts tasks."""
+def summary(scores: Sequence[TaskScore]) -> dict:
+    """`{em, em_folded, cover_em, f1, n, em_ci95: [low, high]}`; n counts tasks."""
     if not scores:
-        return {"em": 0.0, "cover_em": 0.0, "f1": 0.0, "n": 0, "em_ci95": [0.0, 1.0]}
-    interval = share_interval(np.array([score.em for score in scores]), resamples, seed)
-    means = {name: rounded(fmean(getattr(score, name) for score in scores)) for name in ("em", "cover_em", "f1")}
+        return {**dict.fromkeys(SCORES, 0.0), "n": 0, "em_ci95": [0.0, 1.0]}
+    interval = share_interval(np.array([score.em for score in scores]), [score.scenario for score in scores])
+    means = {name: rounded(fmean(getattr(score, name) for score in scores)) for name in SCORES}
     return {**means, "n": len(scores), "em_ci95": [rounded(end) for end in interval]}
 
 
-def difference(after: Sequence[TaskScore], before: Sequence[TaskScore], resamples: int, seed: int) -> dict:
-    """`{em, em_ci95, p}` of `after - before`, paired over the tasks that both scored."""
-    return paired("em", {score.task_id: score.em for score in after}, {score.task_id: score.em for score in before}, resamples, seed)
+def difference(after: Sequence[TaskScore], before: Sequence[TaskScore]) -> dict:
+    """`{em, em_ci95, p, n, scenarios}` of `after - before`, paired over the tasks that both scored."""
+    scenarios = {score.task_id: score.scenario for score in after}
+    return paired("em", {score.task_id: score.em for score in after}, {score.task_id: score.em for score in before}, scenarios)
 
 
-def paired(key: str, after: Mapping[str, float], before: Mapping[str, float], resamples: int, seed: int) -> dict:
-    """`{<key>, <key>_ci95, p}` of `after - before` in a score, paired over the tasks that both have; scores by task id."""
-    pairs = [(score, before[task]) for task, score in after.items() if task in before]
-    if not pairs:
-        return {key: 0.0, f"{key}_ci95": [-1.0, 1.0], "p": 1.0}
-    result = paired_difference(*np.array(pairs).T, resamples, seed)
-    return {key: rounded(result.mean), f"{key}_ci95": [rounded(result.low), rounded(result.high)], "p": float(f"{result.p:.3g}")}
+def paired(key: str, after: Mapping[str, float], before: Mapping[str, float], scenarios: Mapping[str, str]) -> dict:
+    """`{<key>, <key>_ci95, p, n, scenarios}` of `after - before` in a score, paired over the tasks that both have.
+
+    Args:
+        after, before: scores by task id.
+        scenarios: the scenario of each task, by task id.
+    """
+    shared = [task for task in after if task in before]
+    if not shared:
+        return {key: 0.0, f"{key}_ci95": [-1.0, 1.0], "p": 1.0, "n": 0, "scenarios": 0}
+    new, old = (np.array([scores[task] for task in shared]) for scores in (after, before))
+    result = paired_difference(new, old, [scenarios[task] for task in shared])
+    interval = [rounded(result.low), rounded(result.high)]
+    return {key: rounded(result.mean), f"{key}_ci95": interval, "p": float(f"{result.p:.3g}"), "n": result.n, "scenarios": result.scenarios}
 
 
 def by_hops(scores: Iterable[TaskScore]) -> dict[str, dict]:

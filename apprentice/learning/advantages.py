@@ -42,7 +42,7 @@ def final_rewards(reward: float, tokens: int) -> Tensor:
 
 
 def whiten(advantages: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
-    """Shifts and scales the whole batch to mean 0 and standard deviation 1 over `mask`; 0 elsewhere.
+    """Shift and scale the whole batch to mean 0 and standard deviation 1 over `mask`; 0 elsewhere, whatever is there.
 
     A batch whose advantages are all equal carries no signal and becomes 0.
 
@@ -51,11 +51,25 @@ def whiten(advantages: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
         mask: [n] 1 where a token counts.
         epsilon: added to the variance.
     """
+    advantages = torch.where(mask.bool(), advantages, torch.zeros_like(advantages))
     mask = mask.to(advantages.dtype)
     count = mask.sum().clamp(min=1)
-    mean = (advantages * mask).sum() / count
+    mean = advantages.sum() / count
     variance = ((advantages - mean) ** 2 * mask).sum() / count
     return (advantages - mean) * torch.rsqrt(variance + epsilon) * mask
+
+
+def scaled(advantages: Tensor, epsilon: float = 1e-8) -> Tensor:
+    """Scale the whole batch to a root mean square of 1 without a shift: signs stay, and what is 0 stays exactly 0.
+
+    Group advantages are normalised this way. They are centred on their group already; a shift by the mean over tokens would
+    praise groups that only failed wherever failures are longer than successes. TRL's `scale_rewards="batch"` has the same aim.
+
+    Args:
+        advantages: [n].
+        epsilon: added to the mean square.
+    """
+    return advantages * torch.rsqrt((advantages**2).mean() + epsilon)
 
 
 def leave_one_out(rewards: Tensor) -> Tensor:
@@ -69,8 +83,8 @@ def leave_one_out(rewards: Tensor) -> Tensor:
 
 
 def group_centred(rewards: Tensor) -> Tensor:
-    """Dr. GRPO: each attempt's reward minus the group's mean (Liu et al. 2025)."""
-    return rewards - rewards.mean()
+    """Dr. GRPO: each attempt's reward minus the group's mean (Liu et al. 2025); exactly 0 where all rewards are equal, without a rounding error."""
+    return rewards - rewards.mean() if (rewards != rewards[0]).any() else torch.zeros_like(rewards)
 
 
 def group_normalised(rewards: Tensor, epsilon: float = 1e-4) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from apprentice.errors import ApprenticeError
+from apprentice.records.files import FREE_SPACE, size_of, write_errors
 
 MARKER = "state.json"
 
@@ -24,6 +24,8 @@ class CheckpointStore:
     def save(self, step: int, write: Callable[[Path], None], state: dict[str, Any]) -> None:
         """Writes one checkpoint.
 
+        Before it is written, the disk must have room for one as large as the newest.
+
         Args:
             step: its number; a later one is higher.
             write: fills the folder it is given.
@@ -34,18 +36,18 @@ class CheckpointStore:
         """
         final = self._folder / f"{step:08d}"
         beside = final.with_suffix(".tmp")
+        whole = self._whole()
+        shutil.rmtree(beside, ignore_errors=True)
         try:
+            with write_errors(final, beside, need=size_of(whole[-1]) if whole else 0, todo=f"{FREE_SPACE}: it continues from the previous checkpoint"):
+                beside.mkdir(parents=True)
+                write(beside)
+                _flush(beside)
+                _write_flushed(beside / MARKER, json.dumps(state))
+                shutil.rmtree(final, ignore_errors=True)
+                beside.rename(final)
+        finally:
             shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir(parents=True)
-            write(beside)
-            _flush(beside)
-            _write_flushed(beside / MARKER, json.dumps(state))
-            shutil.rmtree(final, ignore_errors=True)
-            beside.rename(final)
-        except OSError as error:
-            shutil.rmtree(beside, ignore_errors=True)
-            todo = "free some disk space and run again: it continues from the previous checkpoint"
-            raise ApprenticeError(f"the checkpoint could not be written: {error.strerror or error}", where=final, todo=todo) from error
         for old in self._whole()[: -self._keep]:
             shutil.rmtree(old)
 

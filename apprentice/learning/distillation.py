@@ -125,7 +125,7 @@ def _step(engine: Engine, trajectories: Sequence[Trajectory], chosen: list[int],
     offsets = action_offsets(trajectories)
     denominator = float(sum(offsets[index + 1] - offsets[index] for index in chosen))
     loss = 0.0
-    for batch in dealt(pack(trajectories, token_budget, chosen), engine.rank, engine.ranks):
+    for batch in dealt(pack(trajectories, token_budget, chosen, rows=engine.module.takes_rows), engine.rank, engine.ranks):
         logprobs = engine(batch.to(engine.device)).logprobs
         loss += engine.accumulate(objectives.negative_log_likelihood(logprobs, torch.ones_like(logprobs), denominator=denominator))
     engine.step(learning_rate)

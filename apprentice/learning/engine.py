@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.cpp_extension import get_default_build_root
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import allocated, is_open, return_surplus, reuse_memory, without_chatter
+from apprentice.processes import allocated, return_surplus, reuse_memory, without_chatter
 
 BETAS = (0.9, 0.95)
 STATE = "state"
@@ -27,7 +26,7 @@ class Engine:
     """One model, its AdamW and their state.
 
     Args:
-        model: fp32 or bf16; it is cast to `dtype`.
+        model: fp32 or bf16; its parameters are cast to `dtype`, its buffers keep the type they were loaded with.
         learning_rate: the highest; `step` takes the current one.
         max_gradient_norm: gradients are scaled down to this 2-norm.
         zero_stage: what is sharded over the ranks. 0 runs as 1: DeepSpeed's stage 0 adds bf16 gradients up in bf16, and on one rank
@@ -53,7 +52,7 @@ class Engine:
         optimizer = torch.optim.AdamW(trained, lr=learning_rate, betas=BETAS, weight_decay=0.0, fused=True)
         config = _config(max(1, zero_stage), offload, max_gradient_norm, dtype)
         with _quiet(), _local_rank():
-            self._engine, *_ = deepspeed.initialize(model=model.to(dtype), optimizer=optimizer, config=config, dist_init_required=False)
+            self._engine, *_ = deepspeed.initialize(model=_cast(model, dtype), optimizer=optimizer, config=config, dist_init_required=False)
         self._distributed = deepspeed.comm
         self._all_trained = len(trained) == len(list(model.parameters()))
 
@@ -117,6 +116,13 @@ class Engine:
         """Within it, every weight of the module is whole on this rank, also under ZeRO 3."""
         return _deepspeed().zero.GatheredParameters(list(self.module.parameters()))
 
+    def overwrite(self, part: nn.Module, source: nn.Module) -> None:
+        """Gives a part of the model the weights of another module, and its fp32 master weights with them, on every rank."""
+        with _deepspeed().zero.GatheredParameters(list(part.parameters()), modifier_rank=0), torch.no_grad():
+            for mine, other in zip(part.parameters(), source.parameters(), strict=True):
+                mine.copy_(other)
+        self._engine.optimizer.refresh_fp32_params()
+
     def save(self, folder: Path) -> None:
         """Writes what is trained, its fp32 master weights and optimizer state; `load` continues bit for bit.
 
@@ -137,13 +143,21 @@ class Engine:
             raise ApprenticeError("holds no trainer state", where=folder, todo="delete it to start anew")
 
 
+def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Cast the parameters and leave the buffers: rotary frequencies in bf16 would misplace tokens more and more along a sequence."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model
+
+
 def _deepspeed() -> Any:
     """Imports DeepSpeed quietly and makes this process a world of its own where no launcher did."""
     without_chatter()
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    drop_dead_locks()
     import deepspeed
 
+    # Without this DeepSpeed compiles a kernel for `inference_all_reduce`, which training never calls.
+    deepspeed.ops.__compatible_ops__ = {}
     deepspeed.utils.logger.setLevel(logging.ERROR)
     if not deepspeed.comm.is_initialized():
         if "RANK" not in os.environ and not torch.distributed.is_initialized():
@@ -151,14 +165,6 @@ def _deepspeed() -> Any:
         with _quiet():
             deepspeed.init_distributed(dist_backend=_backend(), auto_mpi_discovery=False, verbose=False)
     return deepspeed
-
-
-def drop_dead_locks() -> None:
-    """Removes the locks that killed processes left where DeepSpeed compiles its kernels: every later start would wait for them without end."""
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()).resolve()
-    for lock in root.glob("**/deepspeed_*/lock"):
-        if not is_open(lock):
-            lock.unlink(missing_ok=True)
 
 
 def _config(zero_stage: int, offload: bool, max_gradient_norm: float, dtype: torch.dtype) -> dict[str, Any]:

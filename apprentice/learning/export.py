@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from apprentice.errors import ApprenticeError
 from apprentice.learning.models import merged_weights
+from apprentice.records.files import write_errors
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
 CHAT_FILES = ("chat_template.jinja", "generation_config.json")
@@ -23,17 +23,17 @@ def save_policy(language_model: nn.Module, source: Path, folder: Path) -> None:
         folder: replaced if it exists.
 
     Raises:
-        ApprenticeError: the folder cannot be written.
+        ApprenticeError: the disk has no room for the weights, or the folder cannot be written.
     """
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(beside, ignore_errors=True)
+    need = sum(weight.numel() for _, weight in merged_weights(language_model)) * torch.bfloat16.itemsize
     try:
-        _write(language_model, source, beside)
-        _flush(beside)
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.replace(folder)
-    except OSError as error:
-        raise ApprenticeError(f"could not be written: {error.strerror or error}", where=folder, todo="free some disk space and run again") from error
+        with write_errors(folder, beside, need=need):
+            _write(language_model, source, beside)
+            _flush(beside)
+            shutil.rmtree(folder, ignore_errors=True)
+            beside.replace(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

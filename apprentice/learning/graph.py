@@ -125,6 +125,7 @@ def graph_gae(rewards: Tensor, attempts: Sequence[Sequence[Step]], gamma: float)
         if (values - before).abs().max() < TOLERANCE:
             break
     advantages = (worth(values) - values[source]).float()
+    advantages[advantages.abs() < TOLERANCE] = 0.0  # a rounding error is no signal
     return list(advantages.split([len(steps) for steps in attempts]))
 
 

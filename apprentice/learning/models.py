@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from apprentice.errors import ApprenticeError
-from apprentice.learning import attention
+from apprentice.learning.fidelity import choose_attention
+from apprentice.learning.forward import logits_and_features, takes_rows, trunk_features
 from apprentice.learning.packing import PackedBatch
-from apprentice.processes import without_chatter
+from apprentice.policy.loading import load_causal_model
 
 CHUNK_TOKENS = {"cpu": 32, "cuda": 1024}
 """Action tokens whose distribution over the vocabulary is held in fp32 at the same time; on a CPU, few enough to stay in the cache."""
@@ -41,10 +42,14 @@ class Actor(nn.Module):
         super().__init__()
         self.language_model = language_model
 
+    @property
+    def takes_rows(self) -> bool:
+        """What `pack` must know of the model."""
+        return takes_rows(self.language_model)
+
     def forward(self, batch: PackedBatch, temperature: float = 1.0, with_entropy: bool = False) -> Scores:
         """Scores the action tokens; logits are computed where an action token is predicted and nowhere else."""
-        hidden = trunk_features(self.language_model.base_model, batch)
-        logits = self.language_model.get_output_embeddings()(hidden)
+        logits, hidden = logits_and_features(self.language_model, batch)
         logprobs, entropy = token_scores(logits, batch.targets, temperature, with_entropy)
         return Scores(logprobs, entropy, hidden.detach())
 
@@ -88,29 +93,36 @@ class Adapters:
 
 
 def load_language_model(checkpoint: Path, dtype: torch.dtype, *, recompute: bool = False, adapters: Adapters | None = None) -> nn.Module:
-    """A causal language model with packed attention.
+    """A causal language model that scores packed sequences as plain Transformers scores each alone (see `choose_attention`), without dropout.
 
     Args:
         adapters: what is trained; None trains every weight.
         recompute: activations within a layer are computed again in the backward pass instead of being kept.
 
     Raises:
-        ApprenticeError: the folder holds no model.
+        ApprenticeError: the folder holds no model, tensors are missing or foreign, or its architecture cannot be trained.
     """
-    from transformers import AutoModelForCausalLM
-
     if not (checkpoint / "config.json").is_file():
         raise ApprenticeError("holds no model: config.json is missing", where=checkpoint, todo="run the stage that writes it: `dvc repro`")
-    without_chatter()
-    how = {"attn_implementation": attention.register(), "use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, **how)
+    model = load_causal_model(checkpoint, dtype, attention="eager")
     model.config.use_cache = False
+    choose_attention(model, checkpoint)
+    _drop_nothing(model)
     if adapters is not None:
         _adapt(model, adapters)
     if recompute:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.train()  # the layers look at it; there is no dropout to wake
+        model.train()  # the layers look at it
     return model
+
+
+def _drop_nothing(model: nn.Module) -> None:
+    """Turn dropout off for good: the policy that is trained is the one that was sampled."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
 
 
 def _adapt(model: nn.Module, adapters: Adapters) -> None:
@@ -163,14 +175,6 @@ def _delta(layer: nn.Module) -> Tensor:
 def load_reference(checkpoint: Path, dtype: torch.dtype) -> Actor:
     """The frozen policy that the KL penalty holds on to."""
     return Actor(load_language_model(checkpoint, dtype)).eval().requires_grad_(False)
-
-
-def trunk_features(trunk: nn.Module, batch: PackedBatch) -> Tensor:
-    """The trunk's last hidden states [A, hidden] at the tokens that predict an action token."""
-    groups = None if batch.token_ids.is_cuda else attention.alike(batch.lengths, batch.sights)
-    how = {"use_cache": False, "lengths": batch.lengths, "sights": batch.sights, "groups": groups}
-    output = trunk(input_ids=batch.token_ids, position_ids=batch.position_ids, **how)
-    return output.last_hidden_state[0].index_select(0, batch.predictors)
 
 
 def token_scores(logits: Tensor, targets: Tensor, temperature: float, with_entropy: bool) -> tuple[Tensor, Tensor | None]:

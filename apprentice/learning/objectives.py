@@ -10,6 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+MAX_LOG_RATIO = 20.0
+"""Bound of a log-ratio that is exponentiated: e^20 is far beyond any clip, and one such token leaves every sum finite."""
+
 
 class Bounds(NamedTuple):
     """How far an update may carry a token's probability before its surrogate stops to reward it."""
@@ -27,9 +30,14 @@ def token_mean(values: Tensor, mask: Tensor, denominator: float) -> Tensor:
     return torch.where(mask.bool(), values, torch.zeros_like(values)).sum() / denominator
 
 
+def log_ratio(logprobs: Tensor, old: Tensor) -> Tensor:
+    """log pi - log pi_old, clamped to +-`MAX_LOG_RATIO`; no gradient flows through a clamped token."""
+    return (logprobs - old).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+
+
 def probability_ratio(logprobs: Tensor, old: Tensor) -> Tensor:
-    """pi(a|s) / pi_old(a|s)."""
-    return torch.exp(logprobs - old)
+    """pi(a|s) / pi_old(a|s), from the clamped log-ratio."""
+    return torch.exp(log_ratio(logprobs, old))
 
 
 def sequence_ratio(logprobs: Tensor, old: Tensor, sequences: Tensor) -> Tensor:
@@ -40,8 +48,8 @@ def sequence_ratio(logprobs: Tensor, old: Tensor, sequences: Tensor) -> Tensor:
     Args:
         sequences: the number of each token's sequence, from 0; a sequence lies whole in the micro-batch.
     """
-    log_ratio = (logprobs - old).detach()
-    sums = torch.zeros(int(sequences.max()) + 1, dtype=log_ratio.dtype, device=log_ratio.device).index_add_(0, sequences, log_ratio)
+    of_tokens = log_ratio(logprobs, old).detach()
+    sums = torch.zeros(int(sequences.max()) + 1, dtype=of_tokens.dtype, device=of_tokens.device).index_add_(0, sequences, of_tokens)
     means = sums / torch.bincount(sequences).clamp(min=1)
     return torch.exp(means[sequences] + logprobs - logprobs.detach())
 
@@ -112,7 +120,7 @@ def kl_k2(logprobs: Tensor, reference: Tensor) -> Tensor:
 
 def kl_k3(logprobs: Tensor, reference: Tensor) -> Tensor:
     """Estimator k3 = x - 1 - log x with x = reference / pi: unbiased and never negative (Schulman 2020, "Approximating KL divergence")."""
-    difference = reference - logprobs
+    difference = log_ratio(reference, logprobs)
     return torch.exp(difference) - 1 - difference
 
 
@@ -127,8 +135,8 @@ def importance_weights(old: Tensor, behaviour: Tensor, cap: float, *, masked: bo
         behaviour: the sampler's own.
         cap: the largest weight.
     """
-    weights = torch.exp(old - behaviour)
-    return weights * (weights <= cap) if masked else weights.clamp(max=cap)
+    weights = probability_ratio(old, behaviour)
+    return torch.where(weights > cap, torch.zeros_like(weights), weights) if masked else weights.clamp(max=cap)
 
 
 def clip_fraction(ratio: Tensor, mask: Tensor, bounds: Bounds) -> Tensor:

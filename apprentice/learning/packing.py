@@ -59,18 +59,19 @@ def action_logprobs(trajectories: Sequence[Trajectory]) -> Tensor:
     return torch.tensor([trajectory.logprobs[index] for trajectory in trajectories for index in action_positions(trajectory)], dtype=torch.float32)
 
 
-def pack(trajectories: Sequence[Trajectory], token_budget: int, chosen: Sequence[int] | None = None) -> list[PackedBatch]:
+def pack(trajectories: Sequence[Trajectory], token_budget: int, chosen: Sequence[int] | None = None, *, rows: bool = False) -> list[PackedBatch]:
     """Packs trajectories into micro-batches of at most `token_budget` tokens, about equally full.
 
     Args:
         trajectories: all of them; their order fixes `PackedBatch.actions`.
         token_budget: tokens a micro-batch, those that sequences share counted once; a larger tree gets one of its own.
         chosen: indices of the trajectories to pack; None packs all.
+        rows: for a model that takes each sequence as a row (`forward.takes_rows`): none are merged, and padding counts as tokens.
     """
     offsets = action_offsets(trajectories)
     chosen = [index for index in (range(len(trajectories)) if chosen is None else chosen) if offsets[index + 1] > offsets[index]]
-    trees = prefix_trees({index: _needed(trajectories[index]) for index in chosen}, token_budget)
-    return [_packed(trajectories, offsets, members) for members in _balanced(trees, token_budget)]
+    trees = prefix_trees({index: _needed(trajectories[index]) for index in chosen}, 0 if rows else token_budget)
+    return [_packed(trajectories, offsets, members) for members in (_of_a_length if rows else _balanced)(trees, token_budget)]
 
 
 def _needed(trajectory: Trajectory) -> Sequence[int]:
@@ -105,6 +106,16 @@ def _balanced(trees: list[PrefixTree], token_budget: int) -> list[list[PrefixTre
             bins[position].append(tree)
         else:
             return [sorted(members, key=lambda tree: min(tree.paths)) for members in bins if members]
+
+
+def _of_a_length(trees: list[PrefixTree], token_budget: int) -> list[list[PrefixTree]]:
+    """Longest first, as many in a bin as fit when padded to the longest."""
+    bins: list[list[PrefixTree]] = []
+    for tree in sorted(trees, key=lambda tree: (-len(tree), min(tree.paths))):
+        if not bins or len(bins[-1][0]) * (len(bins[-1]) + 1) > token_budget:
+            bins.append([])
+        bins[-1].append(tree)
+    return bins
 
 
 def _packed(trajectories: Sequence[Trajectory], offsets: list[int], trees: list[PrefixTree]) -> PackedBatch:

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from apprentice.config.schema import TrainConfig
 from apprentice.errors import ApprenticeError
-from apprentice.learning import export, objectives
-from apprentice.learning.advantages import final_rewards, gae, whiten
+from apprentice.learning import critic, export, objectives
+from apprentice.learning.advantages import final_rewards, gae, scaled, whiten
 from apprentice.learning.engine import Engine
 from apprentice.learning.graph import group_advantages
 from apprentice.learning.models import Actor, Adapters, Scores, SeparateCritic, ValueHead, load_language_model, load_reference, without_adapters
@@ -28,8 +28,6 @@ from apprentice.learning.packing import PackedBatch, action_logprobs, action_off
 from apprentice.learning.publishing import publish
 from apprentice.records import Trajectory
 
-WARM_UP_TOKENS = 256
-"""Action tokens an optimizer step when a value head is fitted to features that are already there."""
 LEARNER = "learner.json"
 
 
@@ -93,36 +91,38 @@ class PpoLearner:
         if config.advantage == "gae" and config.critic == "shared":
             self._critic = Engine(ValueHead(model.config.hidden_size), learning_rate=config.critic_learning_rate, dtype=torch.float32, **common)
         elif config.advantage == "gae":
-            critic = SeparateCritic(load_language_model(checkpoint, kind, recompute=config.recompute_activations).base_model)
-            self._critic = Engine(critic, learning_rate=config.critic_learning_rate, dtype=kind, **common)
+            separate = SeparateCritic(load_language_model(checkpoint, kind, recompute=config.recompute_activations).base_model)
+            self._critic = Engine(separate, learning_rate=config.critic_learning_rate, dtype=kind, **common)
         self._reference = None
         if config.kl_coefficient > 0 and (reference is not None or adapters is None):
             self._reference = load_reference(reference or checkpoint, kind).to(self._actor.device)
 
     def warm_up_critic(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
-        """Fits the critic, if there is one, to the trajectories' discounted rewards; the policy stays as it is.
+        """Fits the critic's head, if there is one, to the trajectories' discounted rewards (see `critic.py`); the policy stays as it is.
 
         Returns:
-            `value_loss_first`, `value_loss_last`, `explained_variance` (after, on the same trajectories) and `seconds`; nothing without a critic.
+            `explained_variance` on trajectories left out of the fit, `epochs`, `trajectories` and `seconds`; nothing without a critic.
+
+        Raises:
+            ApprenticeError: there is nothing to learn from, or the policy computes values that are not finite.
         """
         if self._critic is None:
             return {}
         began = time.perf_counter()
         trajectories = _learnable(trajectories)
-        forward = self._forward(trajectories)
+        forward = self._forward(trajectories, with_values=False)
         rewards = self._rewards(trajectories, forward.logprobs, None)
-        returns = _against_critic(trajectories, rewards, torch.zeros_like(forward.values), self._config.gamma, 1.0)[1]
-        losses: list[float] = []
-        for epoch in range(self._config.critic_warmup_epochs):
-            fit = self._fit_head if self._config.critic == "shared" else self._fit_critic
-            losses += fit(trajectories, forward, returns, epoch)
-        values = self._critic_values(forward, trajectories)
-        return {
-            "value_loss_first": losses[0] if losses else 0.0,
-            "value_loss_last": losses[-1] if losses else 0.0,
-            "explained_variance": objectives.explained_variance(values, returns),
-            "seconds": time.perf_counter() - began,
-        }
+        returns = _against_critic(trajectories, rewards, torch.zeros_like(rewards), self._config.gamma, 1.0)[1]
+        if not (forward.logprobs.isfinite().all() and returns.isfinite().all()):
+            raise ApprenticeError("the starting policy's log-probabilities or the rewards are not finite", where="train, the critic's warm-up")
+        folds = torch.tensor(critic.fold_of_each(trajectories, self._config.seed)).repeat_interleave(torch.tensor(_lengths(trajectories)))
+        samples = critic.Samples(torch.cat(forward.features), torch.cat(forward.rows), returns, folds, self._actor.total)
+        settings = {"learning_rate": self._config.critic_learning_rate, "epochs": self._config.critic_warmup_epochs, "seed": self._config.seed}
+        fitted = critic.warm_up(ValueHead(samples.features.shape[1]), samples, **settings)
+        module = self._critic.module
+        self._critic.overwrite(module if self._config.critic == "shared" else module.head, fitted.head)
+        counts = {"epochs": float(fitted.epochs), "trajectories": float(len(trajectories))}
+        return {"explained_variance": fitted.explained_variance, **counts, "seconds": time.perf_counter() - began}
 
     def update(self, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
         """One PPO update on the trajectories of one step.
@@ -148,24 +148,32 @@ class PpoLearner:
         began = time.perf_counter()
         forward = self._forward(trajectories) if self._looks_ahead else None
         logprobs, values = (forward.logprobs, forward.values) if forward else (None, None)
-        advantages, returns = self._advantages(trajectories, self._rewards(trajectories, logprobs, reference), values)
+        rewards = self._rewards(trajectories, logprobs, reference)
+        advantages, returns = self._advantages(trajectories, rewards, values)
         minibatches = self._minibatches(trajectories, self._worthwhile(trajectories, advantages), step)
-        scaled = whiten(advantages, torch.ones_like(advantages)) if self._config.normalize_advantages else advantages
-        moving = self._moving(trajectories, scaled)
+        normalised = self._normalised(advantages)
+        moving = self._moving(trajectories, normalised)
         forward = forward or self._forward(trajectories, _later(minibatches, moving) if minibatches else None)
-        figures = Figures(action_logprobs(trajectories), forward.logprobs, forward.entropy, forward.known, reference, forward.values, scaled, returns)
+        figures = Figures(action_logprobs(trajectories), forward.logprobs, forward.entropy, forward.known, reference, forward.values, normalised, returns)
+        not_finite = _not_finite(figures, rewards, advantages)
         seconds_old = time.perf_counter() - began
 
-        # 3. Optimizer steps.
+        # 3. Optimizer steps; none where anything they would start from is not finite.
         began = time.perf_counter()
-        done = [self._optimizer_step(trajectories, chosen, moving, figures) for chosen in minibatches]
-        self._actor.release()  # the simulator's turn
+        done = [self._optimizer_step(trajectories, chosen, moving, figures) for chosen in minibatches] if not not_finite else []
         seconds_update = time.perf_counter() - began
 
-        timings = {"seconds_old": seconds_old, "seconds_reference": seconds_reference, "seconds_update": seconds_update}
+        # 4. How far they carried the policy.
+        began = time.perf_counter()
+        during, moved = _during(done), self._moved(trajectories, minibatches if done else [], figures, step)
+        moved["ratio_max"] = _largest([moved["ratio_max"], during["ratio_max"]])
+        self._actor.release()  # the simulator's turn
+        seconds_measure = time.perf_counter() - began
+
+        timings = {"seconds_old": seconds_old, "seconds_reference": seconds_reference, "seconds_update": seconds_update, "seconds_measure": seconds_measure}
         tokens = float(sum(len(trajectory.token_ids) for trajectory in trajectories))
         counts = {"tokens": tokens, "action_tokens": float(len(figures.old)), "learning_rate": self._learning_rate(self._optimizer_steps - 1)}
-        return self._before(figures, advantages) | _during(done) | counts | timings
+        return self._before(figures, advantages) | during | moved | {"not_finite": not_finite} | counts | timings
 
     def save_policy(self, folder: Path) -> None:
         """Writes the policy as a Hugging Face folder in bf16, whole (see `export.save_policy`)."""
@@ -204,7 +212,8 @@ class PpoLearner:
 
     def _batches(self, trajectories: Sequence[Trajectory], chosen: Sequence[int] | None = None) -> list[PackedBatch]:
         """This rank's micro-batches."""
-        batches = dealt(pack(trajectories, self._config.micro_batch_tokens, chosen), self._actor.rank, self._actor.ranks)
+        packed = pack(trajectories, self._config.micro_batch_tokens, chosen, rows=self._actor.module.takes_rows)
+        batches = dealt(packed, self._actor.rank, self._actor.ranks)
         return [batch.to(self._actor.device) for batch in batches]
 
     @property
@@ -213,13 +222,13 @@ class PpoLearner:
         return self._critic is not None or (self._config.kl_coefficient > 0 and self._config.kl_in == "reward")
 
     @torch.no_grad()
-    def _forward(self, trajectories: Sequence[Trajectory], chosen: Sequence[int] | None = None) -> Forward:
-        """Over all trajectories, or those chosen; 0 for the others."""
+    def _forward(self, trajectories: Sequence[Trajectory], chosen: Sequence[int] | None = None, *, with_values: bool = True) -> Forward:
+        """Over all trajectories, or those chosen; 0 for the others, and for values that are not asked for."""
         figures = torch.zeros(4, action_offsets(trajectories)[-1])
         features, rows = [], []
         for batch in self._batches(trajectories, chosen):
             scores = self._actor(batch, self._config.temperature, True)
-            values = self._values(scores, batch) if self._critic is not None else torch.zeros_like(scores.logprobs)
+            values = self._values(scores, batch) if self._critic is not None and with_values else torch.zeros_like(scores.logprobs)
             figures[:, batch.actions] = torch.stack([scores.logprobs, scores.entropy, values, torch.ones_like(values)]).cpu()
             features.append(scores.features)
             rows.append(batch.actions)
@@ -248,6 +257,12 @@ class PpoLearner:
         if self._critic is None:
             return _against_group(trajectories, rewards, self._config)
         return _against_critic(trajectories, rewards, values, self._config.gamma, self._config.lam)
+
+    def _normalised(self, advantages: Tensor) -> Tensor:
+        """Whitened where a critic gave them; scaled only where a group did, whose 0 means that nothing is to be learned."""
+        if not self._config.normalize_advantages:
+            return advantages
+        return whiten(advantages, torch.ones_like(advantages)) if self._critic is not None else scaled(advantages)
 
     def _rewards(self, trajectories: Sequence[Trajectory], logprobs: Tensor | None, reference: Tensor | None) -> Tensor:
         """What each action token [A] is rewarded with: the reward at the last of an attempt, and the KL penalty where it is part of the reward."""
@@ -279,6 +294,24 @@ class PpoLearner:
             minibatches += [[index for group in order[part::count] for index in groups[group]] for part in range(count)]
         return minibatches
 
+    @torch.no_grad()
+    def _moved(self, trajectories: Sequence[Trajectory], minibatches: Sequence[list[int]], figures: Figures, step: int) -> dict[str, float]:
+        """The distance of the policy after the last optimizer step from the policy before the first: KL divergence and a token's largest ratio.
+
+        They are measured on a sample of the attempts learned from, one micro-batch a rank, which costs a forward pass over it.
+        """
+        known = [index for index, part in enumerate(figures.known.split(_lengths(trajectories))) if part.all()]
+        batches = pack(trajectories, self._config.micro_batch_tokens, sorted({index for chosen in minibatches for index in chosen} & set(known)))
+        sample = random.Random(f"{self._config.seed}/{step}").sample(batches, min(len(batches), self._actor.ranks))
+        sums, ratios = torch.zeros(2), torch.zeros(self._actor.ranks)
+        for batch in dealt(sample, self._actor.rank, self._actor.ranks):
+            logprobs = self._actor(batch.to(self._actor.device), self._config.temperature).logprobs.cpu()
+            old = figures.old[batch.actions]
+            sums += torch.stack([objectives.kl_k3(old, logprobs).sum(), torch.tensor(float(len(old)))])
+            ratios[self._actor.rank] = _largest(objectives.probability_ratio(logprobs, old).tolist())
+        kl, tokens = self._actor.total(sums).tolist()
+        return {"approx_kl": kl / max(1.0, tokens), "ratio_max": _largest(self._actor.total(ratios).tolist())}
+
     def _optimizer_step(self, trajectories: Sequence[Trajectory], chosen: list[int], moving: frozenset[int], figures: Figures) -> dict[str, float]:
         """A step on the trajectories chosen. Of those without a gradient only the number of tokens counts; where none has one, momentum moves the weights."""
         lengths = torch.tensor(_lengths(trajectories))
@@ -289,17 +322,17 @@ class PpoLearner:
         computed = [index for index in chosen if index in moving] or chosen[:1]
         mine = torch.isin(sequences, torch.tensor(computed))
         found = torch.zeros(2, len(sequences)) if not figures.known[mine].all() else None
-        sums, ratios = torch.zeros(4), torch.zeros(self._actor.ranks)
+        sums, ratios = torch.zeros(3), torch.zeros(self._actor.ranks)
         for batch in self._batches(trajectories, computed):
             part, ratio = self._accumulate(batch, figures, found, sequences, share[sequences], denominator)
             sums += part
-            ratios[self._actor.rank] = max(float(ratios[self._actor.rank]), ratio)
+            ratios[self._actor.rank] = _largest([float(ratios[self._actor.rank]), ratio])
         if found is not None:
             figures.old[mine], figures.entropy[mine] = self._actor.total(found)[:, mine]
             figures.known |= mine
-        policy, value, kl, clipped = self._actor.total(sums).tolist()
+        policy, value, clipped = self._actor.total(sums).tolist()
         everywhere = denominator / float(lengths[computed].sum())
-        ratio_max = float(self._actor.total(ratios).max())
+        ratio_max = _largest(self._actor.total(ratios).tolist())
         learning_rate = self._learning_rate(self._optimizer_steps)
         norm, stepped = self._actor.step(learning_rate)
         if self._critic is not None:
@@ -308,7 +341,6 @@ class PpoLearner:
         return {
             "policy_loss": policy,
             "value_loss": value,
-            "approx_kl": kl * everywhere,
             "clip_fraction": clipped * everywhere,
             "ratio_max": ratio_max,
             "gradient_norm": norm,
@@ -318,7 +350,7 @@ class PpoLearner:
     def _accumulate(
         self, batch: PackedBatch, figures: Figures, found: Tensor | None, sequences: Tensor, share: Tensor, denominator: float
     ) -> tuple[Tensor, float]:
-        """Adds one micro-batch's gradients; returns its parts of policy loss, value loss, KL to the old policy and clip fraction, and its largest ratio.
+        """Adds one micro-batch's gradients; returns its parts of policy loss, value loss and clip fraction, and its largest ratio.
 
         `found`, where the old policy's word is not known, takes its log-probabilities and entropy [2, A].
         """
@@ -357,9 +389,8 @@ class PpoLearner:
             value = objectives.value_loss(self._values(scores, batch), values, returns, mask, clip=config.value_clip, denominator=denominator)
             self._critic.accumulate(value)
 
-        kl = objectives.token_mean(objectives.kl_k3(old, scores.logprobs.detach()), mask, denominator)
         clipped = objectives.clip_fraction(ratio.detach(), mask, bounds) * len(old) / denominator
-        return torch.stack([policy.detach(), value.detach(), kl, clipped]).cpu(), float(ratio.detach().max())
+        return torch.stack([policy.detach(), value.detach(), clipped]).cpu(), float(ratio.detach().max())
 
     def _accumulate_nothing(self, batch: PackedBatch) -> tuple[Tensor, float]:
         """Takes part in what the ranks do together."""
@@ -367,7 +398,7 @@ class PpoLearner:
         self._actor.accumulate(scores.logprobs.sum())
         if self._critic is not None:
             self._critic.accumulate(self._values(scores, batch).sum())
-        return torch.zeros(4), 0.0
+        return torch.zeros(3), 0.0
 
     def _before(self, figures: Figures, advantages: Tensor) -> dict[str, float]:
         """The figures of the policy as it was before the update."""
@@ -383,46 +414,9 @@ class PpoLearner:
             "return_mean": float(figures.returns.mean()),
             "value_mean": float(figures.values.mean()),
             "sampler_gap_mean": float(gap.mean()),
-            "sampler_gap_max": float(gap.max()),
+            "sampler_gap_max": _largest(gap.tolist()),
             "importance_weight_mean": float(self._weights(old, behaviour).mean()),
         }
-
-    def _fit_head(self, trajectories: Sequence[Trajectory], forward: Forward, returns: Tensor, epoch: int) -> list[float]:
-        """One pass of a shared critic's head over features that are already there."""
-        order = torch.randperm(len(returns), generator=torch.Generator().manual_seed(self._config.seed * 1000 + epoch))
-        place = torch.full((len(returns),), -1)
-        rows, features = torch.cat(forward.rows), torch.cat(forward.features)
-        place[rows] = torch.arange(len(rows))
-        losses = []
-        for part in order.split(WARM_UP_TOKENS):
-            mine = part[place[part] >= 0]
-            target = returns[mine].to(self._critic.device)
-            values = self._critic(features[place[mine].to(features.device)])
-            loss = self._critic.accumulate(objectives.squared_error(values, target, torch.ones_like(target), denominator=len(part)))
-            losses.append(float(self._critic.total(torch.tensor(loss))))
-            self._critic.step(self._config.critic_learning_rate)
-        return losses
-
-    def _fit_critic(self, trajectories: Sequence[Trajectory], forward: Forward, returns: Tensor, epoch: int) -> list[float]:
-        """One pass of a separate critic over the trajectories, an optimizer step a micro-batch of each rank."""
-        losses = []
-        for batch in self._batches(trajectories):
-            target = returns[batch.actions].to(self._critic.device)
-            tokens = float(self._critic.total(torch.tensor(float(len(target)))))
-            loss = self._critic.accumulate(objectives.squared_error(self._critic(batch), target, torch.ones_like(target), denominator=tokens))
-            losses.append(float(self._critic.total(torch.tensor(loss))))
-            self._critic.step(self._config.critic_learning_rate)
-        return losses
-
-    @torch.no_grad()
-    def _critic_values(self, forward: Forward, trajectories: Sequence[Trajectory]) -> Tensor:
-        values = torch.zeros_like(forward.values)
-        if self._config.critic == "shared":
-            values[torch.cat(forward.rows)] = self._critic(torch.cat(forward.features)).cpu()
-        else:
-            for batch in self._batches(trajectories):
-                values[batch.actions] = self._critic(batch).cpu()
-        return self._critic.total(values)
 
 
 def _later(minibatches: Sequence[list[int]], moving: frozenset[int]) -> list[int]:
@@ -472,10 +466,21 @@ def _against_critic(trajectories: Sequence[Trajectory], rewards: Tensor, values:
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
+def _not_finite(figures: Figures, rewards: Tensor, advantages: Tensor) -> float:
+    """The number of action tokens of which something that is known before the update is not finite."""
+    known = [figures.behaviour, figures.old, figures.entropy, figures.values, figures.returns, rewards, advantages]
+    known += [] if figures.reference is None else [figures.reference]
+    return float((~torch.stack(known).isfinite().all(0)).sum())
+
+
+def _largest(numbers: Sequence[float]) -> float:
+    """The largest of the numbers, 0 of none; NaN where one is, which Python's `max` may pass over."""
+    return float(torch.tensor([0.0, *numbers]).max())
+
+
 def _during(steps: list[dict[str, float]]) -> dict[str, float]:
     """Means over the optimizer steps that were taken; the largest ratio; how many were skipped."""
     taken = [step for step in steps if not step["skipped"]]
-    names = ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "gradient_norm")
+    names = ("policy_loss", "value_loss", "clip_fraction", "gradient_norm")
     means = {name: sum(step[name] for step in taken) / max(1, len(taken)) for name in names}
-    ratio_max = max((step["ratio_max"] for step in taken), default=0.0)
-    return means | {"ratio_max": ratio_max, "skipped": float(len(steps) - len(taken))}
+    return means | {"ratio_max": _largest([step["ratio_max"] for step in taken]), "skipped": float(len(steps) - len(taken))}

@@ -1,4 +1,4 @@
-"""What says that a step did harm: then it is undone, its batch is kept for inspection, and training goes on with other tasks."""
+"""Alarms that detect a harmful update: it is undone, its batch is kept for inspection, and training goes on with other tasks."""
 
 import math
 from collections.abc import Mapping
@@ -10,13 +10,17 @@ IN_A_ROW = 3
 
 
 def raised(figures: Mapping[str, float], config: TrainConfig) -> list[str]:
-    """What is wrong with an update, for people; nothing where it is sound.
+    """Say what is wrong with an update, for people; nothing where it is sound.
 
     Args:
         figures: what `PpoLearner.update` says of it.
         config: the `train` section.
     """
-    wrong = [f"{name} is {figures[name]}" for name in ("policy_loss", "gradient_norm", "approx_kl") if not math.isfinite(figures.get(name, 0.0))]
+    wrong = []
+    if figures.get("not_finite", 0.0):
+        wrong.append(f"{figures['not_finite']:.0f} action tokens had a log-probability, value, reward or advantage that is not finite")
+    if names := [name for name, value in figures.items() if not math.isfinite(value)]:
+        wrong.append(f"not finite: {', '.join(names)}")
     if figures.get("skipped", 0.0):
         wrong.append(f"{figures['skipped']:.0f} optimizer steps had a loss or a gradient that is not finite")
     above = {"approx_kl": config.alarm_kl, "ratio_max": config.alarm_ratio, "sampler_gap_mean": config.alarm_sampler_gap}

@@ -93,7 +93,7 @@ class OnlineTraining:
         if rows is None:
             rows = []
             if seed_trajectories:
-                self._learner.warm_up_critic(seed_trajectories)
+                self._warm_up(seed_trajectories)
             self._begin_checkpoint(rows)  # what the first steps roll back to
         elif rows:
             await self._sync(version=len(rows))
@@ -109,6 +109,12 @@ class OnlineTraining:
             await self._end_ahead()
             await self._end_checkpoint()
         return rows
+
+    def _warm_up(self, seed_trajectories: Sequence[Trajectory]) -> None:
+        """Fits the critic, where there is one, and says what it is worth."""
+        if figures := self._learner.warm_up_critic(seed_trajectories):
+            fitted = f"{figures['epochs']:.0f} epochs on {figures['trajectories']:.0f} trajectories"
+            self._progress.note(f"critic: explained variance {figures['explained_variance']:.2f} on trajectories left out, after {fitted}")
 
     async def _step(self, step: int) -> Row:
         started = time.monotonic()

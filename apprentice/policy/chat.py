@@ -1,55 +1,59 @@
 """Conversations as tokens: the model's own chat template, cut into pieces that are appended and never rendered again."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from apprentice.errors import ApprenticeError
+from apprentice.policy.sealing import SealedTokenizer
+from apprentice.policy.template import ANSWER, END_OF_THOUGHT, OTHER_TEMPLATE, THINK, ChatTemplate, cut
 
-SYSTEM, FIRST, ANSWER, SECOND = "ApprenticeSystemText", "ApprenticeFirstText", "ApprenticeAnswerText", "ApprenticeSecondText"
-"""Stand-ins for message texts: where they turn up in the rendered template, its pieces begin and end."""
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TALK = ("Who leads the team in Berlin?\nSearch first.", "I search: Berlin", "(1) Ada leads it.\n(2) Bo left.", "It is Ada.", "Are you sure?")
+"""Three user messages and two answers, with which appended pieces are compared with the template."""
 
 
 class ChatFormat:
     """The chat format of one model.
 
     Only what the template itself writes is read as control tokens. Text given to these methods never is: a passage that contains the
-    end-of-turn token's spelling is encoded as ordinary characters.
+    end-of-turn token's spelling is encoded as ordinary characters. A system message that the template adds by itself is left out.
 
     Args:
         checkpoint: folder with a tokenizer and its chat template.
 
     Raises:
-        ApprenticeError: the tokenizer has no chat template, or one that cannot be cut at the messages' texts.
+        ApprenticeError: the tokenizer cannot be read, or has no chat template; the template fails, cannot be cut at the messages' texts, or gives
+            other tokens for a conversation than the appended pieces do.
     """
 
     def __init__(self, checkpoint: Path):
-        from transformers import AutoTokenizer
-
         self._checkpoint = checkpoint
+        self._tokenizer = _read_tokenizer(checkpoint)
+        self._template = ChatTemplate(self._tokenizer, checkpoint)
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise ApprenticeError(f"the tokenizer cannot be read: {str(error).splitlines()[0]}", where=checkpoint) from None
-        if not self._tokenizer.chat_template:
-            raise ApprenticeError("the model has no chat template", where=checkpoint, todo="choose an instruction-tuned model")
-        self._cut()
+            self._sealed = SealedTokenizer(self._tokenizer, self._template.furniture)
+        except ApprenticeError as error:
+            raise ApprenticeError(error.what, where=checkpoint, todo=error.todo) from None
+        self._pieces = cut(self._template, self._sealed)
+        thought = self._sealed.unseal(self._pieces.opened)
+        self._thought = thought if THINK in thought and END_OF_THOUGHT not in thought else ""
+        self._closing = self._after(self._pieces.answered + self._pieces.lead + ANSWER, self._pieces.closing)
+        special = {token.id for token in self._sealed.control.values() if token.special and token.text not in (THINK, END_OF_THOUGHT)}
+        self._hidden = special | {self.end_token_id}
+        self._compare()
 
-    def prompt(self, user_text: str, system: str | None = None) -> list[int]:
-        """The first user message, and what opens the assistant's turn.
+    @property
+    def end_token_id(self) -> int:
+        """The token that ends the assistant's turn."""
+        return self._pieces.end.id
 
-        Without `system` there is no system message, not even the one that a template adds by itself.
-
-        Raises:
-            ApprenticeError: `system` is given and the model's template takes none.
-        """
-        if system is None:
-            opening = self._first_user
-        elif self._system is None:
-            raise ApprenticeError("the model's chat template takes no system message", where=self._checkpoint, todo="put it into the first message")
-        else:
-            before, after = self._system
-            opening = before + self.encode(system) + after
-        return opening + self.encode(user_text) + self._assistant
+    def prompt(self, user_text: str) -> list[int]:
+        """The first user message, and what opens the assistant's turn."""
+        return self._message(self._pieces.first_user, user_text, self._pieces.assistant)
 
     def reply(self, text: str, ended: bool) -> list[int]:
         """What follows an action: the end of the assistant's turn, a user message, and what opens the next turn.
@@ -58,80 +62,70 @@ class ChatFormat:
             text: the user message.
             ended: the action's last token was the end-of-turn token already.
         """
-        between = self._next_user if ended else self._end + self._next_user
-        return between + self.encode(text) + self._assistant
+        tokens = self._next_message(text, self._pieces.assistant)
+        return tokens[1:] if ended else self._closing + tokens
+
+    def action(self, text: str) -> list[int]:
+        """The tokens of an answer that is written and not sampled; a thought that the template opens is closed first."""
+        closed = self._sealed.seal(END_OF_THOUGHT)
+        if text.startswith(THINK) and END_OF_THOUGHT in text:
+            thought, _, rest = text.removeprefix(THINK).partition(END_OF_THOUGHT)
+            text = ("" if self._thought else self._sealed.seal(THINK)) + thought + closed + rest
+        elif self._thought:
+            text = f"{closed}\n\n{text}"
+        return self._after(self._pieces.assistant, self._pieces.lead + text)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of plain text; control tokens spelled in it stay characters."""
-        return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        return self._sealed.encode(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of tokens; special tokens are dropped."""
-        return self._tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        """The text of an action, behind the beginning of a thought where the template opens one; special tokens are dropped."""
+        shown = [token for token in token_ids if token not in self._hidden]
+        return self._thought + self._tokenizer.decode(shown, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
-    @property
-    def end_token_id(self) -> int:
-        """The token that ends the assistant's turn."""
-        return self._end[-1]
+    def _message(self, before: str, text: str, after: str) -> list[int]:
+        return self._sealed.encode(before + (text.strip() if self._pieces.trims else text) + after)
 
-    def _cut(self) -> None:
-        """Finds the template's pieces between the stand-ins of a rendered conversation."""
-        talk = [("user", FIRST), ("assistant", ANSWER), ("user", SECOND)]
-        whole = self._render(talk, generate=True)
-        opening, _ = self._split(whole, FIRST)
-        between, _ = self._split(self._split(whole, ANSWER)[1], SECOND)
-        self._assistant = self._control(self._split(whole, SECOND)[1])
-        closing = self._split(self._render(talk[:2], generate=False), ANSWER)[1]
-        user = between.removeprefix(closing)
-        self._end, self._next_user = self._turn_end(self._control(between))
-        with_system = self._render_with_system(talk)
-        before = self._split(with_system, SYSTEM)[0] if with_system else None
-        self._first_user = self._control(self._without_default_system(opening, user, before))
-        self._system = None
-        if with_system:
-            after = self._split(self._split(with_system, SYSTEM)[1], FIRST)[0]
-            self._system = self._control(before), self._control(after)
+    def _next_message(self, text: str, after: str) -> list[int]:
+        """Begins with the end of the assistant's turn."""
+        return self._message(self._sealed.seal(self._pieces.end.text) + self._pieces.next_user, text, after)
 
-    def _without_default_system(self, opening: str, user: str, before_system: str | None) -> str:
-        """What precedes the first user message, freed of a system message that the template adds by itself.
+    def _after(self, before: str, text: str) -> list[int]:
+        """The tokens that a text adds to those of what precedes it; those of the text alone where the border is inside a token."""
+        head, whole = self._sealed.encode(before), self._sealed.encode(before + text)
+        return whole[len(head) :] if whole[: len(head)] == head else self._sealed.encode(text)
 
-        Such a message is there where the opening is neither the user header alone nor that header behind what begins every
-        conversation; what begins every conversation is then what stands before the first header, which starts with a special token.
-        """
-        begin = opening.removesuffix(user)
-        if not begin or before_system is None or before_system.startswith(begin) or not opening.endswith(user):
-            return opening
-        header = next((token for token in self._tokenizer.all_special_tokens if user.startswith(token)), None)
-        if header is None or header not in before_system:
-            return opening
-        return before_system[: before_system.index(header)] + user
+    def _compare(self) -> None:
+        """Refuses a template that gives other tokens for three turns than the appended pieces do."""
+        pieces, (first, search, found, answer, last) = self._pieces, TALK
+        appended = self._message(pieces.first_user, first, pieces.answered) + self._after(pieces.answered, pieces.lead + search)
+        appended += self._closing + self._next_message(found, pieces.answered) + self._after(pieces.answered, pieces.lead + answer)
+        appended += self.reply(last, ended=False)
+        opening, kept = self._sealed.unseal(pieces.opening), self._sealed.unseal(pieces.first_user)
+        rendered = self._template.render(*TALK)
+        whole = self._tokenizer.encode(kept + rendered.removeprefix(opening), add_special_tokens=False)
+        for place, (ours, theirs) in enumerate(zip_longest(appended, whole)):
+            if ours != theirs:
+                raise ApprenticeError(
+                    f"the chat template cannot be continued turn by turn: as token {place} of three turns it writes {self._name(theirs)}, "
+                    f"and {self._name(ours)} where each turn is appended",
+                    where=self._checkpoint,
+                    todo=OTHER_TEMPLATE,
+                )
 
-    def _turn_end(self, between: list[int]) -> tuple[list[int], list[int]]:
-        """The tokens up to the end-of-turn token, and those after it, of what stands between an answer and the next user text."""
-        special = set(self._tokenizer.all_special_ids)
-        for place, token in enumerate(between):
-            if token in special:
-                return between[: place + 1], between[place + 1 :]
-        raise ApprenticeError("the chat template ends the assistant's turn with no special token", where=self._checkpoint, todo="choose another model")
+    def _name(self, token_id: int | None) -> str:
+        return "nothing" if token_id is None else f"{self._tokenizer.convert_ids_to_tokens(token_id)!r} ({token_id})"
 
-    def _render(self, messages: list[tuple[str, str]], *, generate: bool) -> str:
-        conversation = [{"role": role, "content": content} for role, content in messages]
-        return self._tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=generate)
 
-    def _render_with_system(self, talk: list[tuple[str, str]]) -> str | None:
-        from jinja2.exceptions import TemplateError
+def _read_tokenizer(checkpoint: Path) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
 
-        try:
-            rendered = self._render([("system", SYSTEM), *talk], generate=True)
-        except TemplateError:
-            return None
-        return rendered if SYSTEM in rendered else None
-
-    def _control(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False) if text else []
-
-    def _split(self, text: str, sentinel: str) -> tuple[str, str]:
-        before, found, after = text.partition(sentinel)
-        if not found:
-            raise ApprenticeError("the chat template does not show every message's text", where=self._checkpoint, todo="choose another model")
-        return before, after
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # a damaged tokenizer.json is a bare Exception of the tokenizers library
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ApprenticeError(f"the tokenizer cannot be read: {reason}", where=checkpoint, todo="fetch the model again, or choose another") from None
+    if not tokenizer.chat_template:
+        raise ApprenticeError("the model has no chat template", where=checkpoint, todo="choose an instruction-tuned model, or add chat_template.jinja")
+    return tokenizer

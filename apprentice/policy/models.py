@@ -79,6 +79,17 @@ def architecture(name: str) -> Path:
     return _from_hub(name, None, ["config.json"]) if _is_hub_id(name) else Path(name).expanduser()
 
 
+def tokenizer_folder(name: str, progress: Progress | None = None) -> Path:
+    """A folder with a base model's tokenizer and chat template; its weights are not fetched from Hugging Face.
+
+    Raises:
+        ApprenticeError: the model cannot be had.
+    """
+    if name in PACKAGED or not _is_hub_id(name):
+        return base_model(name, progress)
+    return _from_hub(name, progress, [pattern for pattern in HUB_PATTERNS if pattern != WEIGHTS])
+
+
 def _is_hub_id(name: str) -> bool:
     return not Path(name).exists() and not name.startswith((".", "/", "~")) and name.count("/") == 1
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from apprentice.config.layout import Layout
 from apprentice.config.schema import PipelineConfig
 from apprentice.errors import ApprenticeError
+from apprentice.policy.endpoint import Endpoint
 from apprentice.policy.models import base_model
 from apprentice.policy.protocol import Policy
 from apprentice.policy.server import STATE, PolicyServer
@@ -51,11 +52,11 @@ def policy_server(config: PipelineConfig, layout: Layout) -> PolicyServer:
 async def _connected(server: PolicyServer, sleeps: bool) -> AsyncIterator[Policy]:
     from apprentice.policy.vllm_client import VllmPolicy
 
-    async def revive() -> str:
+    async def revive() -> Endpoint:
         await asyncio.to_thread(server.revive)
-        return server.url
+        return server.endpoint
 
-    policy = VllmPolicy(server.url, revive=revive, sleeps=sleeps)
+    policy = VllmPolicy(server.endpoint, revive=revive, sleeps=sleeps)
     try:
         yield policy
     finally:
@@ -65,14 +66,14 @@ async def _connected(server: PolicyServer, sleeps: bool) -> AsyncIterator[Policy
 @contextmanager
 def _sole_use(server: PolicyServer, layout: Layout) -> Iterator[None]:
     """A server has one set of weights: two processes that load different ones would answer for each other."""
-    port = server.url.rpartition(":")[2]
-    with (layout.root / STATE).with_name(f"policy-server-{port}.in-use").open("w") as file:
+    name = server.endpoint.name
+    with (layout.root / STATE).with_name(f"policy-server-{name.replace(' ', '-')}.in-use").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ApprenticeError(
-                f"another process is using the policy server on port {port}",
+                f"another process is using the policy server ({name})",
                 where="policy.port",
-                todo=f"wait until it has ended, or take another port: policy.port={int(port) + 1}",
+                todo=f"wait until it has ended, or give this pipeline a server of its own: policy.port={server.endpoint.another_port}",
             ) from None
         yield

@@ -16,6 +16,8 @@ class Sampling:
     seed: int
     stop: tuple[str, ...] = ()
     """The completion ends with the first of these strings it contains, that string included."""
+    stop_token_ids: tuple[int, ...] = ()
+    """The completion ends with the first of these tokens, that token included, besides the model's own end-of-sequence tokens."""
 
 
 @dataclass(frozen=True, slots=True)

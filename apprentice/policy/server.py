@@ -4,7 +4,6 @@ import fcntl
 import hashlib
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,16 +15,16 @@ import httpx
 from apprentice.config.layout import RUNTIME
 from apprentice.config.schema import PolicyConfig
 from apprentice.errors import ApprenticeError
-from apprentice.processes import SHARING_CORES, Child, spawn
+from apprentice.policy.endpoint import HOST, KEY_VARIABLE, Endpoint, new_endpoint
+from apprentice.processes import SHARING_CORES, Child, birth, spawn
 from apprentice.records.files import read_json, write_json
 
 STATE = RUNTIME / "policy-server.json"
 """Which server runs, so that the processes of one flow share it."""
 SERVED_NAME = "policy"
-HOST = "127.0.0.1"
-"""The endpoints that take new weights have no authentication: never anything but the loopback interface."""
 START_TIMEOUT_S = 300.0
 POLL_S = 0.25
+HEALTH_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 15.0
 GRACE_S = 5.0
 """Time the server has to end by itself; less than its starter has, so that the starter sees the end of it."""
@@ -49,9 +48,8 @@ class ServerState:
     pid: int
     """Of the supervisor of the server's tree."""
     born: str
-    """When that process began, in the kernel's words: process ids are used again."""
-    url: str
-    port: int
+    """That process's `birth`: process ids are used again."""
+    endpoint: Endpoint
     model: str
     architecture: str
     """Digest of the model's config.json: weights can be exchanged between models that agree in it."""
@@ -62,7 +60,7 @@ class ServerState:
 
     @property
     def alive(self) -> bool:
-        return _born(self.pid) == self.born
+        return birth(self.pid) == self.born
 
 
 class PolicyServer:
@@ -88,9 +86,9 @@ class PolicyServer:
         self.stop()
 
     @property
-    def url(self) -> str:
-        """Base URL; known once started."""
-        return self._started.url
+    def endpoint(self) -> Endpoint:
+        """Where it listens; known once started."""
+        return self._started.endpoint
 
     @property
     def attached(self) -> bool:
@@ -116,7 +114,7 @@ class PolicyServer:
         """
         with _locked(self._state_file):
             running = _read_state(self._state_file)
-            if running and running.alive and self._config.port in (0, running.port):
+            if running and running.alive and self._config.port in (0, running.endpoint.port):
                 self._attach(running)
             else:
                 self._spawn()
@@ -159,32 +157,30 @@ class PolicyServer:
         with _locked(self._state_file):
             if _read_state(self._state_file) == state:
                 self._state_file.unlink()
+                state.endpoint.clear()
 
     def _attach(self, running: ServerState) -> None:
         ours = (_architecture(self._model), self._config.max_context, self._config.max_sequences)
         if ours != (running.architecture, running.max_context, running.max_sequences):
             raise ApprenticeError(
-                f"port {running.port} belongs to a policy server with another model or other limits ({running.model}, process {running.pid})",
+                f"a policy server with another model or other limits is running ({running.model}, process {running.pid})",
                 where=self._state_file,
-                todo=f"wait until its flow has ended, stop it (`kill {running.pid}`), or take another port: policy.port={running.port + 1}",
+                todo=f"wait until its flow has ended, stop it (`kill {running.pid}`), or give this pipeline a server of its own: "
+                f"policy.port={running.endpoint.another_port}",
             )
         self._state = running
 
     def _spawn(self) -> None:
         python = interpreter()
-        port = self._config.port or _free_port()
-        if _taken(port):
-            raise ApprenticeError(
-                f"port {port} is taken by another program", where="policy.port", todo=f"free it, or take another: policy.port={port + 1} (0 finds a free one)"
-            )
+        endpoint = new_endpoint(self._config.port, self._state_file)
         self._log.unlink(missing_ok=True)
-        command = [str(python), str(ENTRY), *self._flags(port)]
-        self._child = spawn(command, log=self._log, env=engine_environment(self._config), grace_s=GRACE_S, shared_memory=LEAKED)
+        command = [str(python), str(ENTRY), *self._flags(endpoint)]
+        environment = engine_environment(self._config) | {KEY_VARIABLE: endpoint.key or None}
+        self._child = spawn(command, log=self._log, env=environment, grace_s=GRACE_S, shared_memory=LEAKED)
         self._state = ServerState(
             pid=self._child.pid,
-            born=_born(self._child.pid),
-            url=f"http://{HOST}:{port}",
-            port=port,
+            born=birth(self._child.pid),
+            endpoint=endpoint,
             model=str(self._model),
             architecture=_architecture(self._model),
             max_context=self._config.max_context,
@@ -192,11 +188,12 @@ class PolicyServer:
             log=str(self._log),
             started=time.time(),
         )
-        write_json(self._state_file, asdict(self._state))
+        write_json(self._state_file, asdict(self._state), private=True)
 
-    def _flags(self, port: int) -> list[str]:
+    def _flags(self, endpoint: Endpoint) -> list[str]:
         return [
-            *("--model", str(self._model), "--served-model-name", SERVED_NAME, "--host", HOST, "--port", str(port)),
+            *_address(endpoint),
+            *("--model", str(self._model), "--served-model-name", SERVED_NAME),
             *("--dtype", "bfloat16", "--max-model-len", str(self._config.max_context), "--max-num-seqs", str(self._config.max_sequences)),
             *("--max-num-batched-tokens", str(max(self._config.max_context, BATCHED_TOKENS))),
             *("--kv-cache-memory-bytes", str(round(self._config.kv_cache_gib * GIB)), "--gpu-memory-utilization", str(FREE_AT_START)),
@@ -207,12 +204,19 @@ class PolicyServer:
 
     def _healthy(self) -> bool:
         try:
-            if httpx.get(f"{self.url}/health", timeout=5, trust_env=False).status_code != 200:
+            if self.endpoint.get("/health", HEALTH_TIMEOUT_S).status_code != 200:
                 return False
-            models = httpx.get(f"{self.url}/v1/models", timeout=5, trust_env=False).json()["data"]
+            models = self.endpoint.get("/v1/models", HEALTH_TIMEOUT_S).json()["data"]
         except (httpx.TransportError, ValueError, KeyError):
             return False
         return [(model["id"], model["root"]) for model in models] == [(SERVED_NAME, self._started.model)]
+
+
+def _address(endpoint: Endpoint) -> tuple[str, ...]:
+    """vLLM's flags for where it listens."""
+    if endpoint.port is None:
+        return "--uds", endpoint.socket
+    return "--host", HOST, "--port", str(endpoint.port), "--middleware", "key_check.RequireKey"
 
 
 def engine_environment(config: PolicyConfig) -> dict[str, str | None]:
@@ -263,40 +267,16 @@ def _read_state(path: Path) -> ServerState | None:
     if not path.exists():
         return None
     try:
-        return ServerState(**read_json(path))
-    except (ApprenticeError, TypeError):
+        values = read_json(path)
+        return ServerState(**values | {"endpoint": Endpoint(**values["endpoint"])})
+    except (ApprenticeError, TypeError, KeyError):
         return None
-
-
-def _born(pid: int) -> str:
-    """The start time of a living process; empty where it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]
 
 
 def _architecture(model: Path) -> str:
     ignored = ("_name_or_path", "dtype", "torch_dtype", "transformers_version", "use_cache")
     values = {key: value for key, value in read_json(model / "config.json").items() if key not in ignored}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
-
-
-def _taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return True
-    return False
 
 
 def _tail(log: Path) -> str:

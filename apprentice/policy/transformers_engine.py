@@ -8,11 +8,11 @@ from typing import Literal
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from apprentice.errors import ApprenticeError
+from apprentice.policy.loading import load_causal_model
 from apprentice.policy.protocol import Completion, Sampling
-from apprentice.processes import without_chatter
 
 SETTLE_TURNS = 4
 """Turns of the event loop without a new request after which the waiting ones are answered."""
@@ -95,10 +95,7 @@ class TransformersPolicy:
     def _read(self, checkpoint: Path, version: int) -> None:
         if not any(checkpoint.glob("*.safetensors")):
             raise ApprenticeError("holds no weights (*.safetensors)", where=checkpoint)
-        without_chatter()
-        model = AutoModelForCausalLM.from_pretrained(
-            checkpoint, dtype=self._dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True, attn_implementation="sdpa"
-        )
+        model = load_causal_model(checkpoint, self._dtype)
         self._model, self._checkpoint, self.version = model.to(self._device).eval(), checkpoint, version
         ends = model.generation_config.eos_token_id
         self._ends = frozenset(ends if isinstance(ends, list) else [ends]) | {self._tokenizer.eos_token_id}
@@ -166,7 +163,7 @@ class TransformersPolicy:
                 sequence.finish_reason = self._finished(sequence)
 
     def _finished(self, sequence: _Sequence) -> Literal["stop", "length"] | None:
-        if sequence.token_ids[-1] in self._ends:
+        if sequence.token_ids[-1] in self._ends or sequence.token_ids[-1] in sequence.sampling.stop_token_ids:
             return "stop"
         text = self._tokenizer.decode(sequence.token_ids, skip_special_tokens=False) if sequence.sampling.stop else ""
         if any(stop in text for stop in sequence.sampling.stop):

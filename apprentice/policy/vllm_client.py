@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 
 from apprentice.errors import ApprenticeError, PolicyUnavailable
+from apprentice.policy.endpoint import Endpoint
 from apprentice.policy.gate import Gate
 from apprentice.policy.protocol import Completion, Sampling
 from apprentice.policy.server import SERVED_NAME
@@ -20,23 +21,23 @@ KEEPALIVE_S = 2.0
 RESET_ATTEMPTS = 50
 RESET_PAUSE_S = 0.2
 MAX_REVIVALS = 3
-Revive = Callable[[], Awaitable[str]]
-"""Sees to it that a server runs, and gives its URL."""
+Revive = Callable[[], Awaitable[Endpoint]]
+"""Makes sure that a server runs, and returns where it listens."""
 
 
 class VllmPolicy:
     """One vLLM server as a policy (protocol `Policy`).
 
     Args:
-        url: the server's base URL.
+        endpoint: where the server listens.
         revive: called when the server is gone; the last loaded checkpoint is then loaded again and the request repeated once.
             Without it, a lost server is PolicyUnavailable at once.
         sleeps: the server frees its GPUs' memory when told to `sleep`.
     """
 
-    def __init__(self, url: str, *, revive: Revive | None = None, sleeps: bool = False):
+    def __init__(self, endpoint: Endpoint, *, revive: Revive | None = None, sleeps: bool = False):
         self._revive, self._sleeps, self._gate = revive, sleeps, Gate()
-        self._client = _client(url)
+        self._client = _client(endpoint)
         self._outages = 0
         self._checkpoint: Path | None = None
         self._changed: Path | None = None
@@ -111,9 +112,9 @@ class VllmPolicy:
         if self._revive is None or self._outages == MAX_REVIVALS:
             raise PolicyUnavailable(f"the policy server is gone, and was brought back {self._outages} times")
         self._outages += 1
-        url = await self._revive()
+        endpoint = await self._revive()
         await self._client.aclose()
-        self._client = _client(url)
+        self._client = _client(endpoint)
         self._there = None
         if self._checkpoint is not None:
             await self._sync()
@@ -164,12 +165,10 @@ class VllmPolicy:
         return response.json()
 
 
-def _client(url: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        base_url=url,
+def _client(endpoint: Endpoint) -> httpx.AsyncClient:
+    return endpoint.client(
         timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
         limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_S),
-        trust_env=False,
     )
 
 
@@ -186,6 +185,7 @@ def _request(token_ids: Sequence[int], sampling: Sampling, version: int) -> dict
         "repetition_penalty": 1.0,
         "seed": sampling.seed,
         "stop": list(sampling.stop),
+        "stop_token_ids": list(sampling.stop_token_ids),
         "include_stop_str_in_output": True,
         "skip_special_tokens": False,
         "spaces_between_special_tokens": False,

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from apprentice.records.files import write_errors
+
 T = TypeVar("T")
 
 
@@ -17,7 +19,8 @@ class Progress:
     """
 
     def __init__(self, path: Path, stage: str):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with write_errors(path, path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self.stage = path, stage
 
     def begin(self) -> None:
@@ -49,5 +52,5 @@ class Progress:
 
     def _append(self, **event) -> None:
         line = json.dumps({"time": round(time.time(), 3), "stage": self.stage, **event}, ensure_ascii=False)
-        with self._path.open("a", encoding="utf-8") as file:
+        with write_errors(self._path, self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")

@@ -1,7 +1,9 @@
-"""Files that are either whole or absent: written beside, flushed, then renamed."""
+"""Files that are either whole or absent: written beside, flushed, then renamed. A write that fails is one error, with the free space."""
 
 import json
 import os
+import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,32 +11,91 @@ from typing import Any
 
 from apprentice.errors import ApprenticeError
 
+WRITER_ERRORS = ("PytorchStreamWriter", "inline_container", "iostream error", "I/O error")
+"""Words in the errors of PyTorch's and safetensors' writers, which are no OSErrors, where a write failed."""
+FREE_SPACE = "free some disk space and run again"
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yields a path beside `path` to write to; renames it over `path` when the block ends well, removes it otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yields a path beside `path` to write to; renames it over `path` when the block ends well, removes it otherwise.
+
+    Raises:
+        ApprenticeError: the file cannot be written.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield beside
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise ApprenticeError(f"could not be written: {error.strerror}", where=path, todo="free some disk space and run again") from error
+        with write_errors(path, beside):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield beside
+            with beside.open("rb+") as file:
+                os.fsync(file.fileno())
+            beside.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        if beside.exists():
+            beside.unlink()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8, whole or not at all."""
+@contextmanager
+def write_errors(path: Path, beside: Path, *, need: int = 0, todo: str = FREE_SPACE) -> Iterator[None]:
+    """Reports a failed write as one error that names the file, the need and the free space.
+
+    Args:
+        path: the file or folder to be made.
+        beside: where it is written first.
+        need: bytes it takes; 0 where that is unknown, and what was written before the failure is told instead.
+        todo: what the user can do.
+
+    Raises:
+        ApprenticeError: there is less space than needed, or a write in the block failed.
+    """
+    try:
+        free = _free(path)
+        if free < need:
+            raise ApprenticeError(f"needs {_size(need)} of disk space, and {_size(free)} are free", where=path, todo=todo)
+        yield
+    except Exception as error:
+        if not isinstance(error, OSError) and not any(words in str(error) for words in WRITER_ERRORS):
+            raise
+        reason = _reason(error)
+        needs = _size(need) if need else f"more than the {_size(size_of(beside))} written"
+        raise ApprenticeError(f"could not be written: {reason}; it needs {needs}, and {_size(_free(path))} are free", where=path, todo=todo) from error
+
+
+def _reason(error: Exception) -> str:
+    """The system's word for a failed write; PyTorch keeps it to itself, safetensors and PyArrow put it last."""
+    told = str(error)
+    if isinstance(error, OSError):
+        return error.strerror or told
+    return told.rpartition("I/O error: ")[2] if "I/O error: " in told else "a write failed"
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder; 0 where it is absent."""
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
+
+
+def _free(path: Path) -> int:
+    """Bytes that this user may still write on the disk of `path`, which need not exist yet."""
+    return shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free
+
+
+def _size(count: int) -> str:
+    """`count` bytes for people."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Writes `text` as UTF-8, whole or not at all. Only this user can read a `private` file."""
     with written_whole(path) as beside:
+        if private:
+            beside.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
         beside.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON with a stable key order of its own, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, value: Any, *, private: bool = False) -> None:
+    """Writes `value` as indented JSON with its keys in their own order, whole or not at all (see `write_text`)."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", private=private)
 
 
 def write_lines(path: Path, rows: Iterable[Any]) -> None:

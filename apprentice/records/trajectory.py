@@ -63,7 +63,7 @@ class Trajectory:
     seed: int
     temperature: float
     error: str = ""
-    """What broke, where the outcome is `fault`."""
+    """What broke, where the outcome is `fault`; why no turn was made, where the episode was truncated before the first."""
 
     @property
     def version(self) -> int:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from apprentice.config.schema import EnvironmentConfig
+from apprentice.environments.cutting import MAX_TOKEN_CHARS, cut
 from apprentice.environments.protocol import ERROR, MALFORMED, Environment, Observation
-from apprentice.errors import ApprenticeError
 from apprentice.policy.protocol import Completion
 from apprentice.records import Outcome, Task, Trajectory, Turn, Verdict
 from apprentice.records.text import plain
@@ -23,6 +23,7 @@ class Chat(Protocol):
 
     def prompt(self, user_text: str) -> list[int]: ...
     def reply(self, text: str, ended: bool) -> list[int]: ...
+    def action(self, text: str) -> list[int]: ...
     def encode(self, text: str) -> list[int]: ...
     def decode(self, ids: Sequence[int]) -> str: ...
 
@@ -118,15 +119,16 @@ class Tape:
 async def play(tape: Tape, environment: Environment, chat: Chat, limits: EnvironmentConfig, decide: Decide) -> Trajectory:
     """Plays an episode to its end: the environment is done, the turns are used up, too many in a row failed, or no token is left.
 
-    An observation is appended only where another action follows it. Texts on either side are made plain: no environment, and no tokenizer,
-    meets characters that it cannot take. Whatever is raised passes through; `tape` then holds what was played until then.
+    An observation is appended only where another action follows it, and is cut where it would leave no room for one. An episode whose
+    first message leaves no room is truncated before its first turn, without a reward. Texts on either side are made plain: neither an
+    environment nor a tokenizer meets characters that it cannot take. Whatever is raised passes through; `tape` then holds what was
+    played until then.
     """
     told = plain((await environment.reset(tape.episode.task)).text)
     given = chat.prompt(told)
     if len(given) >= limits.max_tokens:
-        raise ApprenticeError(
-            f"the first message of task {tape.episode.task.id!r} takes {len(given)} tokens", where="environment.max_tokens", todo=f"raise it above {len(given)}"
-        )
+        reason = f"the first message takes {len(given)} tokens, and the whole episode may take {limits.max_tokens} (environment.max_tokens)"
+        return tape.trajectory("truncated", Verdict(success=False, score=0.0), reason)
     done = over = False
     while not over:
         tape.given(given)
@@ -135,14 +137,26 @@ async def play(tape: Tape, environment: Environment, chat: Chat, limits: Environ
         action = plain(chat.decode(completion.token_ids))
         tape.sampled(completion, action)
         observation = await _answered(environment, action, completion)
-        told, done = plain(observation.text), observation.done
-        given = [] if done else chat.reply(told, ended=completion.token_ids[-1] == chat.end_token_id)
+        told, done, given = plain(observation.text), observation.done, []
+        if not done:
+            ended = completion.token_ids[-1] == chat.end_token_id
+            told, given = _reply(chat, told, ended, limits.max_tokens - len(tape.token_ids), limits.max_turn_tokens)
         tape.answered(told, observation)
         over = done or len(tape.turns) == limits.max_turns or tape.failed_turns() == limits.max_failed_turns
         over = over or len(tape.token_ids) + len(given) >= limits.max_tokens
     tape.turns[-1] = replace(tape.turns[-1], observation="")
     verdict = await environment.verify()
     return tape.trajectory(_outcome(verdict, done), verdict)
+
+
+def _reply(chat: Chat, told: str, ended: bool, room: int, turn: int) -> tuple[str, list[int]]:
+    """What the agent is told, and its tokens; cut to leave room for a turn where it would leave none."""
+    given = chat.reply(told[: room * MAX_TOKEN_CHARS], ended)
+    spare = room - turn - len(chat.reply("", ended))
+    if len(given) < room or spare < 1:
+        return told, given
+    told = cut(told, spare, chat.encode)
+    return told, chat.reply(told, ended)
 
 
 async def _answered(environment: Environment, action: str, completion: Completion) -> Observation:

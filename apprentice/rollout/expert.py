@@ -25,7 +25,7 @@ async def enact(task: Task, environment: Environment, chat: Chat, expert: Expert
             action = actions.send(told if turn else None)
         except StopIteration:
             raise _GaveUp from None
-        written = tuple(chat.encode(action))
+        written = tuple(chat.action(action))
         if not action.endswith(environment.stop):
             written += (chat.end_token_id,)
         return Completion(written[:room], (0.0,) * len(written[:room]), "length" if len(written) > room else "stop", version=0)

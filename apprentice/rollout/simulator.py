@@ -9,6 +9,7 @@ from apprentice.config.schema import EnvironmentConfig
 from apprentice.environments.protocol import Environment
 from apprentice.errors import ApprenticeError, PolicyUnavailable
 from apprentice.policy.protocol import Completion, Policy, Sampling
+from apprentice.processes import episodes_at_once
 from apprentice.records import Trajectory, Verdict
 from apprentice.records.events import Progress
 from apprentice.rollout.busy import BusyTime
@@ -51,7 +52,7 @@ class Played:
 
 
 class Simulator:
-    """Plays episodes; `limits.concurrency` of them at the same time.
+    """Plays episodes; `limits.concurrency` of them at the same time, fewer where this process may not open files for as many.
 
     Args:
         policy: samples the actions.
@@ -75,6 +76,7 @@ class Simulator:
     ):
         self._policy, self._chat, self._make_environment = policy, chat, make_environment
         self._limits, self._temperature, self._retries, self._pause_s = limits, temperature, retries, pause_s
+        self._at_once = min(limits.concurrency, episodes_at_once())
         self.faults: list[Trajectory] = []
         """The attempts of the last `run` that broke."""
         self.sampling = BusyTime()
@@ -112,7 +114,7 @@ class Simulator:
         unanswered = 0
         try:
             while True:
-                while len(running) < self._limits.concurrency and (following := next(waiting, None)):
+                while len(running) < self._at_once and (following := next(waiting, None)):
                     running.add(asyncio.create_task(self._play(*following)))
                 if not running:
                     return
@@ -159,7 +161,7 @@ class Simulator:
 
     def _sampler(self, environment: Environment, episode: Episode):
         async def decide(token_ids: Sequence[int], told: str, room: int, turn: int) -> Completion:
-            sampling = Sampling(room, self._temperature, derive_seed(episode.seed, turn), environment.stop)
+            sampling = Sampling(room, self._temperature, derive_seed(episode.seed, turn), environment.stop, (self._chat.end_token_id,))
             with self.sampling:
                 return await self._policy.generate(token_ids, sampling)
 

@@ -56,7 +56,7 @@ async def _expert_traces(config: PipelineConfig, layout: Layout, tasks: Sequence
     chat, case, wanted = ChatFormat(base_model(config.model.name)), use_case(config, layout), min(config.distill.traces, len(tasks))
     traces: list[Trajectory] = []
     library = SkillLibrary()
-    async with case.opened() as make_environment:
+    async with case.opened(chat.encode) as make_environment:
 
         def trace(task: Task) -> Coroutine[None, None, Trajectory | None]:
             return enact(task, make_environment(), chat, case.expert, limits=config.environment, seed=config.distill.seed)
@@ -77,6 +77,7 @@ async def _expert_traces(config: PipelineConfig, layout: Layout, tasks: Sequence
 async def _own_successes(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
     """Rejection sampling: the base policy tries tasks until it has enough successes; the shortest success of a task is kept."""
     from apprentice.environments.usecases import use_case
+    from apprentice.policy.chat import ChatFormat
     from apprentice.policy.models import base_model
     from apprentice.policy.opening import open_policy
     from apprentice.rollout.setup import make_simulator
@@ -84,7 +85,7 @@ async def _own_successes(config: PipelineConfig, layout: Layout, tasks: Sequence
 
     base = base_model(config.model.name)
     best: dict[str, Trajectory] = {}
-    async with use_case(config, layout).opened() as make_environment, open_policy(config, layout, base) as policy:
+    async with use_case(config, layout).opened(ChatFormat(base).encode) as make_environment, open_policy(config, layout, base) as policy:
         simulator = make_simulator(config, make_environment, policy, base, config.rollout.temperature)
         width = max(1, config.environment.concurrency // config.distill.attempts)
         for first in range(0, len(tasks), width):

@@ -4,13 +4,17 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
+from apprentice.config.layout import PARAMS
+from apprentice.config.locks import reading_params
 from apprentice.errors import ApprenticeError, InfrastructureFault
-from apprentice.processes import use_cores_sparingly
+from apprentice.processes import bypass_proxies_on_loopback, raise_file_limit, use_cores_sparingly
 from apprentice.records.events import Progress
+from apprentice.versioning.dvc import recorded_parameters
 
 EXIT_USER_ERROR, EXIT_FAULT, EXIT_INTERRUPTED = 2, 3, 130
 
@@ -29,11 +33,12 @@ def main(run: Stage) -> None:
 
 def _exit_code(run: Stage, name: str, pipeline: str) -> int:
     try:
-        config, layout = load_pipeline(pipeline), Layout(pipeline)
-        progress = Progress(layout.events, name)
-        progress.begin()
-        _prepare_process()
-        run(config, layout, progress)
+        with reading_params(), _unchanged_parameters(name, pipeline):
+            config, layout = load_pipeline(pipeline), Layout(pipeline)
+            progress = Progress(layout.events, name)
+            progress.begin()
+            _prepare_process()
+            run(config, layout, progress)
         progress.end()
     except ApprenticeError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -47,13 +52,34 @@ def _exit_code(run: Stage, name: str, pipeline: str) -> int:
     return 0
 
 
+@contextmanager
+def _unchanged_parameters(stage: str, pipeline: str) -> Iterator[None]:
+    """DVC records the parameters that it finds at a stage's end. A stage that ran with others fails, so that nothing is recorded.
+
+    Raises:
+        ApprenticeError: params.yaml no longer holds what the stage was started with.
+    """
+    before = recorded_parameters(stage, pipeline)
+    yield
+    after = recorded_parameters(stage, pipeline)
+    changed = [key for key in before if before[key] != after[key]]
+    if changed:
+        what = f"{', '.join(changed)} changed while the stage {stage} ran with the old values, so its result is not recorded"
+        raise ApprenticeError(what, where=PARAMS, todo="leave params.yaml alone while a stage runs, and run again")
+
+
 def _interrupt(*_) -> None:
     raise KeyboardInterrupt
 
 
 def _prepare_process() -> None:
-    """Settings that libraries read when they are imported: no telemetry, no bars of their own, no spinning on shared cores."""
+    """Settings that libraries read when they are imported: no telemetry, no bars of their own, no spinning on shared cores.
+
+    Servers on this machine are reached past proxies, and as many files may be opened as the system allows.
+    """
     use_cores_sparingly()
+    bypass_proxies_on_loopback()
+    raise_file_limit()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

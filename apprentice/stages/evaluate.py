@@ -103,10 +103,14 @@ async def _simulate_all(
     config: PipelineConfig, layout: Layout, plans: Sequence[Plan], tasks: Sequence[Task], files: Mapping[str, Path], progress: Progress
 ) -> None:
     from apprentice.environments.usecases import use_case
+    from apprentice.policy.chat import ChatFormat
     from apprentice.policy.opening import open_policy
 
     case, version = use_case(config, layout), plans[0].version
-    async with case.opened() as make_environment, open_policy(config, layout, plans[0].checkpoint, version=version) as policy:
+    async with (
+        case.opened(ChatFormat(plans[0].checkpoint).encode) as make_environment,
+        open_policy(config, layout, plans[0].checkpoint, version=version) as policy,
+    ):
         for plan in plans:
             if plan.version != version:
                 await policy.load(plan.checkpoint, plan.version)
@@ -118,7 +122,7 @@ async def _simulate_all(
 
 
 async def _simulate(config: PipelineConfig, plan: Plan, make_environment: Callable, policy, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
-    """One greedy episode a task, then the sampled ones."""
+    """One greedy episode a task, then the sampled ones. Every condition gives the same sample of the same task the same seed."""
     from apprentice.rollout.setup import make_simulator
     from apprentice.rollout.simulator import plan_episodes
 
@@ -130,7 +134,7 @@ async def _simulate(config: PipelineConfig, plan: Plan, make_environment: Callab
         if not attempts:
             continue
         simulator = make_simulator(config, make_environment, policy, plan.checkpoint, temperature)
-        episodes = plan_episodes(tasks, attempts, settings.seed, tag=f"{plan.name}-{manner}")
+        episodes = plan_episodes(tasks, attempts, settings.seed, tag=manner)
         trajectories += await simulator.run(episodes, progress, f"{plan.name}, {manner}")
     return trajectories
 

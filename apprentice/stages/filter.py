@@ -23,6 +23,7 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     if not tasks:
         raise ApprenticeError("has no task to learn from", where=layout.tasks, todo="raise data.train, or bring tasks whose split is `train`")
     trajectories, faults = asyncio.run(_probe(config, layout, tasks, progress))
+    trajectories = played(trajectories, config.environment.max_tokens, progress)
     rates = pass_rates(trajectories)
     curriculum = select_curriculum(tasks, rates, config.filter.probes, config.filter)
     progress.note(curriculum.note)
@@ -36,6 +37,22 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
 def candidates(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
     """At most `limit` tasks, drawn with a seed."""
     return random.Random(seed).sample(list(tasks), min(limit, len(tasks)))
+
+
+def played(trajectories: Sequence[Trajectory], max_tokens: int, progress: Progress) -> list[Trajectory]:
+    """The trajectories with a turn; a task whose first message left no room for one can teach nothing, and is left out.
+
+    Raises:
+        ApprenticeError: none has a turn.
+    """
+    with_turns = [trajectory for trajectory in trajectories if trajectory.turns]
+    left_out = {trajectory.task_id: trajectory.error for trajectory in trajectories if not trajectory.turns}
+    if left_out and not with_turns:
+        reason = next(iter(left_out.values()))
+        raise ApprenticeError(f"no probed task leaves room for a turn: {reason}", where=f"environment.max_tokens={max_tokens}", todo="raise it")
+    if left_out:
+        progress.note(f"{len(left_out)} tasks are left out, such as {next(iter(left_out))!r}: {next(iter(left_out.values()))}")
+    return with_turns
 
 
 def pass_rates(trajectories: Sequence[Trajectory]) -> dict[str, float]:
@@ -80,13 +97,14 @@ def difficulty_rows(tasks: Sequence[Task], rates: Mapping[str, float], curriculu
 
 async def _probe(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> tuple[list[Trajectory], int]:
     from apprentice.environments.usecases import use_case
+    from apprentice.policy.chat import ChatFormat
     from apprentice.policy.models import starting_policy
     from apprentice.policy.opening import open_policy
     from apprentice.rollout.setup import make_simulator
     from apprentice.rollout.simulator import plan_episodes
 
     start, settings = starting_policy(config, layout), config.filter
-    async with use_case(config, layout).opened() as make_environment, open_policy(config, layout, start) as policy:
+    async with use_case(config, layout).opened(ChatFormat(start).encode) as make_environment, open_policy(config, layout, start) as policy:
         simulator = make_simulator(config, make_environment, policy, start, settings.temperature)
         trajectories = await simulator.run(plan_episodes(tasks, settings.probes, settings.seed, tag="probe"), progress, "probes")
     return trajectories, len(simulator.faults)

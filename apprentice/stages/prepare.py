@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from apprentice.config import Layout, PipelineConfig
-from apprentice.config.schema import AppWorldDataConfig, DataConfig
+from apprentice.config.schema import AppWorldDataConfig
 from apprentice.data.readers import SPLITS, VARIANTS, Candidate, DataSet, read_data
 from apprentice.records.events import Progress
 from apprentice.records.files import write_json, write_text
@@ -20,7 +20,9 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
         ApprenticeError: the source cannot be had, or one of its files is missing or empty.
     """
     data = config.data
-    found = _read(data, layout, progress)
+    found = _read(config, layout, progress)
+    for note in found.notes:
+        progress.note(note)
     taken = found.tasks
     for split in (*SPLITS, VARIANTS):
         before = len(taken)
@@ -36,26 +38,30 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     progress.note(f"{len(taken)} tasks{passages} from {found.fingerprint.get('source', data.format)}")
 
 
-def _read(data: DataConfig, layout: Layout, progress: Progress) -> DataSet:
+def _read(config: PipelineConfig, layout: Layout, progress: Progress) -> DataSet:
+    data = config.data
     if isinstance(data, AppWorldDataConfig):
         from apprentice.data.appworld import read_appworld
 
         return read_appworld(data, layout, progress)
-    return read_data(data.format, data.source, data.seed, data.train, data.dev)
+    return read_data(data.format, data.source, data.seed, data.train, data.dev, needs_corpus=config.environment.searches_here)
 
 
 def without_strangers(tasks: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Leaves out variants of scenarios none of whose tasks is learned from: they would be scenarios held out."""
-    learned = {task.record.get("scenario") for task in tasks if task.record is not None and task.record["split"] == "train"}
-    return tuple(task for task in tasks if task.record is None or task.record["split"] != VARIANTS or task.record.get("scenario") in learned)
+    learned = {_scenario(task) for task in tasks if task.record is not None and task.split == "train"}
+    return tuple(task for task in tasks if task.record is None or task.split != VARIANTS or _scenario(task) in learned)
 
 
 def limit(tasks: Sequence[Candidate], split: str, at_most: int, seed: int) -> tuple[Candidate, ...]:
-    """Takes whole scenarios of a split, in a seeded order, while they fit into `at_most`; candidates without a record all stay."""
+    """Takes whole scenarios of a split, in a seeded order, while they fit into `at_most`.
+
+    A line that could not be parsed counts as a scenario of its own: the share of bad ones among those taken is that of the file.
+    """
     scenarios: dict[str, list[Candidate]] = {}
     for task in tasks:
-        if task.record is not None and task.record["split"] == split:
-            scenarios.setdefault(str(task.record.get("scenario")), []).append(task)
+        if task.split == split:
+            scenarios.setdefault(_scenario(task), []).append(task)
     order = sorted(scenarios)
     Random(f"{seed}/{split}").shuffle(order)
     left_out, room = set(), at_most
@@ -64,7 +70,12 @@ def limit(tasks: Sequence[Candidate], split: str, at_most: int, seed: int) -> tu
             room -= len(scenarios[scenario])
         else:
             left_out.add(scenario)
-    return tuple(task for task in tasks if task.record is None or task.record["split"] != split or str(task.record.get("scenario")) not in left_out)
+    return tuple(task for task in tasks if task.split != split or _scenario(task) not in left_out)
+
+
+def _scenario(task: Candidate) -> str:
+    """The name of a candidate's scenario as it was found, which may be no text; its place where it was not parsed."""
+    return f"{task.file}:{task.line}" if task.record is None else str(task.record.get("scenario"))
 
 
 def _write(path: Path, candidates: Iterable[Candidate]) -> None:

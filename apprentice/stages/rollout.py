@@ -38,13 +38,14 @@ def drawn(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
 
 async def _simulate(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> tuple[list[Trajectory], list[Trajectory]]:
     from apprentice.environments.usecases import use_case
+    from apprentice.policy.chat import ChatFormat
     from apprentice.policy.models import starting_policy
     from apprentice.policy.opening import open_policy
     from apprentice.rollout.setup import make_simulator
     from apprentice.rollout.simulator import plan_episodes
 
     start, settings = starting_policy(config, layout), config.rollout
-    async with use_case(config, layout).opened() as make_environment, open_policy(config, layout, start) as policy:
+    async with use_case(config, layout).opened(ChatFormat(start).encode) as make_environment, open_policy(config, layout, start) as policy:
         simulator = make_simulator(config, make_environment, policy, start, settings.temperature)
         trajectories = await simulator.run(plan_episodes(tasks, settings.attempts, settings.seed, tag="rollout"), progress)
     return trajectories, simulator.faults

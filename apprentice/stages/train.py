@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import math
 import shutil
 
 from apprentice.config import Layout, PipelineConfig
@@ -30,6 +31,7 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
     from apprentice.online.chains import Chains
     from apprentice.online.loop import OnlineTraining
     from apprentice.online.sampler import TaskSampler
+    from apprentice.policy.chat import ChatFormat
     from apprentice.policy.models import starting_policy
     from apprentice.policy.opening import open_policy
     from apprentice.rollout.setup import make_simulator
@@ -45,7 +47,7 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
     library = SkillLibrary()
     store = CheckpointStore(layout.checkpoints / f"train-{run_id}")
     with open_learner(config.train, start, layout.runtime) as learner:
-        async with case.opened() as make_environment, open_policy(config, layout, start) as policy:
+        async with case.opened(ChatFormat(start).encode) as make_environment, open_policy(config, layout, start) as policy:
             simulator = make_simulator(config, make_environment, policy, start, config.train.temperature)
             if config.train.chains:
                 simulator = Chains(simulator, case.skills, curriculum, config.train.skill_reward, library, config.train.seed)
@@ -74,7 +76,8 @@ def _summary(rows: list[dict[str, float]]) -> dict[str, float]:
     """Small, flat figures: reward at both ends, the means of what tells whether training was healthy, the cost."""
 
     def mean(key: str, chosen: list[dict[str, float]]) -> float:
-        return sum(row.get(key, 0.0) for row in chosen) / max(1, len(chosen))
+        known = [row[key] for row in chosen if math.isfinite(row.get(key, math.nan))]  # an update that was undone may have left NaN
+        return sum(known) / max(1, len(known))
 
     return {
         "steps": len(rows),

@@ -7,7 +7,8 @@ from apprentice.config import Layout, PipelineConfig
 from apprentice.config.schema import ValidateConfig
 from apprentice.data.expectations import check_tasks
 from apprentice.data.readers import SPLITS, Candidate
-from apprentice.data.validation import Judged, judge, share_refused, summarise
+from apprentice.data.validation import Judged, Lengths, judge, share_refused, summarise
+from apprentice.environments.deepsearch.scoring import punctuation_warning
 from apprentice.errors import ApprenticeError
 from apprentice.records.events import Progress
 from apprentice.records.files import write_json, write_text
@@ -24,20 +25,40 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     """
     for stale in (layout.tasks, layout.corpus):
         stale.unlink(missing_ok=True)
-    judged = judge(_candidates(layout.raw / "tasks.jsonl"), _candidates(layout.raw / "corpus.jsonl"), config.validation)
+    lengths = _lengths(config, progress)
+    judged = judge(_candidates(layout.raw / "tasks.jsonl"), _candidates(layout.raw / "corpus.jsonl"), config.validation, lengths)
     write_text(layout.quarantine, "".join(json.dumps(entry.refusal()) + "\n" for entry in judged.refused))
     figures = summarise(judged) | {"expectations_passed": 0, "expectations_total": 0}
     write_json(layout.metrics("validation"), figures)
     progress.note(f"{figures['tasks_clean']} of {figures['tasks_read']} tasks and {figures['passages_clean']} of {figures['passages_read']} passages are clean")
+    if warning := punctuation_warning((entry.place, answer) for entry in judged.tasks if not entry.problems for answer in entry.record.answers):
+        progress.note(warning)
 
     _refuse_bad_share(judged, config.validation, layout)
-    _refuse_empty(judged, layout)
-    outcome = check_tasks(judged.clean_tasks, config.validation.max_instruction_words, layout.data_docs)
+    _refuse_empty(judged, layout, config.environment.searches_here)
+    outcome = check_tasks(judged.clean_tasks, lengths, layout.data_docs)
     write_json(layout.metrics("validation"), figures | {"expectations_passed": outcome.passed, "expectations_total": outcome.total})
     if outcome.failures:
         raise ApprenticeError(f"the tasks as a set do not hold what is expected: {'; '.join(outcome.failures)}", where=layout.data_docs / "index.html")
     write_passages(layout.corpus, judged.clean_passages)
     write_tasks(layout.tasks, judged.clean_tasks)
+
+
+def _lengths(config: PipelineConfig, progress: Progress) -> Lengths:
+    """The limits of texts, in tokens: a task takes at most a quarter of an episode, a passage what the policy can read at once.
+
+    Raises:
+        ApprenticeError: the pipeline's model cannot be had, or its tokenizer cannot be used.
+    """
+    from apprentice.policy.chat import ChatFormat
+    from apprentice.policy.models import tokenizer_folder
+
+    chat = ChatFormat(tokenizer_folder(config.model.name, progress))
+
+    def count(text: str) -> int:
+        return len(chat.encode(text.encode("utf-8", "replace").decode("utf-8")))  # the tokenizer refuses halves of surrogate pairs
+
+    return Lengths(count, instruction=config.environment.max_tokens // 4, passage=config.policy.max_context)
 
 
 def _candidates(path: Path) -> list[Candidate]:
@@ -50,11 +71,12 @@ def _candidates(path: Path) -> list[Candidate]:
 
 
 def _refuse_bad_share(judged: Judged, limits: ValidateConfig, layout: Layout) -> None:
-    for words, entries in (("tasks", judged.tasks), ("passages", judged.passages)):
+    """Passages come first: where they are bad, tasks may be refused for it."""
+    for words, entries in (("passages", judged.passages), ("tasks", judged.tasks)):
         share = share_refused(entries)
         if share > limits.max_bad_share:
             refused = [entry for entry in entries if entry.problems]
-            reasons = ", ".join(f"{reason} {count}" for reason, count in judged.count_reasons().items() if count)
+            reasons = ", ".join(f"{reason} {count}" for reason, count in judged.count_reasons(entries).items() if count)
             raise ApprenticeError(
                 f"{len(refused)} of {len(entries)} {words} ({share:.1%}) are refused, more than validation.max_bad_share={limits.max_bad_share} allows "
                 f"({reasons}); the first: {refused[0].refusal()['reasons'][0]}",
@@ -63,17 +85,17 @@ def _refuse_bad_share(judged: Judged, limits: ValidateConfig, layout: Layout) ->
             )
 
 
-def _refuse_empty(judged: Judged, layout: Layout) -> None:
+def _refuse_empty(judged: Judged, layout: Layout, searches_here: bool) -> None:
     left = {task.split for task in judged.clean_tasks}
     for split in SPLITS:
         if split not in left:
-            files = sorted({entry.candidate.file for entry in judged.tasks if (entry.candidate.record or {}).get("split", split) == split})
+            files = sorted({entry.candidate.file for entry in judged.tasks if entry.candidate.split == split})
             raise ApprenticeError(
                 f"no usable task of the split {split!r} is left",
                 where=", ".join(files) or layout.raw / "tasks.jsonl",
                 todo=f"see {layout.quarantine} for the reasons, and add tasks to that split",
             )
-    if not judged.clean_passages and any(task.judge == "answers" for task in judged.clean_tasks):
+    if searches_here and not judged.clean_passages:
         raise ApprenticeError("no usable passage is left", where=layout.raw / "corpus.jsonl", todo=f"see {layout.quarantine} for the reasons")
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from apprentice.config import Layout, PipelineConfig
@@ -24,20 +24,25 @@ class PerTask:
     tasks: frozenset[str]
     """Every task of the evaluation, those lost to faults included."""
     score: Mapping[str, float]
+    scenario: Mapping[str, str] = field(default_factory=dict)
+    """The hash of each task's scenario; a task without one counts as a scenario of its own."""
 
     @property
     def hash(self) -> str:
         """Equal for equal tasks and results."""
-        return fingerprint(self.text())
+        return fingerprint(json.dumps(self._results(), indent=1))
 
     def text(self) -> str:
         """As JSON, in a stable order."""
-        return json.dumps({"tasks": sorted(self.tasks), "score": dict(sorted(self.score.items()))}, indent=1)
+        return json.dumps({**self._results(), "scenario": dict(sorted(self.scenario.items()))}, indent=1)
+
+    def _results(self) -> dict[str, Any]:
+        return {"tasks": sorted(self.tasks), "score": dict(sorted(self.score.items()))}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "PerTask":
         """From what `text` wrote."""
-        return cls(frozenset(values["tasks"]), values["score"])
+        return cls(frozenset(values["tasks"]), values["score"], values.get("scenario", {}))
 
 
 def read_episodes(layout: Layout, conditions: Iterable[str]) -> tuple[list[Task], dict[str, list[Trajectory]]]:
@@ -56,4 +61,5 @@ def per_task(config: PipelineConfig, layout: Layout) -> PerTask:
     names = {task_id: fingerprint(task) for task_id, task in of_set.items()}
     scored = {one.task_id: one for one in episodes["trained"] if one.outcome != "fault" and one.task_id in of_set}
     scores = {names[task_id]: measure.scores(of_set[task_id], one)[measure.key] for task_id, one in scored.items()}
-    return PerTask(frozenset(names.values()), scores)
+    scenarios = {names[task_id]: fingerprint(task.scenario) for task_id, task in of_set.items()}
+    return PerTask(frozenset(names.values()), scores, scenarios)

@@ -2,16 +2,19 @@
 
 import json
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from apprentice.config import Layout, PipelineConfig
+from apprentice.evaluation.gains import Gains, p_value, read_evaluation, too_few
 from apprentice.evaluation.measures import measure_of
-from apprentice.evaluation.statistics import paired_difference
+from apprentice.evaluation.statistics import SIGNIFICANCE, Difference, paired_difference
 from apprentice.records.files import read_json
+from apprentice.tracking.failures import reports_store_errors
 from apprentice.tracking.outcome import FILE, PerTask, per_task
 from apprentice.tracking.store import connect
 
@@ -42,6 +45,7 @@ class Registration:
     reason: str
 
 
+@reports_store_errors
 def register(config: PipelineConfig, layout: Layout, run_id: str, checkpoint_hash: str) -> Registration:
     """Registers the trained policy, by reference to its files, as the challenger; promotes it if the gate holds.
 
@@ -50,6 +54,9 @@ def register(config: PipelineConfig, layout: Layout, run_id: str, checkpoint_has
     Args:
         run_id: the MLflow run that tracks it.
         checkpoint_hash: DVC's hash of the checkpoint.
+
+    Raises:
+        ApprenticeError: the store failed.
     """
     client, name = connect(layout.root), config.register_.model_name
     results = per_task(config, layout)
@@ -57,46 +64,59 @@ def register(config: PipelineConfig, layout: Layout, run_id: str, checkpoint_has
     if "gate_reason" in version.tags:
         decision = Decision(version.tags["promoted"] == "true", version.tags["gate_reason"])
     else:
-        figures = read_json(layout.metrics("evaluation"))
-        over_before = measure_of(config).evaluated(figures)[0].of(figures["trained_minus_before"])
-        decision = gate(config, results, over_before, *_champion(client, name))
+        decision = gate(config, results, read_evaluation(layout), *_champion(client, name))
         _apply(client, name, version.version, decision)
     return Registration(name, str(version.version), CHAMPION if decision.promoted else CHALLENGER, decision.promoted, decision.reason)
 
 
-def gate(config: PipelineConfig, challenger: PerTask, over_before: dict, champion_name: str | None, champion: PerTask | None) -> Decision:
-    """Whether a challenger is proven better: than the agent before training while there is no champion, else than the champion.
+def gate(config: PipelineConfig, challenger: PerTask, evaluation: Mapping[str, Any], champion_name: str | None, champion: PerTask | None) -> Decision:
+    """Decide whether a challenger becomes the champion; the reason also says what the warm start and online RL added.
+
+    It must be proven better than the champion or, while there is none, than the agent before training: enough tasks, the 95%
+    interval of the paired difference above `register.margin`, and an exact p of at most 0.05. It must not be worse than its own
+    warm start either: on the headline set, its greedy main figure is at least as high.
 
     Args:
-        over_before: the difference in evaluation.json of the challenger and the agent before training, on the headline set.
+        evaluation: what the challenger's evaluation.json holds.
         champion_name: the champion's version in words; None where there is none.
         champion: its results; None where they cannot be read.
     """
+    measure = measure_of(config)
+    gains = Gains.of(config, measure, measure.evaluated(evaluation)[0], evaluation)
     if champion_name is None:
-        measure = measure_of(config)
-        low, high = over_before[measure.interval]
-        words = f"{measure.name} {over_before[measure.key]:+.3f} over the agent before training, 95% interval {low:+.3f} to {high:+.3f}"
-        return Decision(low > 0, f"the first champion: {words}" if low > 0 else f"no champion yet, but the interval is not above 0: {words}")
+        proof = _proof(config, gains.total, "the agent before training")
+        proof = replace(proof, reason=f"{'the first champion' if proof.promoted else 'no champion yet'}: {proof.reason}")
+    else:
+        proof = _against(config, challenger, champion_name, champion)
+    if proof.promoted and gains.warm_start and gains.online.difference.mean < 0:
+        proof = Decision(False, f"it is worse than its own warm start, though {proof.reason}")
+    return replace(proof, reason=f"{proof.reason}; in this evaluation: {gains.told()}")
+
+
+def _against(config: PipelineConfig, challenger: PerTask, champion_name: str, champion: PerTask | None) -> Decision:
     if champion is None:
         return Decision(False, f"the results of {champion_name} cannot be read, so there is nothing to compare with")
     if champion.tasks != challenger.tasks:
         return Decision(False, f"{champion_name} was evaluated on other tasks: evaluate both on the same ones")
-    return _against(config, challenger, champion_name, champion)
-
-
-def _against(config: PipelineConfig, challenger: PerTask, champion_name: str, champion: PerTask) -> Decision:
     shared = sorted(challenger.score.keys() & champion.score.keys())
     if not shared:
         return Decision(False, f"no task was scored for both {champion_name} and the challenger")
     new, old = (np.array([results.score[task] for task in shared]) for results in (challenger, champion))
-    difference = paired_difference(new, old, config.evaluate.bootstrap, config.evaluate.seed)
-    gain = f"{measure_of(config).name} {difference.mean:+.3f} over {champion_name} on {len(shared)} tasks"
-    words = f"{gain}, 95% interval {difference.low:+.3f} to {difference.high:+.3f}"
-    if difference.low <= 0:
-        return Decision(False, f"the interval is not above 0: {words}")
-    if difference.mean <= config.register_.margin:
-        return Decision(False, f"the margin of {config.register_.margin:.3f} is not exceeded: {words}")
-    return Decision(True, words)
+    return _proof(config, paired_difference(new, old, [challenger.scenario.get(task, task) for task in shared]), champion_name)
+
+
+def _proof(config: PipelineConfig, difference: Difference, other: str) -> Decision:
+    """Whether a gain over `other` is proven, and by which figures or why not."""
+    margin = config.register_.margin
+    words = f"{measure_of(config).name} {difference.mean:+.3f} over {other} on {difference.n} tasks"
+    words += f", 95% interval {difference.low:+.3f} to {difference.high:+.3f}, p {p_value(difference.p)}"
+    if difference.proven(margin):
+        return Decision(True, words)
+    if not difference.enough:
+        return Decision(False, f"{too_few(difference)}: {words}")
+    if difference.low <= margin:
+        return Decision(False, f"the interval is not above {f'the margin of {margin:.3f}' if margin else '0'}: {words}")
+    return Decision(False, f"p is above {SIGNIFICANCE}: {words}")
 
 
 def _known(client: "MlflowClient", name: str, checkpoint_hash: str, results: PerTask) -> "ModelVersion | None":

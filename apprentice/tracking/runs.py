@@ -13,6 +13,7 @@ from apprentice.config import Layout, PipelineConfig
 from apprentice.evaluation.configuration import parameters
 from apprentice.records.files import read_json
 from apprentice.records.fingerprint import fingerprint
+from apprentice.tracking.failures import reports_store_errors
 from apprentice.tracking.outcome import FILE, per_task
 from apprentice.tracking.store import UI_ADDRESS, connect, experiment_id, open_commands
 from apprentice.tracking.traces import log_traces
@@ -42,12 +43,16 @@ class TrackedRun:
     """The run's page, once they are open."""
 
 
+@reports_store_errors
 def log_run(config: PipelineConfig, layout: Layout, dvc_hashes: Mapping[str, str], prefect_run: str | None = None) -> TrackedRun:
     """Tracks what a pipeline produced; the run that already tracks the same configuration, data and results is found, not repeated.
 
     Args:
         dvc_hashes: DVC's hash of each of the pipeline's outputs, by its path.
         prefect_run: the id of the flow run, for the way back.
+
+    Raises:
+        ApprenticeError: the store failed.
     """
     client, name = connect(layout.root), f"apprentice-{layout.pipeline}"
     experiment = experiment_id(client, name, layout.root)

@@ -17,17 +17,24 @@ DATABASE = "mlflow.db"
 UI_ADDRESS = "http://127.0.0.1:5000"
 """Where `mlflow ui` listens unless told otherwise."""
 NOISE = ("mlflow", "alembic")
+HTTP_RETRIES = "3"
+"""MLflow's own 7 keep a run waiting for 4 minutes where the server is down."""
+
+
+def named_store() -> str:
+    """The address in MLFLOW_TRACKING_URI, which may hold a password; empty where none is named."""
+    return os.environ.get("MLFLOW_TRACKING_URI", "")
 
 
 def tracking_uri(root: Path = Path()) -> str:
     """The store's address; may hold a password, so never show it without `redacted`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / DATABASE).resolve()}"
+    return named_store() or f"sqlite:///{(root / DATABASE).resolve()}"
 
 
 def open_commands(root: Path = Path()) -> str:
     """The command that opens MLflow's pages; the address itself where the store is a server."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if uri and uri.startswith(("http://", "https://")):
+    uri = named_store()
+    if uri.startswith(("http://", "https://")):
         return redacted(uri)
     return f".venv/bin/mlflow ui --backend-store-uri {redacted(uri) if uri else f'sqlite:///{root / DATABASE}'}"
 
@@ -37,6 +44,7 @@ def connect(root: Path = Path()) -> "MlflowClient":
     os.environ.update(
         MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MLFLOW_ENABLE_ASYNC_TRACE_LOGGING="false", MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"
     )
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", HTTP_RETRIES)
     from mlflow import MlflowClient
 
     for name in NOISE:

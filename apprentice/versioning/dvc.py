@@ -6,20 +6,26 @@ DVC runs as a child process: its own imports, locks and signal handling stay out
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
+from apprentice.config.layout import PARAMS
+from apprentice.config.load import read_document
 from apprentice.errors import ApprenticeError
 from apprentice.processes import Child, spawn
 
 STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
 """In the order in which each needs the one before."""
-LOCK_FILE = Path("dvc.lock")
+STAGES_FILE, LOCK_FILE = Path("dvc.yaml"), Path("dvc.lock")
 ENVIRONMENT = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "true"}
+SIGNALLED = 128
+"""A shell tells a command that a signal ended by 128 and the signal's number."""
 EXITED_WITH = re.compile(r"exited with (-?\d+)")
 STAGE_MESSAGE = re.compile(r"^(?:error|fault|interrupted): ", re.MULTILINE)
 DVC_MESSAGE = re.compile(r"^ERROR: ", re.MULTILINE)
@@ -76,18 +82,29 @@ class StageRun:
         if _busy(text):
             return _busy_error(self.root)
         exited = EXITED_WITH.search(text)
-        return StageFailed(self.stage, int(exited[1]) if exited else code, failure_message(text, self.stage, self.log))
+        code = int(exited[1]) if exited else code
+        return StageFailed(self.stage, code, failure_message(text, self.stage, self.log, code))
 
 
-def failure_message(text: str, stage: str, log: Path) -> str:
-    """What a person should read of a failed stage's output: its own message if it left one, else the last line and where the rest is."""
+def failure_message(text: str, stage: str, log: Path, code: int = 1) -> str:
+    """What a person should read of a failed stage's output: its own message if it left one, else the signal that killed it, or the last line and where
+    the rest is."""
     own = list(STAGE_MESSAGE.finditer(text))
     if own:
         message = text[own[-1].start() :]
         end = DVC_MESSAGE.search(message)
         return message[: end.start() if end else None].strip()
+    if number := killed_by(code):
+        memory = "; out of memory?" if number == signal.SIGKILL else ""
+        todo = "free some memory, then run again: it continues" if memory else "run again: it continues"
+        return f"error: stage {stage} was killed by signal {number}{memory}\n  What to do: {todo}; the log is {log}"
     lines = [line for line in DVC_MESSAGE.split(text)[0].splitlines() if line.strip()] or text.strip().splitlines()
     return f"error: stage {stage} broke: {lines[-1].strip() if lines else 'it printed nothing'}\n  What to do: read {log}"
+
+
+def killed_by(code: int) -> int:
+    """The signal that an exit code stands for; 0 where it stands for none."""
+    return -code if code < 0 else code - SIGNALLED if SIGNALLED < code < SIGNALLED + signal.NSIG else 0
 
 
 def changed_stages(pipeline: str, root: Path = Path()) -> tuple[str, ...]:
@@ -105,6 +122,22 @@ def changed_stages(pipeline: str, root: Path = Path()) -> tuple[str, ...]:
     changed = {name.partition("@")[0] for name in json.loads(done.stdout or "{}")}
     first = next((position for position, stage in enumerate(STAGES) if stage in changed), len(STAGES))
     return STAGES[first:]
+
+
+def recorded_parameters(stage: str, pipeline: str, root: Path = Path()) -> dict[str, Any]:
+    """Key -> value of everything in params.yaml that DVC records with a stage; empty in a folder without dvc.yaml."""
+    if not (root / STAGES_FILE).is_file():
+        return {}
+    keys = YAML(typ="safe").load((root / STAGES_FILE).read_text(encoding="utf-8"))["stages"][stage]["params"]
+    values = read_document(root / PARAMS)
+    return {key: _at(values, key) for key in (key.replace("${item.pipeline}", pipeline) for key in keys)}
+
+
+def _at(values: Any, dotted: str) -> Any:
+    """The value under a dotted key; None where it is absent."""
+    for key in dotted.split("."):
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
 
 
 def output_hashes(pipeline: str, root: Path = Path()) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 
 from apprentice.config import Layout, load_pipeline
 from apprentice.data.appworld import read_appworld
-from apprentice.data.validation import judge
+from apprentice.data.validation import Lengths, judge
 from apprentice.environments.appworld.roots import DATA_VERSION, ROOT_VARIABLE
 from apprentice.errors import ApprenticeError
 from apprentice.records.events import Progress
@@ -102,7 +102,7 @@ def test_prepare_and_validate_pass_the_tasks_on(config, tmp_path):
 
 
 def test_variants_may_ask_in_the_same_words(config, tmp_path):
-    judged = judge(read(config(), tmp_path).tasks, [], config().validation)
+    judged = judge(read(config(), tmp_path).tasks, [], config().validation, Lengths(len, 400, 400))
     assert [entry.problems for entry in judged.tasks if entry.problems] == []
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from apprentice.config import Layout, load_pipeline
-from apprentice.data.validation import REASONS
+from apprentice.data.readers import Candidate
+from apprentice.data.validation import REASONS, Lengths, judge
 from apprentice.errors import ApprenticeError
 from apprentice.records.events import Progress
 from apprentice.records.tables import read_passages, read_tasks
@@ -75,12 +76,51 @@ def test_prepare_keeps_where_each_record_was_found(folder, layout):
     assert (first["file"], first["line"], first["error"]) == (f"{folder}/train.jsonl", 1, None)
 
 
-def test_prepare_keeps_unparsable_lines_beside_the_limit(folder, layout):
+def test_unparsable_lines_are_kept_where_nothing_is_left_out(folder, layout):
     with (folder / "train.jsonl").open("a") as file:
         file.write('{"question": "trunc')
-    prepare.run(configured(folder, train=2, dev=1), layout, Progress(layout.events, "prepare"))
+    prepare.run(configured(folder, train=9, dev=1), layout, Progress(layout.events, "prepare"))
     found = lines(layout.raw / "tasks.jsonl")
-    assert [row["record"] and row["record"]["split"] for row in found] == ["train", "train", None, "dev"]
+    assert [row["record"] and row["record"]["split"] for row in found] == [*["train"] * 8, None, "dev"]
+    assert found[8]["split"] == "train"
+
+
+def test_data_train_draws_bad_lines_in_their_share_of_the_file(folder, layout):
+    with (folder / "train.jsonl").open("a") as file:
+        file.write('{"question": "trunc\n' * 8)
+    prepare.run(configured(folder, train=8, dev=1), layout, Progress(layout.events, "prepare"))
+    train = [row for row in lines(layout.raw / "tasks.jsonl") if row["split"] == "train"]
+    assert len(train) == 8 and 1 <= sum(row["record"] is None for row in train) <= 7
+
+
+def test_prepare_says_which_files_it_read(folder, layout):
+    prepare.run(configured(folder), layout, Progress(layout.events, "prepare"))
+    [said] = [event["text"] for event in lines(layout.events) if "corpus from" in event.get("text", "")]
+    assert said == "; ".join(f"{holds} from {folder}/{holds}.jsonl" for holds in ("train", "dev", "corpus"))
+
+
+def test_ids_that_restart_in_each_file_lose_no_task(folder, layout):
+    write(folder / "train.jsonl", [{"id": n, "question": f"Who built house {n}?", "answers": [f"Builder{n}"]} for n in range(8)])
+    write(folder / "dev.jsonl", [{"id": n, "question": f"Who built house {n + 8}?", "answers": [f"Builder{n + 8}"]} for n in range(4)])
+    progress = Progress(layout.events, "test")
+    prepare.run(configured(folder), layout, progress)
+    found = [row["record"] for row in lines(layout.raw / "tasks.jsonl")]
+    assert [record["id"] for record in found if record["split"] == "dev"] == [f"dev/{n}" for n in range(4)]
+    assert "4" in [record["id"] for record in found]
+    judged = judge([Candidate(**row) for row in lines(layout.raw / "tasks.jsonl")], passages_of(layout), configured().validation, Lengths(len, 400, 400))
+    assert judged.refused == []
+    assert any("4 ids are in both splits" in event.get("text", "") for event in lines(layout.events))
+
+
+def passages_of(layout):
+    return [Candidate(**row) for row in lines(layout.raw / "corpus.jsonl")]
+
+
+def test_a_scenario_that_is_no_text_reaches_the_quarantine(folder, layout):
+    write(folder / "train.jsonl", [{"id": ["x"], "question": "q", "answers": ["Builder1"], "scenario": ["s"]}])
+    prepare.run(configured(folder), layout, Progress(layout.events, "prepare"))
+    [row] = [row for row in lines(layout.raw / "tasks.jsonl") if row["split"] == "train"]
+    assert (row["record"]["id"], row["record"]["scenario"]) == (["x"], ["s"])
 
 
 def test_prepare_takes_whole_scenarios_in_a_seeded_order(folder, layout):
@@ -116,6 +156,24 @@ def test_a_split_without_usable_tasks_names_its_file(folder, layout):
     write(folder / "dev.jsonl", [{"id": "d", "question": "q"}])
     message = refused_by(configured(folder), layout)
     assert f"{folder}/dev.jsonl: no usable task of the split 'dev' is left" in message
+
+
+def test_a_corpus_without_ids_is_blamed_first(folder, layout):
+    write(folder / "corpus.jsonl", [{"title": f"House {n}", "text": f"Built by Builder{n}."} for n in range(12)])
+    message = refused_by(configured(folder), layout)
+    assert "12 of 12 passages (100.0%)" in message and "(invalid_field 12)" in message and "corpus.jsonl:1:id: field required" in message
+
+
+@pytest.mark.slow
+def test_a_server_that_searches_needs_no_corpus_and_one_bad_row_fails_only_itself(folder, layout):
+    (folder / "corpus.jsonl").unlink()
+    with (folder / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "t40", "question": "Long plan?", "answers": ["x"], "plan": ["s"] * 40}) + "\n")
+    config = configured(folder)
+    by_url = config.environment.model_copy(update={"retriever": "http://127.0.0.1:8000/retrieve"})
+    run_both(config.model_copy(update={"environment": by_url}), layout)
+    assert len(read_tasks(layout.tasks)) == 12 and read_passages(layout.corpus) == []
+    assert [row["reasons"] for row in lines(layout.quarantine)] == [[f"{folder}/train.jsonl:9:plan: 40 steps, more than 30"]]
 
 
 def test_validate_without_prepare_says_so(layout):

@@ -188,6 +188,83 @@ def test_the_fingerprint_names_each_file_with_its_hash(folder):
     assert all(len(file["sha256"]) == 64 and file["bytes"] > 0 for file in files)
 
 
+def full(tmp_path, *questions, split="train"):
+    """MuSiQue-Full: the questions of a split, the other split a question without a twin."""
+    other = {"id": "2hop__9", "question": "other?", "paragraphs": [paragraph(0, "Noise")], "answer": "x", "answerable": True}
+    write_lines(tmp_path / f"musique_full_v1.0_{split}.jsonl", *questions)
+    write_lines(tmp_path / f"musique_full_v1.0_{'dev' if split == 'train' else 'train'}.jsonl", other)
+    return read("musique", tmp_path)
+
+
+def paragraph(idx, title, supporting=False):
+    return {"idx": idx, "title": title, "paragraph_text": f"{title} is here.", "is_supporting": supporting}
+
+
+def question(answerable, *paragraphs, id="2hop__1", answer="Rome", place=0):
+    step = {"question": "where", "answer": answer, "paragraph_support_idx": place}
+    return {
+        "id": id,
+        "question": f"q {id}?",
+        "paragraphs": list(paragraphs),
+        "question_decomposition": [step],
+        "answer": answer,
+        "answer_aliases": [],
+        "answerable": answerable,
+    }
+
+
+def test_an_unanswerable_twin_is_left_out_where_the_pooled_paragraphs_answer_it(tmp_path):
+    twins = question(True, paragraph(0, "Rome", True)), question(False, paragraph(0, "Noise"), place=None)
+    data = full(tmp_path, *twins)
+    assert [(task.record["id"], task.record["answerable"]) for task in data.tasks if task.split == "train"] == [("2hop__1", True)]
+    assert "1 of 1 unanswerable questions are left out" in data.notes[1]
+
+
+def test_an_unanswerable_question_nothing_answers_is_kept_with_the_agreed_answer_and_an_id_of_its_own(tmp_path):
+    twins = question(True, id="2hop__1"), question(False, paragraph(0, "Noise"), place=None)
+    kept = full(tmp_path, *twins).tasks[1].record
+    assert (kept["id"], kept["scenario"], kept["answers"], kept["answerable"]) == ("2hop__1-unanswerable", "2hop__1", ["unknown"], False)
+
+
+@pytest.mark.parametrize(("title", "left"), [("Rome", []), ("Romeo", ["3hop__2-unanswerable"])])
+def test_an_unanswerable_question_without_a_twin_is_kept_where_no_paragraph_holds_what_it_lacks(tmp_path, title, left):
+    alone = question(False, paragraph(0, "Noise"), id="3hop__2", place=None)
+    data = full(tmp_path, question(True, paragraph(0, title, True), id="2hop__5", answer=title), alone)
+    assert [task.record["id"] for task in data.tasks if not task.record["answerable"]] == left
+
+
+def test_an_unanswerable_question_that_says_nothing_of_what_it_lacks_is_left_out(tmp_path):
+    silent = {"id": "x", "question": "q?", "paragraphs": [paragraph(0, "Noise")], "answerable": False}
+    assert all(task.record["answerable"] for task in full(tmp_path, silent).tasks)
+
+
+def test_the_answerable_files_are_preferred_and_the_others_named(musique):
+    (musique / "musique_full_v1.0_train.jsonl").write_text("{}")
+    [chosen] = read("musique", musique).notes
+    assert chosen.startswith(f"train from {musique}/musique_ans_v1.0_train.jsonl (not from musique_full_v1.0_train.jsonl); dev from")
+
+
+@pytest.mark.parametrize(("aliases", "answers"), [(5, ["Rome", "5"]), ("Roma", ["Rome", "Roma"]), (None, ["Rome"])])
+def test_musique_aliases_may_be_a_single_value(musique, aliases, answers):
+    [row] = [json.loads(line) for line in (musique / "musique_ans_v1.0_train.jsonl").read_text().splitlines()]
+    write_lines(musique / "musique_ans_v1.0_train.jsonl", {**row, "answer_aliases": aliases})
+    assert read("musique", musique).tasks[0].record["answers"] == answers
+
+
+def test_one_file_is_never_both_splits(tmp_path):
+    write_lines(tmp_path / "train_dev.jsonl", {"question": "q", "answer": "a"})
+    write_lines(tmp_path / "corpus.jsonl", PASSAGE)
+    with pytest.raises(ApprenticeError, match="train_dev.jsonl: is taken for both splits"):
+        read("nq", tmp_path)
+
+
+def test_a_server_that_searches_needs_no_corpus_here(folder):
+    (folder / "corpus.jsonl").unlink()
+    assert read_data("jsonl", str(folder), 0, 1, 1, needs_corpus=False).passages == ()
+    write_lines(folder / "corpus.jsonl", PASSAGE)
+    assert len(read_data("jsonl", str(folder), 0, 1, 1, needs_corpus=False).passages) == 1
+
+
 @needs_real_data
 def test_real_natural_questions_are_read_whole():
     data = read("nq", REAL / "nq")

@@ -1,12 +1,16 @@
 """Validation: each reason for which a record is refused, and what is kept."""
 
+import time
+
 import pytest
 
 from apprentice.config.schema import ValidateConfig
 from apprentice.data.readers import Candidate
-from apprentice.data.validation import judge, summarise
+from apprentice.data.validation import Lengths, judge, summarise
 
-LIMITS = ValidateConfig(max_bad_share=0.5, max_instruction_words=20, max_passage_words=30, require_answer_in_corpus=True)
+LIMITS = ValidateConfig(max_bad_share=0.5, require_answer_in_corpus=True)
+LENGTHS = Lengths(len, instruction=100, passage=150)
+"""A token a character."""
 PASSAGES = [{"id": "p", "title": "Rome", "text": "Rome is the capital of Italy. Ptolemy's map (1514–1572) shows it."}]
 
 
@@ -17,7 +21,7 @@ def task(**changes):
 
 def judged(*records, passages=PASSAGES, limits=LIMITS):
     tasks = [record if isinstance(record, Candidate) else Candidate("tasks.jsonl", line, record) for line, record in enumerate(records, 1)]
-    return judge(tasks, [Candidate("corpus.jsonl", line, passage) for line, passage in enumerate(passages, 1)], limits)
+    return judge(tasks, [Candidate("corpus.jsonl", line, passage) for line, passage in enumerate(passages, 1)], limits, LENGTHS)
 
 
 def reasons(result):
@@ -117,6 +121,88 @@ def test_over_long_texts_are_refused():
     assert result.count_reasons()["too_long"] == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x" * 50_000, "50000 characters, far more than 100 tokens"),
+        ("東京" * 2500, "5000 tokens, more than 100 (a quarter of environment.max_tokens)"),
+        ("Who is " + "y" * 9_000, "9007 tokens, more than 100"),
+    ],
+    ids=["letters", "CJK", "one word"],
+)
+def test_a_long_text_of_few_words_is_refused(text, said):
+    [reason] = reasons(judged(task(instruction=text)))
+    assert reason.startswith(f"tasks.jsonl:1:instruction: {said}")
+    [entry] = judged(passages=[*PASSAGES * 1, {"id": "q", "title": text, "text": "t"}]).refused
+    assert [(problem.reason, problem.field) for problem in entry.problems] == [("too_long", "title")]
+
+
+def test_a_short_text_is_not_counted():
+    def never(text):
+        raise AssertionError(text)
+
+    assert judge([Candidate("tasks.jsonl", 1, task())], [], LIMITS, Lengths(never, 100, 100)).refused == []
+
+
+@pytest.mark.parametrize("field", ["plan", "supporting", "scenario"])
+def test_half_a_surrogate_pair_is_refused_in_every_field(field):
+    text = "a\ud800b"
+    assert len(judged(task(**{field: text if field == "scenario" else [text]})).refused) == 1
+
+
+@pytest.mark.parametrize("nothing", ["", "  ", "?", "the", None])
+def test_an_alias_that_says_nothing_drops_only_itself(nothing):
+    result = judged(task(answers=["Rome", nothing]))
+    assert [one.answers for one in result.clean_tasks] == [("Rome",)]
+    assert summarise(result)["answers_dropped"] == 1
+
+
+@pytest.mark.parametrize(("changes", "said"), [({"plan": ["s"] * 40}, "plan: 40 steps, more than 30"), ({"hops": 11}, "hops: 11 facts to chain, more than 10")])
+def test_a_row_that_would_fail_the_whole_set_is_refused_by_itself(changes, said):
+    assert reasons(judged(task(), task(id="t2", **changes))) == [f"tasks.jsonl:2:{said}"]
+
+
+def test_the_same_question_with_the_same_first_answer_is_refused_once():
+    result = judged(task(id="a", instruction="Capital?", answers=["Rome", "Roma"]), task(id="b", instruction="Capital?"))
+    assert result.count_reasons()["duplicate_task"] == 1
+
+
+HELD = [
+    ("Malm\u006f\u0308 city", "Malm\u00f6"),
+    ("Malm\u00f6 city", "Malmo\u0308"),
+    ("called \u201cThe Wall\u201d in 1979", '"The Wall"'),
+    ("O\u2019Brien\u2019s house", "O'Brien"),
+    ("\u0631\u0648\u0645\u0627\u060c \u0625\u064a\u0637\u0627\u0644\u064a\u0627", "\u0631\u0648\u0645\u0627"),
+    ("日本の首都は東京です。", "東京"),
+    ("ソニーはSonyの東京本社", "Sony"),
+    ("กรุงเทพมหานครเป็นเมืองหลวง", "กรุงเทพมหานคร"),
+    ("Rome,Italy;Paris", "Italy"),
+    ("the U.S. army", "US"),
+    ("ＲＯＭＥ １９６４", "Rome 1964"),
+    ("co\u00adoperation\u200b now", "cooperation now"),
+    ("STRASSE 5", "straße 5"),
+]
+
+
+@pytest.mark.parametrize(("text", "answer"), HELD)
+def test_an_answer_is_found_in_every_script_and_unicode_form(text, answer):
+    assert judged(task(answers=[answer]), passages=[{"id": "p", "title": "T", "text": text}]).clean_tasks
+
+
+@pytest.mark.parametrize(("text", "answer"), [("Ptolemaic", "Ptolemy"), ("Italy", "Ital"), ("東北の京", "東京"), ("1514", "15"), ("Малина", "Мали")])
+def test_what_a_passage_does_not_say_is_not_found(text, answer):
+    assert not judged(task(answers=[answer]), passages=[{"id": "p", "title": "T", "text": text}]).clean_tasks
+
+
+def test_a_corpus_without_ids_is_blamed_and_not_the_answers():
+    result = judged(task(), passages=[{"title": "Rome", "text": "Rome."}])
+    assert reasons(result) == ["corpus.jsonl:1:id: field required"]
+
+
+def test_without_a_corpus_here_no_answer_is_looked_for():
+    assert judged(task(answers=["Paris"]), passages=[]).clean_tasks
+
+
 def test_empty_texts_are_refused():
     result = judged(task(instruction=" "), passages=[*PASSAGES, {"id": "q", "title": "", "text": ""}])
     assert result.count_reasons()["invalid_field"] == 2
@@ -151,3 +237,10 @@ def test_figures_count_tasks_and_reasons():
     figures = summarise(judged(task(id="a", hops=2), task(id="b", split="dev"), task(id="c", answers=["Paris"])))
     expected = {"tasks_read": 3, "tasks_clean": 2, "tasks_dev": 1, "tasks_2_hops": 1, "refused_answer_absent": 1, "bad_share": 0.333333}
     assert {name: figures[name] for name in expected} == expected
+
+
+def test_a_corpus_of_a_million_characters_is_searched_in_seconds():
+    text = "“Quoted” words, with a dash – and 東京. " * 100
+    began = time.monotonic()
+    result = judged(task(answers=["東京"]), passages=[{"id": str(n), "title": "", "text": text[:150]} for n in range(7000)])
+    assert result.clean_tasks and time.monotonic() - began < 15

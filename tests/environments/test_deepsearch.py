@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from apprentice.config.schema import DeepSearchConfig
+from apprentice.environments.cutting import cut
 from apprentice.environments.deepsearch.baselines import ClosedBook, PlainRag, first_line
-from apprentice.environments.deepsearch.environment import DeepSearch
+from apprentice.environments.deepsearch.environment import DeepSearch, listing
 from apprentice.environments.deepsearch.expert import expert_actions, visible_answer
 from apprentice.environments.deepsearch.retrieval import Bm25Retriever
 from apprentice.records import Passage, Task
@@ -16,14 +17,19 @@ PASSAGES = (
     Passage(id="b", title="Tagus", text="The Tagus is the longest river in Iberia."),
 )
 LIMITS = DeepSearchConfig(
-    use="deepsearch", retriever="bm25", top_k=2, passage_words=6, max_turns=3, max_turn_tokens=40, max_failed_turns=3, max_tokens=500, concurrency=4
+    use="deepsearch", retriever="bm25", top_k=2, passage_tokens=30, max_turns=3, max_turn_tokens=40, max_failed_turns=3, max_tokens=500, concurrency=4
 )
 TASK = Task(id="t", scenario="s", split="dev", instruction="What is the capital of Portugal?", answers=("Lisbon", "city of Lisbon"))
 
 
+def encode(text):
+    """A token a character."""
+    return [ord(character) for character in text]
+
+
 def play(environment, *actions, task=TASK):
     async def episode():
-        world = environment(Bm25Retriever(PASSAGES), LIMITS)
+        world = environment(Bm25Retriever(PASSAGES), LIMITS, encode)
         return [await world.reset(task)] + [await world.step(action) for action in actions], await world.verify()
 
     return asyncio.run(episode())
@@ -36,10 +42,28 @@ def test_the_first_message_is_a_short_instruction_and_the_question():
     assert len(instruction.split()) <= 20
 
 
-def test_a_search_shows_the_first_words_of_each_passage():
+def test_a_search_shows_the_first_tokens_of_each_passage_in_whole_words():
     (_, told), _ = play(DeepSearch, "<search>longest river Tagus</search>")
     assert told.kind == "search"
-    assert told.text == "<information>\n(1) Tagus: The Tagus is the longest river\n(2) Lisbon: Lisbon is the capital of Portugal\n</information>"
+    assert told.text == "<information>\n(1) Tagus: The Tagus is the\n(2) Lisbon: Lisbon is the capital\n</information>"
+
+
+@pytest.mark.parametrize(
+    ("title", "text"),
+    [("A", "x" * 50_000), ("B", "東京" * 2500), ("C", "word " * 9000), ("D" * 20_000, "text"), ("E", "pre " + "y" * 20_000 + " post")],
+    ids=["letters", "CJK", "words", "title", "one word"],
+)
+def test_a_passage_never_takes_more_tokens_than_it_may(title, text):
+    from apprentice.environments.deepsearch.retrieval import Hit
+
+    shown = listing([Hit(Passage(id="p", title=title, text=text), 1.0)] * 2, 30, encode).splitlines()
+    assert len(shown) == 2 and all(20 < len(line.removeprefix(f"({number}) ")) <= 30 for number, line in enumerate(shown, 1))
+
+
+def test_a_text_is_cut_between_words_where_it_has_words():
+    assert cut("one two three", 7, encode) == "one two" and cut("one two three", 9, encode) == "one two"
+    assert cut("one two three", 13, encode) == "one two three" and cut("東京都庁", 3, encode) == "東京都"
+    assert cut("", 0, encode) == cut("abc", 0, encode) == ""
 
 
 def test_a_search_in_vain_says_so():
@@ -66,7 +90,7 @@ def test_closed_book_shows_the_question_alone():
 
 def test_plain_rag_shows_what_the_question_finds():
     (first, _), verdict = play(PlainRag, "Porto")
-    assert "\n(1) Lisbon: Lisbon is the capital of Portugal\n" in first.text and first.text.endswith("Question: What is the capital of Portugal?")
+    assert "\n(1) Lisbon: Lisbon is the capital\n" in first.text and first.text.endswith("Question: What is the capital of Portugal?")
     assert not verdict.success
 
 

@@ -63,7 +63,7 @@ def test_bm25_refuses_a_knowledge_base_without_words(passages):
 
 def environment_config(retriever):
     return DeepSearchConfig(
-        use="deepsearch", retriever=retriever, top_k=2, passage_words=5, max_turns=3, max_turn_tokens=9, max_failed_turns=3, max_tokens=99, concurrency=1
+        use="deepsearch", retriever=retriever, top_k=2, passage_tokens=5, max_turns=3, max_turn_tokens=9, max_failed_turns=3, max_tokens=99, concurrency=1
     )
 
 

@@ -1,8 +1,29 @@
-"""Scores agree with the official SQuAD script on examples worked by hand."""
+"""Scores agree with the official script of NQ-open, and the folded ones go further."""
+
+import re
+import string
+import unicodedata
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from apprentice.environments.deepsearch.scoring import cover_exact_match, exact_match, f1, normalise
+from apprentice.environments.deepsearch.scoring import (
+    cover_exact_match,
+    exact_match,
+    f1,
+    fold,
+    folded_exact_match,
+    loses_meaning,
+    normalise,
+    punctuation_warning,
+)
+
+
+def official(text: str) -> str:
+    """What the script of NQ-open does, step by step: NFD, lower case, no ASCII punctuation, no articles, single spaces."""
+    text = "".join(char for char in unicodedata.normalize("NFD", text).lower() if char not in set(string.punctuation))
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
 @pytest.mark.parametrize(
@@ -13,12 +34,66 @@ from apprentice.environments.deepsearch.scoring import cover_exact_match, exact_
         ("U.S.A.", "usa"),
         ("rock-'n'-roll", "rocknroll"),
         ("theatre", "theatre"),
-        ("Thé", "thé"),
+        ("Beyonce\u0301", "beyonce\u0301"),
+        ("Beyoncé", "beyonce\u0301"),
         ("an", ""),
     ],
 )
 def test_normalisation(text, normal):
     assert normalise(text) == normal
+
+
+@given(st.one_of(st.text(max_size=30), st.text("aàtheén '’-–Ａ５.,가", max_size=20)))
+def test_normalisation_is_the_official_one_to_the_letter(text):
+    assert normalise(text) == official(text)
+
+
+def test_composed_and_decomposed_letters_are_one_answer():
+    assert exact_match(unicodedata.normalize("NFC", "Beyoncé"), [unicodedata.normalize("NFD", "Beyoncé")]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold"),
+    [
+        ("Levi's Stadium", "Levi’s Stadium"),
+        ("1914-1918", "1914–1918"),
+        ("ＡＢＣ１２３", "ABC123"),
+        ("“Hamlet”", "Hamlet"),
+        ("O'Brien", "OʼBrien"),
+        ("Straße", "STRASSE"),
+        ("東京。", "東京"),
+    ],
+)
+def test_folding_accepts_what_the_official_script_keeps_apart(prediction, gold):
+    assert exact_match(prediction, [gold]) == 0.0
+    assert folded_exact_match(prediction, [gold]) == 1.0
+
+
+def test_folding_keeps_different_answers_apart():
+    assert folded_exact_match("Paris", ["London"]) == folded_exact_match("café", ["cafe"]) == folded_exact_match("—", ["…"]) == 0.0
+    assert fold("Thé") == "thé"
+
+
+@given(st.text(max_size=12), st.text(max_size=12))
+def test_folded_exact_match_holds_wherever_exact_match_does(prediction, gold):
+    assert folded_exact_match(prediction, [gold]) >= exact_match(prediction, [gold])
+    assert folded_exact_match(gold, [gold]) == 1.0
+
+
+@pytest.mark.parametrize("answer", ["C#", "C++", "-5", "−5", "3.5", "grade A+", "1/2", "10:30", "< 3", ".NET", "minus (-3)", "about -.5"])
+def test_punctuation_that_carries_meaning_is_seen(answer):
+    assert loses_meaning(answer)
+
+
+@pytest.mark.parametrize("answer", ["U.S.A.", "Jean-Luc", "1914-1918", "1,000", "rock 'n' roll", "AT&T", "Dr. No", "5%", "No. 5", "x", "a - b", "Yahoo!"])
+def test_punctuation_without_meaning_is_not(answer):
+    assert not loses_meaning(answer)
+
+
+def test_the_warning_counts_the_answers_and_names_the_first():
+    warning = punctuation_warning([("a.jsonl:1", "Oslo"), ("a.jsonl:2", "C#"), ("a.jsonl:9", "-5")])
+    assert "2 accepted answers" in warning and "a.jsonl:2 accepts 'C#', which is scored as 'c'" in warning
+    assert punctuation_warning([("a.jsonl:1", "Oslo")]) == ""
 
 
 def test_exact_match_accepts_any_gold_answer():

@@ -13,7 +13,7 @@ from apprentice.evaluation.goals import GoalScore, by_level, compare, scenario_c
 from apprentice.evaluation.measures import ASSISTANT
 
 SETS = ("heldout_variants", "heldout_scenarios")
-SCORE_KEYS, DIFFERENCE_KEYS = {"tgc", "sgc", "n", "scenarios", "tgc_ci95"}, {"tgc", "tgc_ci95", "p"}
+SCORE_KEYS, DIFFERENCE_KEYS = {"tgc", "sgc", "n", "scenarios", "tgc_ci95"}, {"tgc", "tgc_ci95", "p", "n", "scenarios"}
 
 
 def scores(**runs: tuple[float, ...]) -> list[GoalScore]:
@@ -27,7 +27,7 @@ def evaluated(tmp_path_factory):
 
 
 def test_a_scenario_is_solved_where_all_of_its_tasks_are():
-    figures = summary(scores(a1=(1.0,), a2=(1.0,), b1=(1.0,), b2=(0.0,), c1=(0.0,)), 500, 0)
+    figures = summary(scores(a1=(1.0,), a2=(1.0,), b1=(1.0,), b2=(0.0,), c1=(0.0,)))
     assert list(figures) == ["tgc", "sgc", "n", "scenarios", "tgc_ci95"]
     assert (figures["tgc"], figures["sgc"], figures["n"], figures["scenarios"]) == (0.6, 0.3333, 5, 3)
     assert 0 <= figures["tgc_ci95"][0] < 0.6 < figures["tgc_ci95"][1] <= 1
@@ -35,7 +35,7 @@ def test_a_scenario_is_solved_where_all_of_its_tasks_are():
 
 def test_several_runs_are_scored_one_by_one_and_averaged():
     # Each task is solved in half of its runs; only b's variants are solved in the same one.
-    figures = summary(scores(a1=(1.0, 0.0), a2=(0.0, 1.0), b1=(1.0, 0.0), b2=(1.0, 0.0)), 500, 0)
+    figures = summary(scores(a1=(1.0, 0.0), a2=(0.0, 1.0), b1=(1.0, 0.0), b2=(1.0, 0.0)))
     assert (figures["tgc"], figures["sgc"]) == (0.5, 0.25)
 
 
@@ -51,7 +51,7 @@ def appworld_aggregate(success: dict[str, bool]) -> tuple[float, float]:
 def test_it_is_what_appworld_computes():
     tasks = [errand(f"s{scenario}", variant) for scenario in range(7) for variant in (1, 2, 3)]
     success = {task.id: index % 4 != 2 or index < 9 for index, task in enumerate(tasks)}
-    figures = summary(score_goals(tasks, [run_errand(task, solved=success[task.id]) for task in tasks]), 100, 0)
+    figures = summary(score_goals(tasks, [run_errand(task, solved=success[task.id]) for task in tasks]))
     # 85.7 and 57.1 are what AppWorld 0.1.3 itself makes of these.
     assert (round(100 * figures["tgc"], 1), round(100 * figures["sgc"], 1)) == appworld_aggregate(success) == (85.7, 57.1)
 
@@ -66,7 +66,7 @@ def test_the_outcome_decides_not_the_reward():
 def test_faults_are_not_scored_and_their_scenario_is_left_out():
     tasks = [errand("a", 1), errand("a", 2), errand("b", 1)]
     played = [run_errand(tasks[0], solved=True), run_errand(tasks[1], solved=False, outcome="fault"), run_errand(tasks[2], solved=False)]
-    figures = summary(score_goals(tasks, played), 100, 0)
+    figures = summary(score_goals(tasks, played))
     assert (figures["tgc"], figures["n"]) == (0.5, 2)
     assert (figures["sgc"], figures["scenarios"]) == (0.0, 1)
 
@@ -77,12 +77,19 @@ def test_a_run_that_lost_a_task_does_not_make_its_scenario_easier():
 
 
 def test_nothing_scored_is_reported_as_nothing_known():
-    assert summary(scores(a1=()), 100, 0) == {"tgc": 0.0, "sgc": 0.0, "n": 0, "scenarios": 0, "tgc_ci95": [0.0, 1.0]}
+    assert summary(scores(a1=())) == {"tgc": 0.0, "sgc": 0.0, "n": 0, "scenarios": 0, "tgc_ci95": [0.0, 1.0]}
 
 
-def test_where_all_or_none_are_solved_the_interval_is_the_exact_one():
-    assert summary(scores(a1=(0.0,), b1=(0.0,), c1=(0.0,)), 100, 0)["tgc_ci95"] == [0.0, pytest.approx(1 - 0.025 ** (1 / 3), abs=1e-4)]
-    assert summary(scores(a1=(1.0,), b1=(1.0,), c1=(1.0,)), 100, 0)["tgc_ci95"] == [pytest.approx(0.025 ** (1 / 3), abs=1e-4), 1.0]
+def test_where_all_or_none_are_solved_the_interval_claims_no_certainty():
+    # Wilson's interval of none of three reaches to z^2 / (3 + z^2), z = 1.96.
+    assert summary(scores(a1=(0.0,), b1=(0.0,), c1=(0.0,)))["tgc_ci95"] == [0.0, pytest.approx(3.8415 / 6.8415, abs=1e-4)]
+    assert summary(scores(a1=(1.0,), b1=(1.0,), c1=(1.0,)))["tgc_ci95"] == [pytest.approx(3 / 6.8415, abs=1e-4), 1.0]
+
+
+def test_variants_of_one_scenario_count_as_one_cluster():
+    alone = summary(scores(**{f"{letter}1": (float(letter in "abc"),) for letter in "abcdef"}))["tgc_ci95"]
+    tripled = summary(scores(**{f"{letter}{variant}": (float(letter in "abc"),) for letter in "abcdef" for variant in (1, 2, 3)}))["tgc_ci95"]
+    assert tripled[0] <= alone[0] and tripled[1] >= alone[1]
 
 
 def test_levels_are_those_of_the_source():
@@ -92,7 +99,7 @@ def test_levels_are_those_of_the_source():
 
 def test_stable_keys(evaluated):
     figures = evaluated[-1]
-    assert list(figures)[:5] == ["before", "warm_start", "trained", *DIFFERENCES]
+    assert list(figures)[:6] == ["before", "warm_start", "trained", *DIFFERENCES]
     for name in ASSISTANT.conditions:
         assert tuple(figures[name]) == SETS
         assert all(figures[name][key].keys() == SCORE_KEYS for key in SETS)

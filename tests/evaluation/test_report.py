@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from evaluated import NASTY, assistant_project, evaluated_project
 
+from apprentice.evaluation.comparison import DIFFERENCES
 from apprentice.evaluation.configuration import parameters, redacted
 from apprentice.evaluation.cost import stage_seconds
 from apprentice.evaluation.examples import choose_examples, tally
@@ -78,12 +79,17 @@ def test_nothing_is_loaded_from_elsewhere(page):
 
 
 def test_questions_are_reported_to_the_letter(page):
-    assert "Training raised the agent&#39;s exact match on 24 held-out tasks from 0.125 to 0.792 (+0.667, 95% interval +0.458 to +0.833).</section>" in page
-    columns = "".join(f"<th>{words}</th>" for words in ("condition", "EM", "95% interval", "cover-EM", "F1", "tasks", "EM sampled", "95% interval"))
+    verdict = (
+        "The agent&#39;s exact match on 24 held-out tasks went from 0.125 to 0.792: warm start +0.208 (not proven; 95% interval −0.060 to +0.444, p 0.180)"
+    )
+    assert f"{verdict}, PPO +0.458 (proven; 95% interval +0.167 to +0.679, p 0.003).</section>" in page
+    columns = "".join(
+        f"<th>{words}</th>" for words in ("condition", "EM", "95% interval", "cover-EM", "F1", "folded EM", "tasks", "EM sampled", "95% interval")
+    )
     assert f"<tr>{columns}</tr>" in page
-    row = '<tr class="best"><td>Agent after PPO</td><td>0.792</td><td>0.625 – 0.917</td><td>0.792</td><td>0.792</td><td>24</td>'
-    assert f"{row}\n<td>0.792</td><td>0.625 – 0.917</td></tr>" in page
-    difference = "<td>+0.458</td><td>+0.208 to +0.667</td><td>0.003</td>"
+    row = '<tr class="best"><td>Agent after PPO</td><td>0.792</td><td>0.595 – 0.908</td><td>0.792</td><td>0.792</td><td>0.792</td><td>24</td>'
+    assert f"{row}\n<td>0.792</td><td>0.595 – 0.908</td></tr>" in page
+    difference = "<td>+0.458</td><td>+0.167 to +0.679</td><td>0.003</td>"
     assert f"<tr><td>Agent after PPO − agent after the warm start</td>{difference}{difference}</tr>" in page
     assert '<span class="badge">3 hops</span>\n    <p class="question">Where does Ada work?</p><p class="soft">Accepted: Oslo</p>' in page
 
@@ -98,11 +104,41 @@ def test_all_kinds_of_examples_are_shown(page):
     assert [title in page for title in ("wrong before, right after", "Still wrong", "without an answer")] == [True] * 3
 
 
-@pytest.mark.parametrize(("interval", "words"), [([0.1, 0.3], "raised"), ([-0.3, -0.1], "lowered"), ([-0.1, 0.3], "No difference is proven")])
-def test_the_verdict_claims_what_the_interval_allows(evaluated, interval, words):
+def row(gain: float, low: float, high: float, p: float, n: int = 80, key: str = "em") -> dict:
+    return {key: gain, f"{key}_ci95": [low, high], "p": p, "n": n, "scenarios": n}
+
+
+PROVEN, NOTHING, HARM = row(0.25, 0.15, 0.35, 0.001), row(0.0, -0.05, 0.05, 1.0), row(-0.2, -0.3, -0.1, 0.001)
+
+
+@pytest.mark.parametrize(
+    ("warm_start", "online", "words", "tone"),
+    [
+        (PROVEN, NOTHING, ("warm start +0.250 (proven;", "PPO +0.000 (not proven;"), "open"),
+        (NOTHING, PROVEN, ("warm start +0.000 (not proven;", "PPO +0.250 (proven;"), "good"),
+        (PROVEN, HARM, ("warm start +0.250 (proven;", "PPO −0.200 (proven worse;"), "bad"),
+        (NOTHING, row(0.1, 0.01, 0.2, 0.06), ("PPO +0.100 (not proven;",), "open"),
+    ],
+)
+def test_the_verdict_credits_each_part_with_its_own_gain(evaluated, warm_start, online, words, tone):
     *rest, figures = evaluated
-    changed = {**figures, "trained_minus_before": {"em": 0.1, "em_ci95": interval, "p": 0.5}}
-    assert words in report_page(*rest, changed)
+    page = report_page(*rest, {**figures, "trained_minus_before": PROVEN, "warm_start_minus_before": warm_start, "trained_minus_warm_start": online})
+    assert all(part in page for part in words)
+    assert f'<section class="verdict {tone}">' in page
+
+
+def test_without_a_warm_start_the_verdict_tells_of_online_training_alone(evaluated):
+    config, *rest = evaluated
+    page = report_page(config.model_copy(update={"distill": config.distill.model_copy(update={"source": "none"})}), *rest)
+    assert "went from 0.125 to 0.792: PPO +" in page
+
+
+def test_too_few_tasks_are_said_to_prove_nothing(evaluated):
+    *rest, figures = evaluated
+    few = row(0.9, 0.5, 1.0, 0.001, n=12)
+    page = report_page(*rest, {**figures, **dict.fromkeys(DIFFERENCES, few)})
+    assert "PPO +0.900 (not proven;" in page
+    assert "12 tasks of 12 scenarios are too few to prove anything, which takes at least 20 tasks of 10 scenarios" in page
 
 
 def test_a_report_can_be_made_of_the_evaluation_alone(evaluated, tmp_path):
@@ -137,15 +173,9 @@ def test_stage_time_counts_interrupted_runs_but_not_the_pause(tmp_path):
 
 
 def test_the_assistants_verdict_is_of_the_headline_set_with_the_other_beside_it(assistant_page):
-    assert "raised the agent&#39;s task goal completion on 24 tasks of held-out variants from 0.125 to 0.792" in assistant_page
-    assert "On 12 tasks of held-out scenarios it went from 0.167 to 0.750" in assistant_page
-
-
-@pytest.mark.parametrize(("interval", "words"), [([0.1, 0.3], "raised"), ([-0.3, -0.1], "lowered"), ([-0.1, 0.3], "No difference is proven")])
-def test_the_assistants_verdict_claims_what_the_headline_allows(assistant, interval, words):
-    *rest, figures = assistant
-    difference = {**figures["trained_minus_before"], "heldout_variants": {"tgc": 0.1, "tgc_ci95": interval, "p": 0.5}}
-    assert words in report_page(*rest, {**figures, "trained_minus_before": difference})
+    assert "The agent&#39;s task goal completion on 24 tasks of held-out variants went from 0.125 to 0.792: warm start +0.208" in assistant_page
+    assert "On 12 tasks of held-out scenarios it went from 0.167 to 0.750: warm start +0.167" in assistant_page
+    assert "12 tasks of 4 scenarios are too few to prove anything" in assistant_page
 
 
 def test_every_condition_and_set_has_its_row(assistant, assistant_page):

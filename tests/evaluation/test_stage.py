@@ -23,7 +23,7 @@ def small_config(base: Path, source: str) -> PipelineConfig:
         "policy": {"engine": "transformers", "max_context": 2048},
         "environment": {"max_tokens": 1600, "max_turn_tokens": 6, "max_turns": 2},
         "distill": {"source": source},
-        "evaluate": {"tasks": 3, "bootstrap": 50},
+        "evaluate": {"tasks": 3},
     }
     return config.model_copy(update={name: getattr(config, name).model_copy(update=values) for name, values in changes.items()})
 
@@ -74,6 +74,7 @@ def test_an_interrupted_evaluation_simulates_nothing_twice(layout, monkeypatch):
     assert sorted(path.name for path in layout.evaluations.iterdir()) == sorted(f"{name}.parquet" for name in CONDITIONS)
     assert layout.report.read_text().startswith("<!doctype html>")
     assert not (layout.runtime / "evaluation").exists()
+    assert_seeds_are_shared(layout)
 
 
 @pytest.mark.slow
@@ -82,6 +83,14 @@ def test_without_a_warm_start_the_base_agent_stands_in_for_it(layout):
     run(config, layout, Progress(layout.events, "evaluate"))
     assert not [phase for phase in phases(layout) if phase.startswith("warm_start")]
     assert read_trajectories(layout.evaluations / "warm_start.parquet") == read_trajectories(layout.evaluations / "before.parquet")
+
+
+def assert_seeds_are_shared(layout: Layout) -> None:
+    """The same sample of the same task has the same seed under every condition, and no other."""
+    seeds = {name: {(one.task_id, one.id, one.seed) for one in read_trajectories(layout.evaluations / f"{name}.parquet")} for name in CONDITIONS}
+    assert len({seed for _, _, seed in seeds["trained"]}) == len(seeds["trained"]) == 6
+    assert seeds["trained"] == seeds["warm_start"]
+    assert seeds["before"] == seeds["base_rag"] == seeds["base_closed_book"] == {key for key in seeds["trained"] if key[1].startswith("greedy-")}
 
 
 def interrupt(*_):

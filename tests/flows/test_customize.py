@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from apprentice.config import load_pipeline
+from apprentice.config.locks import only_run
 from apprentice.processes import descendants
 from tests.fake_project import environment, run
 
@@ -46,7 +47,7 @@ def left(tree: list[int]) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_run_ends_with_the_summary_and_the_next_has_nothing_to_do(project: Path):
+def test_a_run_ends_with_the_summary_also_where_tracking_fails_and_the_next_has_nothing_to_do(project: Path):
     first = run(project, "-m", "flows", "quick", "train.seed=5")
     assert first.returncode == 0, first.stdout + first.stderr
     assert "pipelines.quick.train.seed: 0 -> 5" in first.stdout
@@ -54,6 +55,9 @@ def test_a_run_ends_with_the_summary_and_the_next_has_nothing_to_do(project: Pat
     assert "GiB of memory at most" in " ".join(first.stdout.split())
     second = run(project, "-m", "flows", "quick")
     assert second.returncode == 0 and "everything is up to date" in second.stdout
+    untracked = run(project, "-m", "flows", "quick", FAKE_TRACKING="user")
+    assert untracked.returncode == 2 and "(e) after PPO" in untracked.stdout and "Traceback" not in untracked.stdout + untracked.stderr
+    assert untracked.stderr.strip().endswith("error: mlflow.db: the results are complete, but MLflow could not take them\n  What to do: mend it")
 
 
 @pytest.mark.slow
@@ -86,12 +90,27 @@ def test_sigkill_leaves_nothing_behind_and_the_next_run_tells_prefect(project: P
     flow = started(project, tmp_path / "flow.log")
     tree = descendants(flow.pid)
     assert len(tree) >= 5
+    refused_without_a_change(project)
     flow.kill()
     flow.wait()
     assert not left(tree)
     assert states(project) == ["RUNNING"]
     assert run(project, "-m", "flows", "quick").returncode == 0
     assert states(project) == ["COMPLETED", "CRASHED"]
+
+
+def test_a_second_run_in_the_folder_is_refused_before_params_yaml_is_touched(project: Path):
+    with only_run(project):
+        refused_without_a_change(project)
+        by_hand = run(project, "-m", "apprentice", "set", "quick", "train.seed=5")
+        assert by_hand.returncode == 2 and "another run works in this folder" in by_hand.stderr
+
+
+def refused_without_a_change(project: Path) -> None:
+    before = (project / "params.yaml").read_bytes()
+    second = run(project, "-m", "flows", "quick", "train.seed=5")
+    assert second.returncode == 2 and "another run works in this folder; nothing was changed" in second.stderr, second.stderr
+    assert "starting Prefect" not in second.stdout and (project / "params.yaml").read_bytes() == before
 
 
 def states(project: Path) -> list[str]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from apprentice.learning.advantages import GROUP_BASELINES, final_rewards, gae, group_centred, group_normalised, leave_one_out, whiten
+from apprentice.learning.advantages import GROUP_BASELINES, final_rewards, gae, group_centred, group_normalised, leave_one_out, scaled, whiten
 
 
 def numpy_gae(rewards, values, gamma, lam):
@@ -44,6 +44,18 @@ def test_whitening_ignores_what_is_masked():
     np.testing.assert_allclose(white, [-np.sqrt(1.5), 0, np.sqrt(1.5), 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_whitening_ignores_what_is_masked_also_where_it_is_not_finite(poison):
+    white = whiten(torch.tensor([1.0, 2.0, 3.0, poison]), torch.tensor([1, 1, 1, 0]))
+    np.testing.assert_allclose(white, [-np.sqrt(1.5), 0, np.sqrt(1.5), 0], atol=1e-6)
+
+
+def test_scaling_keeps_signs_and_zeros():
+    advantages = torch.tensor([3.0, -1.0, 0.0, -1.0, 0.0])
+    np.testing.assert_allclose(scaled(advantages), advantages / np.sqrt(11 / 5), atol=1e-6)
+    assert scaled(torch.zeros(3)).tolist() == [0.0] * 3
+
+
 def test_equal_advantages_carry_no_signal():
     assert whiten(torch.full((4,), 0.5), torch.ones(4)).abs().max() == 0
 
@@ -63,6 +75,6 @@ def test_group_baselines_of_a_hand_worked_example():
 
 
 @pytest.mark.parametrize("name", GROUP_BASELINES)
-@pytest.mark.parametrize("rewards", [[0.0, 0.0, 0.0], [1.0, 1.0], [0.3]])
+@pytest.mark.parametrize("rewards", [[0.0, 0.0, 0.0], [1.0, 1.0], [0.3], [0.1] * 7, [0.7] * 11])
 def test_equal_rewards_and_lone_attempts_give_no_advantage(name, rewards):
     assert GROUP_BASELINES[name](torch.tensor(rewards)).tolist() == [0.0] * len(rewards)

@@ -131,6 +131,33 @@ def test_importance_weights_are_truncated():
     assert masked.tolist() == pytest.approx([0.0, 0.5])
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_importance_weight_beyond_any_number_is_capped_or_0(masked):
+    weights = objectives.importance_weights(torch.tensor([0.0, 0.0]), torch.tensor([-200.0, float("-inf")]), 2.0, masked=masked)
+    assert weights.tolist() == ([0.0, 0.0] if masked else [2.0, 2.0])
+    unknown = objectives.importance_weights(torch.tensor([float("nan")]), torch.zeros(1), 2.0, masked=masked)
+    assert unknown.isnan().all()  # an alarm's business, not to be hidden
+
+
+@pytest.mark.parametrize("difference", [30.0, 200.0, -200.0])
+def test_one_token_whose_log_ratio_is_out_of_bounds_leaves_the_step_finite(difference):
+    logprobs = torch.tensor([difference - 201, -1.0], requires_grad=True)
+    old, advantages, sequences = torch.tensor([-201.0, -1.1]), torch.tensor([-1.0, 1.0]), torch.tensor([0, 1])
+    ratios = [objectives.probability_ratio(logprobs, old), objectives.sequence_ratio(logprobs, old, sequences)]
+    losses = [objectives.policy_loss(objectives.clipped_surrogate(ratio, advantages, EVEN), torch.ones(2), denominator=2.0) for ratio in ratios]
+    losses += [objectives.kl_k3(logprobs, old).mean(), objectives.kl_k3(old, logprobs).mean()]
+    for loss in losses:
+        assert loss.isfinite()
+        (gradient,) = torch.autograd.grad(loss, logprobs, retain_graph=True)
+        assert gradient.isfinite().all() and gradient[1] != 0
+
+
+def test_log_ratios_within_bounds_are_not_touched():
+    logprobs, old = torch.tensor([19.9, -19.9]).double(), torch.zeros(2).double()
+    assert torch.equal(objectives.probability_ratio(logprobs, old), torch.exp(logprobs))
+    assert torch.equal(objectives.kl_k3(old, logprobs), torch.exp(logprobs) - 1 - logprobs)
+
+
 def test_clip_fraction_counts_ratios_outside():
     ratios = torch.tensor([1.0, 1.3, 0.7, 1.1, 9.0])
     assert float(objectives.clip_fraction(ratios, torch.tensor([1, 1, 1, 1, 0]), Bounds(0.2, 0.2))) == pytest.approx(0.5)

@@ -74,7 +74,9 @@ def test_two_ranks_update_as_one_does(checkpoint, alone, tmp_path, zero_stage):
     two, found = trained(checkpoint, tmp_path / "two", ranks=2, zero_stage=zero_stage)
     for part in one:
         for name, value in one[part].items():
-            if not name.startswith("seconds"):
+            if name in ("approx_kl", "ratio_max"):  # measured on one micro-batch a rank
+                assert 0 < two[part][name] < 2 * value, f"{part}: {name}"
+            elif not name.startswith("seconds"):
                 assert two[part][name] == pytest.approx(value, rel=2e-3, abs=2e-5), f"{part}: {name}"
     assert two["again"]["policy_loss"] == pytest.approx(two["second"]["policy_loss"], rel=1e-6)
     for name, weight in expected.items():

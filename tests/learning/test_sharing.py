@@ -91,11 +91,11 @@ def test_log_probabilities_and_gradients_equal_those_without_sharing(checkpoint,
         torch.testing.assert_close(gradient, expected[name], atol=2e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def _in_pytorchs_kernels(query, key, value, groups, scaling):
+def _in_pytorchs_kernels(query, key, value, groups, scaling, window):
     """What a GPU does with one tree."""
     runs = sorted(((ancestors, own) for group in groups for ancestors, own in _runs(group, query.shape[2])), key=lambda found: found[1])
     sight = tuple(Branch(torch.tensor(ancestors, dtype=torch.long), own[0], own[-1] + 1) for ancestors, own in runs)
-    return attention._attend(query, key, value, sight if len(sight) > 1 else None, scaling)
+    return attention._attend(query, key, value, sight if len(sight) > 1 else None, scaling, window)
 
 
 def _runs(group, row: int) -> list[tuple[list[int], list[int]]]:

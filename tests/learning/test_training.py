@@ -7,20 +7,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from learning.toys import bandit, distill_config, train_config, trajectories
+from learning.toys import bandit, distill_config, files_at_most, train_config, trajectories, trajectory
 from safetensors.torch import load_file
 from tiny import make_tiny_checkpoint
 
+from apprentice.errors import ApprenticeError
 from apprentice.learning import ppo
 from apprentice.learning.advantages import GROUP_BASELINES
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.distillation import fine_tune
-from apprentice.learning.engine import Engine, drop_dead_locks
+from apprentice.learning.engine import Engine
 from apprentice.learning.graph import GROUP_ADVANTAGES
-from apprentice.learning.models import Actor, load_language_model
-from apprentice.learning.objectives import negative_log_likelihood
+from apprentice.learning.models import Actor, ValueHead, load_language_model
+from apprentice.learning.objectives import kl_k3, negative_log_likelihood
 from apprentice.learning.packing import pack
 from apprentice.learning.ppo import PpoLearner
+from apprentice.online.alarms import raised
+from apprentice.records import Trajectory
 from apprentice.records.events import Progress
 
 BUDGETS = (400, 60, 90)
@@ -75,6 +78,14 @@ def test_the_engine_takes_the_steps_of_plain_adamw_whatever_the_number_of_micro_
     assert (difference / movement) ** 0.5 < tolerance
 
 
+def test_the_engine_keeps_rotary_frequencies_as_exact_as_they_were_loaded(checkpoint):
+    model = Actor(load_language_model(checkpoint, torch.bfloat16))
+    frequencies = model.language_model.model.rotary_emb.inv_freq.clone()
+    engine = Engine(model, learning_rate=1e-2, max_gradient_norm=1.0)
+    assert {weight.dtype for weight in engine.module.parameters()} == {torch.bfloat16}
+    torch.testing.assert_close(engine.module.language_model.model.rotary_emb.inv_freq, frequencies, rtol=0, atol=0)
+
+
 def test_a_loss_that_is_not_finite_skips_the_step(checkpoint):
     model = Actor(load_language_model(checkpoint, torch.bfloat16))
     engine = Engine(model, learning_rate=1e-2, max_gradient_norm=1.0)
@@ -87,6 +98,20 @@ def test_a_loss_that_is_not_finite_skips_the_step(checkpoint):
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(model).items())
     engine.accumulate(engine(batch).logprobs.mean())
     assert engine.step(1e-2)[1]
+
+
+@pytest.mark.parametrize(("dtype", "zero_stage"), [("float32", 1), ("bfloat16", 1), ("float32", 2), ("float32", 3), ("bfloat16", 3)])
+def test_overwritten_weights_are_those_that_the_optimizer_goes_on_from(dtype, zero_stage):
+    kind = getattr(torch, dtype)
+    engine = Engine(ValueHead(8), learning_rate=1e-2, max_gradient_norm=1.0, zero_stage=zero_stage, dtype=kind)
+    source = ValueHead(8)
+    torch.nn.init.normal_(source.linear.weight)
+    engine.overwrite(engine.module, source)
+    engine.accumulate(0.0 * engine(torch.ones(2, 8)).sum())
+    assert engine.step(1e-2)[1]
+    with engine.whole_weights():
+        for mine, other in zip(engine.module.parameters(), source.parameters(), strict=True):
+            assert torch.equal(mine, other.to(kind))
 
 
 RESUMED = """
@@ -105,6 +130,7 @@ learner.save_policy(Path(sys.argv[2]) / "policy")
 @pytest.mark.parametrize("critic", ["shared", "separate"])
 def test_resumed_in_a_new_process_equals_uninterrupted_bit_for_bit(checkpoint, tmp_path, critic):
     learner = PpoLearner(train_config(critic=critic), checkpoint)
+    learner.warm_up_critic(trajectories(10))
     for step in range(4):
         learner.update(trajectories(8, seed=step), step)
         if step == 1:
@@ -117,6 +143,87 @@ def test_resumed_in_a_new_process_equals_uninterrupted_bit_for_bit(checkpoint, t
     assert done.returncode == 0, done.stderr
     straight, resumed = (folder / "policy" / "model.safetensors" for folder in (tmp_path, tmp_path / "state"))
     assert straight.read_bytes() == resumed.read_bytes()
+
+
+def test_a_full_disk_leaves_the_saved_policy_and_checkpoint_as_they_were(checkpoint, tmp_path):
+    learner, store = PpoLearner(train_config(), checkpoint), CheckpointStore(tmp_path / "checkpoints")
+    learner.save_policy(tmp_path / "policy")
+    store.save(1, learner.save_state, {"step": 1})
+    before = (tmp_path / "policy" / "model.safetensors").read_bytes()
+    learner.update(trajectories(8), 0)
+    with files_at_most(2**15), pytest.raises(ApprenticeError, match=r"policy: could not be written: .*it needs 0.1 MiB, and .* are free"):
+        learner.save_policy(tmp_path / "policy")
+    with files_at_most(2**15), pytest.raises(ApprenticeError, match=r"00000002: could not be written: .*it needs \d.\d MiB, and .* are free"):
+        store.save(2, learner.save_state, {"step": 2})
+    assert (tmp_path / "policy" / "model.safetensors").read_bytes() == before and store.latest()[1] == {"step": 1}
+    assert sorted(path.name for path in tmp_path.rglob("0000*")) == ["00000001"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "policy"]
+
+
+NAN = float("nan")
+
+
+def spoiled(learner: PpoLearner, what: str, made: list[Trajectory]) -> list[Trajectory]:
+    """Makes one number somewhere in a learner or its trajectories NaN."""
+    if what == "reward":
+        return [replace(made[0], reward=NAN), *made[1:]]
+    if what == "logprob":
+        return [replace(made[0], logprobs=tuple(NAN if bit else 0.0 for bit in made[0].action_mask)), *made[1:]]
+    engine = {"actor": learner._actor, "critic": learner._critic}.get(what)
+    model = learner._reference if engine is None else engine.module
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] = NAN
+    if what != "critic":
+        return [replace(item, token_ids=(item.token_ids[0], 0, *item.token_ids[2:])) for item in made]  # the token whose embedding it is
+    return made
+
+
+@pytest.mark.parametrize("advantage", ["gae", "rloo"])
+@pytest.mark.parametrize("what", ["reward", "logprob", "actor", "critic", "reference"])
+@pytest.mark.parametrize("minibatches", [1, 2])
+def test_whatever_is_not_finite_raises_an_alarm(checkpoint, advantage, what, minibatches):
+    if what == "critic" and advantage != "gae":
+        return
+    config = train_config(advantage=advantage, minibatches=minibatches)
+    learner = PpoLearner(config, checkpoint)
+    figures = learner.update(spoiled(learner, what, trajectories(8)), 0)
+    assert any("not finite" in reason for reason in raised(figures, config)), figures
+
+
+@pytest.mark.parametrize("what", ["reward", "actor"])
+def test_nothing_is_learned_from_what_is_not_finite(checkpoint, what):
+    learner = PpoLearner(train_config(), checkpoint)
+    made = spoiled(learner, what, trajectories(8))
+    before = weights(learner._actor.module)
+    assert learner.update(made, 0)["not_finite"] > 0
+    assert all(torch.equal(before[name], tensor) or tensor.isnan().any() for name, tensor in weights(learner._actor.module).items())
+
+
+@pytest.mark.parametrize("changes", [{"advantage": "rloo"}, {"advantage": "gae"}, {"advantage": "rloo", "minibatches": 2, "epochs": 2}], ids=str)
+def test_the_distance_of_an_update_is_measured_after_its_last_optimizer_step(checkpoint, changes):
+    settings = {"minibatches": 1, "learning_rate": 3e-2, "warmup_steps": 0, "kl_coefficient": 0.0, "entropy_coefficient": 0.0, "micro_batch_tokens": 1000}
+    config = train_config(**settings | changes | {"alarm_kl": 0.05})
+    learner, made = PpoLearner(config, checkpoint, dtype="float32"), trajectories(8)
+    (packed,) = pack(made, 1000)
+
+    def logprobs() -> torch.Tensor:
+        with torch.no_grad():
+            return learner._actor.module(packed).logprobs
+
+    before = logprobs()
+    figures = learner.update(made, 0)
+    after = logprobs()
+    assert figures["approx_kl"] == pytest.approx(float(kl_k3(before, after).mean()), rel=1e-3)
+    assert figures["ratio_max"] >= float((after - before).exp().max()) * 0.999
+    assert figures["approx_kl"] > 0.05 and "approx_kl" in raised(figures, config)[0]
+
+
+def test_the_distance_is_measured_on_one_micro_batch_where_there_are_many(checkpoint, monkeypatch):
+    learner, packed = PpoLearner(train_config(advantage="rloo"), checkpoint), []
+    monkeypatch.setattr(ppo.random.Random, "sample", lambda self, batches, count: packed.append((len(batches), count)) or batches[:count])
+    assert learner.update(trajectories(12), 0)["approx_kl"] > 0
+    ((batches, measured),) = packed
+    assert batches > 2 and measured == 1
 
 
 def rewarded_share(learner: PpoLearner, steps: int) -> float:
@@ -145,9 +252,9 @@ def test_every_advantage_makes_the_rewarded_answers_likelier(checkpoint, advanta
 def test_an_update_reports_finite_figures_under_stable_names(checkpoint):
     figures = PpoLearner(train_config(), checkpoint).update(trajectories(8), 0)
     expected = (
-        "policy_loss value_loss kl_reference approx_kl entropy clip_fraction ratio_max explained_variance gradient_norm "
+        "policy_loss value_loss kl_reference approx_kl entropy clip_fraction ratio_max explained_variance gradient_norm not_finite "
         "advantage_mean advantage_std return_mean value_mean sampler_gap_mean sampler_gap_max importance_weight_mean "
-        "tokens action_tokens seconds_old seconds_reference seconds_update learning_rate skipped"
+        "tokens action_tokens seconds_old seconds_reference seconds_update seconds_measure learning_rate skipped"
     )
     assert set(figures) == set(expected.split())
     assert all(value - value == 0 for value in figures.values())
@@ -176,7 +283,12 @@ def test_what_the_first_optimizer_step_finds_out_for_itself_needs_no_pass_before
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"minibatches": 1, "objective": "cispo", "clip_high": 0.5}, {"loss_mean": "sequence", "objective": "gspo"}, {"loss_mean": "constant"}],
+    [
+        {},
+        {"minibatches": 1, "objective": "cispo", "clip_high": 0.5},
+        {"loss_mean": "sequence", "objective": "gspo", "clip": 0.01, "clip_high": 0.02},
+        {"loss_mean": "constant"},
+    ],
     ids=str,
 )
 def test_attempts_without_a_gradient_are_not_computed_and_the_update_is_the_same(checkpoint, changes, monkeypatch):
@@ -185,9 +297,9 @@ def test_attempts_without_a_gradient_are_not_computed_and_the_update_is_the_same
     batch = [replace(item, group=str(number // 4), reward=float(number == 5)) for number, item in enumerate(trajectories(12))]
     gone_over = []
 
-    def counted(made, budget, chosen=None):
+    def counted(made, budget, chosen=None, **how):
         gone_over.append(len(range(len(made)) if chosen is None else chosen))
-        return pack(made, budget, chosen)
+        return pack(made, budget, chosen, **how)
 
     monkeypatch.setattr(ppo, "pack", counted)
 
@@ -204,6 +316,33 @@ def test_attempts_without_a_gradient_are_not_computed_and_the_update_is_the_same
         {name: plain[name] for name in ("policy_loss", "gradient_norm")}, rel=1e-3
     )
     assert passes <= plain_passes / 2
+
+
+def groups_of_different_rewards_and_lengths() -> list[Trajectory]:
+    """One group of both, one that only failed and one that only succeeded; failures are twice as long as successes."""
+    rewards = [1.0, 0.0, 1.0, 0.0] + [0.0] * 4 + [1.0] * 4
+    made = (trajectory(number, length=60 if reward == 0 else 30, actions=24 if reward == 0 else 6) for number, reward in enumerate(rewards))
+    return [replace(item, group=str(number // 4), reward=rewards[number]) for number, item in enumerate(made)]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("advantage", sorted(GROUP_ADVANTAGES.keys() - {"graph_gae"}))  # which finds nothing where no state recurs
+def test_a_group_that_only_failed_has_no_advantage_and_is_not_computed_however_long_it_is(checkpoint, advantage, normalize, monkeypatch):
+    config = train_config(advantage=advantage, normalize_advantages=normalize, kl_coefficient=0.0, entropy_coefficient=0.0, minibatches=1)
+    learner, made, gone_over, used = PpoLearner(config, checkpoint), groups_of_different_rewards_and_lengths(), set(), []
+
+    def counted(items, budget, chosen=None, **how):
+        gone_over.update(range(len(items)) if chosen is None else chosen)
+        return pack(items, budget, chosen, **how)
+
+    monkeypatch.setattr(ppo, "pack", counted)
+    plain = PpoLearner._moving
+    monkeypatch.setattr(PpoLearner, "_moving", lambda self, items, advantages: used.append(advantages) or plain(self, items, advantages))
+    learner.update(made, 0)
+    parts = used[0].split([item.action_tokens for item in made])
+    assert all(part.tolist() == [0.0] * len(part) for part in parts[4:])
+    assert all(part.any() and not (part < 0 if item.reward else part > 0).any() for item, part in zip(made[:4], parts[:4], strict=True))
+    assert gone_over == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("advantage", GROUP_BASELINES)
@@ -341,15 +480,6 @@ def test_recomputing_keeps_less(checkpoint):
     assert kept(True) < kept(False)
 
 
-def test_warming_up_a_shared_critic_fits_it_and_leaves_the_policy_alone(checkpoint):
-    learner = PpoLearner(train_config(), checkpoint)
-    before = weights(learner._actor.module)
-    figures = learner.warm_up_critic(trajectories(16))
-    assert figures["value_loss_last"] < figures["value_loss_first"]
-    assert figures["explained_variance"] > 0.2
-    assert all(torch.equal(before[name], tensor) for name, tensor in weights(learner._actor.module).items())
-
-
 def test_a_saved_policy_is_bf16_loads_and_keeps_its_tokenizer(checkpoint, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -399,13 +529,21 @@ def test_fine_tuning_lowers_the_loss_and_continues_exactly_after_an_interruption
     assert not (tmp_path / "resumed-store").exists()
 
 
-def test_a_lock_that_a_killed_start_left_is_removed_and_one_in_use_is_not(tmp_path, monkeypatch):
-    """PyTorch's compiler waits for such a file as long as it is there."""
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    dead, held = (tmp_path / "py311_cpu" / name / "lock" for name in ("deepspeed_shm_comm", "deepspeed_cpu_adam"))
-    for lock in (dead, held):
-        lock.parent.mkdir(parents=True)
-        lock.touch()
-    with held.open():
-        drop_dead_locks()
-        assert held.exists() and not dead.exists()
+TRAINER = """
+import os, sys
+import torch
+from apprentice.learning.engine import Engine
+
+engine = Engine(torch.nn.Linear(4, 1), learning_rate=1e-2, max_gradient_norm=1.0)
+engine.accumulate(engine(torch.ones(2, 4, dtype=torch.bfloat16)).float().sum())
+print(engine.step(1e-2)[1])
+"""
+
+
+def test_the_trainer_compiles_nothing_and_needs_neither_a_home_nor_a_compiler(tmp_path):
+    """Kernels compiled at the first start take minutes, break where the path has a blank, and lie in a cache that projects share."""
+    extensions = tmp_path / "extensions"
+    variables = {"PATH": str(tmp_path), "HOME": "/nonexistent", "TORCH_EXTENSIONS_DIR": str(extensions), "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", TRAINER], env=variables, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split()[-1:] == ["True"], done.stderr[-2000:]
+    assert not extensions.exists()

@@ -1,6 +1,9 @@
 """Toy trajectories and a tiny checkpoint for the trainer's tests."""
 
+import contextlib
 import random
+import resource
+from collections.abc import Iterator
 from dataclasses import replace
 
 from apprentice.config.schema import DistillConfig, TrainConfig
@@ -50,3 +53,14 @@ def train_config(**changes) -> TrainConfig:
 def distill_config(**changes) -> DistillConfig:
     values = dict(source="expert", traces=8, attempts=1, epochs=3, learning_rate=5e-3, batch=4, micro_batch_tokens=90, seed=0)
     return DistillConfig(**(values | changes))
+
+
+@contextlib.contextmanager
+def files_at_most(size: int) -> Iterator[None]:
+    """The kernel refuses to let a file of this process grow beyond `size` bytes, as a full disk would."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

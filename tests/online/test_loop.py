@@ -1,6 +1,7 @@
 """What the online loop hands to the learner, and what it keeps aside."""
 
 import asyncio
+import math
 import threading
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from apprentice.records.events import Progress
 from apprentice.records.tables import read_trajectories
 from apprentice.rollout.busy import BusyTime
 from apprentice.rollout.simulator import Played
+from apprentice.stages.train import _summary
 
 SOUND = Trajectory("sound", "t", "g", (1, 2, 3), (0, 1, 1), (0.0, -1.0, -1.0), (Turn(1, 3, "a", "", "answer", 0),), 1.0, "success", "a", 0, 1.0)
 BROKEN = replace(SOUND, id="broken", logprobs=(0.0, 0.5, -1.0))
@@ -72,6 +74,16 @@ def training(learner, folder, trajectories=(SOUND, BROKEN), **settings) -> Onlin
     return OnlineTraining(config, learner, Simulator(*trajectories), Policy(), TaskSampler([task], config, 4), store, folder / "start", folder, progress)
 
 
+def test_the_log_says_what_the_critic_is_worth_on_trajectories_left_out(tmp_path):
+    class WithCritic(Learner):
+        def warm_up_critic(self, trajectories):
+            return {"explained_variance": 0.25, "epochs": 7.0, "trajectories": float(len(trajectories))}
+
+    asyncio.run(training(WithCritic(), tmp_path).run([SOUND] * 3))
+    said = "critic: explained variance 0.25 on trajectories left out, after 7 epochs on 3 trajectories"
+    assert said in (tmp_path / "events.jsonl").read_text()
+
+
 def test_refused_trajectories_and_faults_are_kept_aside_with_their_reasons(tmp_path):
     learner = Learner()
     run = training(learner, tmp_path)
@@ -80,6 +92,15 @@ def test_refused_trajectories_and_faults_are_kept_aside_with_their_reasons(tmp_p
     assert [(row["faults"], row["quarantined"]) for row in rows] == [(1, 1)] * 2
     assert [(row["step"], row["id"]) for row in run.quarantine] == [(0, BROKEN.id), (0, "f"), (1, BROKEN.id), (1, "f")]
     assert "above 0" in run.quarantine[0]["problems"][0] and run.quarantine[1]["problems"] == ["KeyError: 'x'"]
+
+
+def test_an_episode_whose_first_message_did_not_fit_is_kept_aside(tmp_path):
+    unfit = replace(SOUND, id="long", turns=(), token_ids=(), action_mask=(), logprobs=(), reward=0.0, outcome="truncated", error="900 tokens")
+    learner = Learner()
+    run = training(learner, tmp_path, (SOUND, unfit), steps=1)
+    asyncio.run(run.run([]))
+    assert learner.seen == [[SOUND.id]]
+    assert run.quarantine[0]["id"] == "long" and "'truncated': 900 tokens" in run.quarantine[0]["problems"][0]
 
 
 def test_what_was_kept_aside_outlives_an_interruption(tmp_path):
@@ -239,7 +260,9 @@ def test_training_that_only_does_harm_ends_and_says_so_also_after_an_interruptio
 @pytest.mark.parametrize(
     ("figures", "reason"),
     [
-        ({"policy_loss": float("nan")}, "policy_loss is nan"),
+        ({"policy_loss": float("nan")}, "not finite: policy_loss"),
+        ({"kl_reference": float("inf"), "explained_variance": float("nan")}, "not finite: kl_reference, explained_variance"),
+        ({"not_finite": 3.0}, "3 action tokens had a log-probability, value, reward or advantage that is not finite"),
         ({"skipped": 2.0}, "2 optimizer steps had a loss or a gradient that is not finite"),
         ({"ratio_max": 11.0}, "ratio_max is 11, above 10"),
         ({"sampler_gap_mean": 0.6}, "sampler_gap_mean is 0.6, above 0.5"),
@@ -256,3 +279,9 @@ def test_alarms_say_what_is_wrong(figures, reason):
 def test_a_step_without_a_sound_trajectory_says_what_is_wrong(tmp_path):
     with pytest.raises(ApprenticeError, match="every trajectory was refused.*above 0"):
         asyncio.run(training(Learner(), tmp_path, [BROKEN]).run([]))
+
+
+def test_the_summary_of_a_training_leaves_out_what_an_undone_update_could_not_say():
+    row = {"reward": 0.5, "faults": 0, "quarantined": 0, "seconds_step": 1.0, "entropy": 2.0}
+    summary = _summary([row, row | {"entropy": float("nan")}])
+    assert summary["entropy"] == 2.0 and all(map(math.isfinite, summary.values()))

@@ -18,6 +18,7 @@ from apprentice.planning.cost import Episodes, Load, step_seconds
 from apprentice.planning.hardware import GPUS, Efficiency, Hardware, hardware, this_machine
 from apprentice.planning.plan import expected_episodes, plan
 from apprentice.planning.shape import Shape
+from tests.hardware import MULTIPLIES_BF16
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 QWEN_32B = {
@@ -274,6 +275,7 @@ def test_the_command_refuses_what_makes_no_sense(flags, qwen, tmp_path, monkeypa
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not MULTIPLIES_BF16, reason="this CPU has no bf16 instructions: the rate of its products says nothing of an update")
 def test_an_update_takes_about_as_long_as_predicted(tmp_path):
     """Within a factor of 2: other tests run beside it."""
     from apprentice.learning.ppo import PpoLearner

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,11 +25,15 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        if self.refused():
+            return
         if self.path == "/is_sleeping":
             return self.answer({"is_sleeping": bool(ASLEEP)})
         self.answer({"data": [{"id": "policy", "root": FLAGS.model}]} if self.path == "/v1/models" else {})
 
     def do_POST(self):
+        if self.refused():
+            return
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "null")
         path, _, query = self.path.partition("?")
         if path == "/sleep":
@@ -52,6 +57,12 @@ class Handler(BaseHTTPRequestHandler):
         tokens = [WEIGHTS["version"], body["seed"]]
         self.answer({"choices": [{"token_ids": tokens, "logprobs": {"token_logprobs": [-0.5, 1e-9]}, "finish_reason": "length"}]})
 
+    def refused(self):
+        key = os.environ.get("APPRENTICE_POLICY_KEY")
+        if key and self.headers.get("Authorization") != f"Bearer {key}":
+            self.answer({"error": {"message": "no key"}}, status=401)
+            return True
+
     def answer(self, value, status=200):
         data = json.dumps(value).encode()
         self.send_response(status)
@@ -67,6 +78,16 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 512
 
 
+class SocketServer(Server):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self):
+        self.socket.bind(self.server_address)
+
+    def get_request(self):
+        return self.socket.accept()[0], ("local", 0)
+
+
 def family() -> None:
     """A child in a session of its own, and its child, as vLLM's server has them."""
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
@@ -78,6 +99,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--model")
     parser.add_argument("--port", type=int)
+    parser.add_argument("--uds")
     FLAGS, _ = parser.parse_known_args()
     if "FAKE_DIES" in os.environ:
         sys.exit("fake: no memory for the weights")
@@ -86,4 +108,4 @@ if __name__ == "__main__":
         resource_tracker.unregister(SEGMENT._name, "shared_memory")
     if "FAKE_FAMILY" in os.environ:
         family()
-    Server(("127.0.0.1", FLAGS.port), Handler).serve_forever()
+    (SocketServer(FLAGS.uds, Handler) if FLAGS.uds else Server(("127.0.0.1", FLAGS.port), Handler)).serve_forever()

@@ -1,30 +1,34 @@
 """Appended tokens equal the template rendered whole; text cannot become control tokens."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer
 
+from apprentice.environments.tools import ANSWER, Call, parse_action
 from apprentice.errors import ApprenticeError
 from apprentice.policy.chat import ChatFormat
 from apprentice.policy.models import CACHE
+from tests.policy.chat_styles import CHATML_FIRST, CHATML_THEN, STYLES, Style
 from tests.tiny import CHATML
 
 SMOLLM2 = CACHE / "smollm2-135m-instruct"
 QUESTION = "Question: who leads the team in Berlin?\nSearch first."
-ACTION = "<think>I should look.</think><search>Berlin team lead</search>"
-FOUND = "<information>\n(1) Berlin: Ada leads it.\n</information>"
+ACTIONS = "<search>Berlin team lead</search>", "<answer>Ada</answer>"
+TOLD = "<information>\n(1) Berlin: Ada leads it.\n\n(2) Paris\n</information>", "And then?"
+TAGS = {"search": "query", ANSWER: "phrase"}
 DEFAULT_SYSTEM = "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are helpful.<|im_end|>\n' }}{% endif %}"
-NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+CLOSED = "</think>\n\n"
+"""What an action that was not sampled begins with, where the template has opened a thought."""
+RAISES = "{{ raise_exception('no luck') }}"
 
 
-@pytest.fixture(scope="module", params=["tiny", "smollm2"])
-def folder(request, tiny) -> Path:
-    if request.param == "tiny":
-        return tiny
-    if not (SMOLLM2 / "tokenizer.json").exists():
-        pytest.skip("the base model is not in the cache")
-    return SMOLLM2
+@pytest.fixture(scope="module", params=STYLES, ids=lambda style: style.name)
+def styled(request, tmp_path_factory):
+    """A style, its chat format and its tokenizer."""
+    folder = request.param.save(tmp_path_factory.mktemp(request.param.name))
+    return request.param, ChatFormat(folder), AutoTokenizer.from_pretrained(folder)
 
 
 @pytest.fixture
@@ -40,55 +44,97 @@ def chat_with(tiny, tmp_path):
     return make
 
 
-def whole(folder, system):
-    """The conversation rendered by the template and tokenised at once."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    messages = [{"role": "system", "content": system}] if system else []
-    messages += [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ACTION}, {"role": "user", "content": FOUND}]
-    return tokenizer, tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+def saved(name: str, folder: Path) -> Path:
+    return next(style for style in STYLES if style.name == name).save(folder)
+
+
+def three_turns(style: Style, ended: bool) -> str:
+    """A conversation as the model knows it, in which no answer has a thought; one that ended its own turn did so without a space."""
+    answers = [(CLOSED if style.opens else "") + style.lead + action for action in ACTIONS]
+    messages = [style.first.format(QUESTION), *((style.then.lstrip() if ended else style.then).format(told) for told in TOLD)]
+    return messages[0] + style.opens + answers[0] + messages[1] + style.opens + answers[1] + messages[2] + style.opens
+
+
+def appended(chat: ChatFormat, ended: bool) -> list[int]:
+    """The same conversation, turn by turn."""
+    tokens = chat.prompt(QUESTION)
+    for action, told in zip(ACTIONS, TOLD, strict=True):
+        tokens += chat.action(action) + ([chat.end_token_id] if ended else []) + chat.reply(told, ended=ended)
+    return tokens
+
+
+def control_tokens(tokenizer) -> dict[int, str]:
+    """Every added token that is more than white space."""
+    return {index: token.content for index, token in tokenizer.added_tokens_decoder.items() if token.content.strip("\n ▁")}
 
 
 @pytest.mark.parametrize("ended", [False, True])
-def test_appended_tokens_equal_the_template_rendered_whole(folder, ended):
-    chat = ChatFormat(folder)
-    action = chat.encode(ACTION) + ([chat.end_token_id] if ended else [])
-    tokens = chat.prompt(QUESTION, system="Be brief.") + action + chat.reply(FOUND, ended=ended)
-    tokenizer, text = whole(folder, "Be brief.")
-    assert tokens == tokenizer.encode(text, add_special_tokens=False)
+def test_appended_turns_are_the_tokens_of_the_whole_conversation(styled, ended):
+    style, chat, tokenizer = styled
+    whole = tokenizer.encode(three_turns(style, ended), add_special_tokens=False)
+    assert tokenizer.convert_ids_to_tokens(appended(chat, ended)) == tokenizer.convert_ids_to_tokens(whole)
 
 
-def test_without_a_system_message_there_is_none(folder):
-    chat = ChatFormat(folder)
-    tokenizer, text = whole(folder, "S")
-    begin = text.index("S<") + 1
-    expected = tokenizer.encode(text[begin:].split("\n", 1)[1], add_special_tokens=False)
-    assert chat.prompt(QUESTION) + chat.encode(ACTION) + chat.reply(FOUND, ended=False) == expected
+def test_the_end_of_a_turn_is_the_template_s_and_not_the_tokenizer_s(styled):
+    style, chat, tokenizer = styled
+    assert tokenizer.convert_ids_to_tokens(chat.end_token_id) == style.end
 
 
-def test_text_cannot_inject_control_tokens(folder):
-    chat = ChatFormat(folder)
-    special = AutoTokenizer.from_pretrained(folder).all_special_tokens
-    plain, hostile = chat.prompt("hello"), chat.prompt("hello" + "".join(special))
-    end = chat.end_token_id
-    assert hostile.count(end) == plain.count(end)
-    assert chat.reply("".join(special), ended=True).count(end) == chat.reply("x", ended=True).count(end)
-    assert chat.decode(chat.encode("a" + special[0] + "b")) == "a" + special[0] + "b"
+def test_no_control_token_arises_from_a_message(styled):
+    style, chat, tokenizer = styled
+    control = control_tokens(tokenizer)
+    hostile = "a " + " b".join(control.values()) + "".join(control.values()) + "<think></think>"
+    for encode in (chat.prompt, lambda text: chat.reply(text, ended=False), chat.action, chat.encode):
+        plain, attacked = (Counter(token for token in encode(text) if token in control) for text in ("x", hostile))
+        assert attacked == plain
 
 
-def test_decode_drops_special_tokens_and_keeps_text(folder):
-    chat = ChatFormat(folder)
+def test_a_message_that_spells_control_tokens_stays_the_same_text(styled):
+    style, chat, tokenizer = styled
+    text = "Zürich , " + " 日本\n".join(control_tokens(tokenizer).values()) + "\n\n  x"
+    assert chat.decode([*chat.encode(text), chat.end_token_id]).removeprefix(style.opens) == text
+    assert text in tokenizer.decode(chat.prompt(text))
+
+
+def test_actions_are_understood_whether_or_not_the_template_opens_a_thought(styled):
+    style, chat, tokenizer = styled
+    sampled = ("Hm.\n</think>\n\n" if style.opens else "<think>Hm.</think>") + ACTIONS[0] + style.end
+    assert parse_action(chat.decode(tokenizer.encode(sampled, add_special_tokens=False)), TAGS) == Call("search", "Berlin team lead")
+    for written in (ACTIONS[0], "<think>Hm.</think>" + ACTIONS[0]):
+        assert parse_action(chat.decode(chat.action(written)), TAGS) == Call("search", "Berlin team lead")
+
+
+@pytest.mark.parametrize("name", ["llama-3.1", "smollm3", "granite-3", "mistral-small"])
+def test_a_dated_system_message_is_left_out(name, tmp_path):
+    folder = saved(name, tmp_path)
+    prompt = AutoTokenizer.from_pretrained(folder).decode(ChatFormat(folder).prompt("hi"))
+    assert "Date" not in prompt and "date" not in prompt and "system" not in prompt.lower()
+
+
+@pytest.mark.skipif(not (SMOLLM2 / "tokenizer.json").exists(), reason="the base model is not in the cache")
+def test_the_packaged_model_s_turns_are_the_tokens_of_the_whole_conversation():
+    style = Style("smollm2", "", None, CHATML_FIRST, CHATML_THEN, "<|im_end|>")
+    assert appended(ChatFormat(SMOLLM2), ended=True) == AutoTokenizer.from_pretrained(SMOLLM2).encode(three_turns(style, ended=True), add_special_tokens=False)
+
+
+def test_decode_drops_special_tokens_and_keeps_text(tiny):
+    chat = ChatFormat(tiny)
     assert chat.decode([*chat.encode("Zürich , \n 日本"), chat.end_token_id]) == "Zürich , \n 日本"
+
+
+def test_white_space_around_a_message_is_stripped_where_the_template_strips_it(tmp_path, tiny):
+    stripping, keeping = ChatFormat(saved("gemma-3", tmp_path)), ChatFormat(tiny)
+    assert stripping.prompt("\n hi \n") == stripping.prompt("hi") and stripping.reply("\n hi \n", False) == stripping.reply("hi", False)
+    assert keeping.prompt("\n hi \n") != keeping.prompt("hi")
 
 
 def test_a_default_system_message_is_left_out(chat_with, tiny):
     assert chat_with(DEFAULT_SYSTEM + CHATML).prompt("hi") == ChatFormat(tiny).prompt("hi")
 
 
-def test_a_template_without_system_role_still_makes_prompts(chat_with, tiny):
-    chat = chat_with(NO_SYSTEM + CHATML)
-    assert chat.prompt("hi") == ChatFormat(tiny).prompt("hi")
-    with pytest.raises(ApprenticeError, match="takes no system message"):
-        chat.prompt("hi", system="Be brief.")
+def test_a_template_without_system_role_makes_prompts(chat_with, tiny):
+    no_system = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    assert chat_with(no_system + CHATML).prompt("hi") == ChatFormat(tiny).prompt("hi")
 
 
 def test_what_begins_every_conversation_is_kept(chat_with):
@@ -96,6 +142,55 @@ def test_what_begins_every_conversation_is_kept(chat_with):
     assert chat.decode(chat.prompt("hi")).startswith("BEGIN user\nhi")
 
 
-def test_a_model_without_chat_template_is_refused(chat_with):
-    with pytest.raises(ApprenticeError, match="no chat template"):
-        chat_with(None)
+NUMBERED = CHATML.replace("'<|im_start|>' + message['role']", "'<|im_start|>' + message['role'] + loop.index|string")
+SHOUTED = CHATML.replace("message['content']", "message['content']|upper")
+WITHOUT_OPENING = CHATML.partition("{% if add")[0]
+HEADLESS = WITHOUT_OPENING.replace("<|im_start|>", "").replace("<|im_end|>", "") + "{% if add_generation_prompt %}assistant\n{% endif %}"
+DIFFERS = "the chat template cannot be continued turn by turn: as token 131 of three turns it writes '4' (19), and '2' (17) where each turn is appended"
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (None, "the model has no chat template"),
+        ("{% for x %}", "the chat template fails: TemplateSyntaxError"),
+        (RAISES, "the chat template fails: TemplateError: no luck"),
+        ("{{ messages[7].content + 1 }}", "the chat template fails: UndefinedError"),
+        ("{{ 1 / 0 }}", "the chat template fails: ZeroDivisionError"),
+        ("{{ messages[0].content + 1 }}", "the chat template fails: TypeError"),
+        ("{{ ''.__class__.__mro__ }}", "the chat template fails: SecurityError"),
+        ("{% for m in range(10**9) %}{% endfor %}", "the chat template fails: OverflowError"),
+        ("hello", "the chat template does not show every message's text"),
+        (HEADLESS, "the chat template ends the assistant's turn with no control token"),
+        (WITHOUT_OPENING, "the chat template does not open the assistant's turn"),
+        ("{{ strftime_now('%d %b %Y') }} " + CHATML, "the chat template writes today's date into every conversation"),
+        (SHOUTED, "the chat template does not show every message's text"),
+        (NUMBERED, DIFFERS),
+    ],
+)
+def test_a_template_that_cannot_be_followed_is_refused_in_one_message(chat_with, tmp_path, template, said):
+    with pytest.raises(ApprenticeError) as refusal:
+        chat_with(template)
+    assert str(refusal.value).startswith(f"{tmp_path}: {said}") and "What to do: " in str(refusal.value)
+
+
+@pytest.mark.parametrize("damage", ["{", "", '{"version": "1.0"}', "\ud800".encode("utf-8", "surrogatepass")])
+def test_a_damaged_tokenizer_is_one_error(tmp_path, damage):
+    folder = saved("qwen3", tmp_path)
+    (folder / "tokenizer.json").write_bytes(damage if isinstance(damage, bytes) else damage.encode())
+    with pytest.raises(ApprenticeError, match="the tokenizer cannot be read"):
+        ChatFormat(folder)
+
+
+def test_a_model_with_several_templates_is_asked_for_its_default(tmp_path, tiny):
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.chat_template = {"default": CHATML, "tool_use": RAISES}
+    tokenizer.save_pretrained(tmp_path)
+    assert ChatFormat(tmp_path).prompt("hi") == ChatFormat(tiny).prompt("hi")
+
+
+def test_a_passage_cannot_guess_how_control_tokens_are_written_inside(tmp_path):
+    folder = saved("qwen2.5", tmp_path)
+    chats = [ChatFormat(folder) for _ in range(2)]
+    assert chats[0].prompt("hi") == chats[1].prompt("hi")
+    assert chats[0]._pieces.first_user != chats[1]._pieces.first_user

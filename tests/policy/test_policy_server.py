@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from apprentice.policy.vllm_client import VllmPolicy
 
 ROOT = Path(__file__).parents[2]
 FAKE = Path(__file__).with_name("fake_serve.py")
-CONFIG = PolicyConfig(engine="vllm", port=0, max_context=64, max_sequences=4, kv_cache_gib=1, gpus=1, first_gpu=0, sleep=False)
+CONFIG = PolicyConfig(engine="vllm", port=None, max_context=64, max_sequences=4, kv_cache_gib=1, gpus=1, first_gpu=0, sleep=False)
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +87,7 @@ def test_a_second_process_attaches_and_leaves_the_server_running(tiny, tmp_path)
     with server(tiny, tmp_path) as first:
         with server(tiny, tmp_path) as second:
             second.wait(20)
-            assert second.attached and second.url == first.url
+            assert second.attached and second.endpoint == first.endpoint
         assert first.alive
 
 
@@ -128,6 +129,22 @@ def test_a_port_taken_by_something_else_is_named_with_the_override(tiny, tmp_pat
             server(tiny, tmp_path, port=port).start()
 
 
+def test_a_server_on_a_port_answers_with_its_key_and_refuses_without(tiny, tmp_path):
+    with server(tiny, tmp_path, port=0) as running:
+        running.wait(20)
+        without = replace(running.endpoint, key="")
+        assert running.endpoint.get("/v1/models", 5).status_code == 200
+        assert without.get("/v1/models", 5).status_code == 401
+
+
+def test_a_server_on_a_socket_opens_no_port_and_leaves_no_socket(tiny, tmp_path):
+    with server(tiny, tmp_path) as running:
+        running.wait(20)
+        path = Path(running.endpoint.socket)
+        assert running.endpoint.port is None and path.is_socket()
+    assert not path.exists()
+
+
 def test_a_server_with_other_limits_is_not_attached_to(tiny, tmp_path):
     with server(tiny, tmp_path):
         with pytest.raises(ApprenticeError, match="other limits"):
@@ -161,8 +178,8 @@ def test_a_missing_environment_is_named(tiny, tmp_path, monkeypatch):
 
 
 def test_client_loads_a_version_and_stamps_it_on_completions(tiny, tmp_path):
-    async def scenario(url):
-        policy = VllmPolicy(url)
+    async def scenario(endpoint):
+        policy = VllmPolicy(endpoint)
         await policy.load(tiny, 5)
         answers = await asyncio.gather(*(policy.generate([1, 2], Sampling(2, 1.0, seed)) for seed in range(300)))
         await policy.close()
@@ -170,14 +187,14 @@ def test_client_loads_a_version_and_stamps_it_on_completions(tiny, tmp_path):
 
     with server(tiny, tmp_path) as running:
         running.wait(20)
-        answers = asyncio.run(scenario(running.url))
+        answers = asyncio.run(scenario(running.endpoint))
     assert [answer.token_ids for answer in answers] == [(5, seed) for seed in range(300)]
     assert {(answer.version, answer.finish_reason, answer.logprobs) for answer in answers} == {(5, "length", (-0.5, 0.0))}
 
 
 def test_a_server_sleeps_until_it_is_given_weights(tiny, tmp_path):
-    async def scenario(url):
-        policy, other = VllmPolicy(url, sleeps=True), VllmPolicy(url)
+    async def scenario(endpoint):
+        policy, other = VllmPolicy(endpoint, sleeps=True), VllmPolicy(endpoint)
         await policy.load(tiny, 1)
         await other.sleep()
         awake = await policy.generate([1], Sampling(2, 1.0, 0))
@@ -191,7 +208,7 @@ def test_a_server_sleeps_until_it_is_given_weights(tiny, tmp_path):
 
     with server(tiny, tmp_path) as running:
         running.wait(20)
-        assert asyncio.run(scenario(running.url)) == ((1, 0), (2, 0))
+        assert asyncio.run(scenario(running.endpoint)) == ((1, 0), (2, 0))
 
 
 def own_config(model, sleep: bool):
@@ -242,8 +259,8 @@ def test_a_server_killed_while_it_sleeps_is_replaced(tiny, tmp_path):
 
 
 def test_client_tells_a_refused_request_from_a_lost_server(tiny, tmp_path):
-    async def scenario(url):
-        policy = VllmPolicy(url)
+    async def scenario(endpoint):
+        policy = VllmPolicy(endpoint)
         with pytest.raises(ApprenticeError, match="the prompt is too long"):
             await policy.generate([1] * 200, Sampling(2, 1.0, 0))
         with pytest.raises(PolicyUnavailable):
@@ -252,7 +269,7 @@ def test_client_tells_a_refused_request_from_a_lost_server(tiny, tmp_path):
 
     with server(tiny, tmp_path) as running:
         running.wait(20)
-        asyncio.run(scenario(running.url))
+        asyncio.run(scenario(running.endpoint))
 
 
 def test_a_killed_server_is_replaced_with_the_weights_loaded_last(tiny, tmp_path):

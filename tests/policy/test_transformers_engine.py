@@ -66,6 +66,14 @@ def test_more_requests_than_fit_one_batch_are_all_answered(tiny):
     assert len(complete(small, [[1, 2]] * 5, [Sampling(3, 1.0, seed) for seed in range(5)])) == 5
 
 
+def test_a_completion_ends_with_a_stop_token_that_is_not_the_tokenizers_end(policy):
+    free = complete(policy, PROMPTS[:1], [Sampling(30, 1.0, 3)])[0]
+    end = free.token_ids[4]
+    stopped = complete(policy, PROMPTS[:1], [Sampling(30, 1.0, 3, stop_token_ids=(end,))])[0]
+    assert stopped.finish_reason == "stop"
+    assert stopped.token_ids == free.token_ids[: free.token_ids.index(end) + 1]
+
+
 def test_a_completion_ends_with_the_stop_string_included(policy, tiny):
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     free = complete(policy, PROMPTS[:1], [Sampling(30, 1.0, 3)])[0]

@@ -22,6 +22,9 @@ class ToyChat:
     def reply(self, text: str, ended: bool) -> list[int]:
         return self.encode(("" if ended else "}") + f"[{text}]{{")
 
+    def action(self, text: str) -> list[int]:
+        return self.encode(text)
+
     def encode(self, text: str) -> list[int]:
         return [ord(character) for character in text]
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from apprentice.data.trajectories import check_trajectory
-from apprentice.errors import ApprenticeError
+from apprentice.environments.protocol import Observation
 from apprentice.rollout.episode import derive_seed, each_episode, plan_episodes
 from apprentice.rollout.expert import enact
 from apprentice.rollout.simulator import Simulator
@@ -104,10 +104,32 @@ def test_an_observation_that_leaves_no_room_is_not_appended(play_one):
     assert trajectory.outcome == "truncated"
 
 
-def test_a_first_message_that_does_not_fit_is_a_fault_and_not_a_failure(chat, echo, limits, tasks, toy_policy):
-    simulator = Simulator(toy_policy(lambda prompt, sampling: ""), chat, echo, limits(max_tokens=10), temperature=1.0)
-    with pytest.raises(ApprenticeError, match=r"environment.max_tokens: the first message of task 't0' takes 14 tokens"):
-        asyncio.run(simulator.run(plan_episodes(tasks(1), 1, 7, "x")))
+def test_a_first_message_that_does_not_fit_ends_its_own_episode_only(chat, echo, limits, tasks, toy_policy):
+    policy = toy_policy(lambda prompt, sampling: "<answer>yes</answer>")
+    simulator = Simulator(policy, chat, echo, limits(max_tokens=100), temperature=1.0)
+    long = tasks(1)[0].model_copy(update={"id": "long", "instruction": "x" * 50_000})
+    good, cut_off = asyncio.run(simulator.run(plan_episodes([*tasks(1), long], 1, 7, "x")))
+    assert good.outcome == "success" and simulator.faults == [] and len(policy.asked) == 1 and echo.open == 0
+    assert (cut_off.outcome, cut_off.reward, cut_off.turns, cut_off.token_ids) == ("truncated", 0.0, (), ())
+    assert cut_off.error == "the first message takes 50007 tokens, and the whole episode may take 100 (environment.max_tokens)"
+    assert check_trajectory(cut_off) == [f"turns: none, though the outcome is 'truncated': {cut_off.error}"]
+
+
+@pytest.mark.parametrize("word", ["x" * 50_000, "word " * 20_000], ids=["letters", "words"])
+def test_an_observation_is_cut_to_leave_room_for_a_turn(play_one, echo, word):
+    async def step(self, action):
+        return await super(type(self), self).step(action) if "answer" in action else Observation(word, kind="say")
+
+    echo.step = step
+    trajectory, policy = play_one("<say>hi</say>", "<answer>yes</answer>", environment=echo, max_tokens=200)
+    assert trajectory.outcome == "success" and len(trajectory.turns) == 2
+    assert policy.asked[1][1].max_tokens >= 40 and 0 < len(trajectory.turns[0].observation) < 200
+    assert trajectory.turns[0].observation in policy.asked[1][0]
+
+
+def test_an_expert_whose_first_message_does_not_fit_leaves_nothing(chat, echo, limits, tasks):
+    assert asyncio.run(enact(tasks(1)[0], echo(), chat, scripted("<answer>yes</answer>"), limits=limits(max_tokens=10), seed=5)) is None
+    assert echo.open == 0
 
 
 def test_sampling_names_stop_temperature_and_a_seed_of_its_own_for_each_turn(play_one):

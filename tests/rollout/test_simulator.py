@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import resource
+import socket
 import time
 from contextlib import aclosing
 
@@ -246,3 +248,27 @@ def test_figures_by_hand(simulator, tasks):
 
 def test_figures_of_nothing_are_zero():
     assert set(rollout_figures([]).values()) == {0.0}
+
+
+def test_few_open_files_mean_fewer_episodes_at_a_time_and_no_fault(simulator, tasks, echo):
+    class Connected(echo):
+        """Holds two files for as long as it is open, as a world and its connection do."""
+
+        async def reset(self, task):
+            self.files = socket.socketpair()
+            return await super().reset(task)
+
+        async def close(self):
+            for file in self.files:
+                file.close()
+            await super().close()
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        narrow = simulator(environment=Connected, delay_s=0.01, concurrency=240, retries=0)
+        played = asyncio.run(narrow.run(plan_episodes(tasks(240), 1, 0, "x")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert narrow.faults == [] and len(played) == 240
+    assert narrow.policy.most_in_flight == 64

@@ -9,8 +9,9 @@ from apprentice.data.difficulty import select_curriculum
 from apprentice.data.trajectories import checked
 from apprentice.errors import ApprenticeError
 from apprentice.records import Trajectory, Turn
+from apprentice.records.events import Progress
 from apprentice.rollout.setup import make_simulator
-from apprentice.stages.filter import candidates, difficulty_figures, difficulty_rows, pass_rates
+from apprentice.stages.filter import candidates, difficulty_figures, difficulty_rows, pass_rates, played
 from apprentice.stages.rollout import drawn
 
 
@@ -55,6 +56,15 @@ def test_difficulty_is_written_a_row_a_probed_task_and_flat(tasks):
     figures = difficulty_figures(probes, rates, curriculum, 2)
     assert (figures["probed"], figures["solved_sometimes"], figures["solved_never"], figures["kept"]) == (2, 1, 1, 1)
     assert all(isinstance(value, int | float) for value in figures.values())
+
+
+def test_the_filter_leaves_out_tasks_whose_first_message_does_not_fit(tmp_path):
+    unfit = replace(trajectory("b", "t1", "truncated"), turns=(), token_ids=(), action_mask=(), logprobs=(), error="the first message takes 900 tokens")
+    progress = Progress(tmp_path / "events.jsonl", "filter")
+    assert [one.id for one in played([trajectory("a"), unfit], 768, progress)] == ["a"]
+    assert "1 tasks are left out, such as 't1': the first message takes 900 tokens" in (tmp_path / "events.jsonl").read_text()
+    with pytest.raises(ApprenticeError, match="environment.max_tokens=768: no probed task leaves room for a turn: the first message takes 900"):
+        played([unfit], 768, progress)
 
 
 def test_trajectories_that_break_their_contract_are_refused_with_reasons():

@@ -23,7 +23,7 @@ def tracked(tmp_path_factory):
     """An evaluated pipeline and its run; `(config, layout, run)`."""
     patch = pytest.MonkeyPatch()
     patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    config, layout, *_ = evaluated_project(tmp_path_factory.mktemp("project"))
+    config, layout, *_ = evaluated_project(tmp_path_factory.mktemp("project"), number=48)
     config = config.model_copy(update={"environment": config.environment.model_copy(update={"retriever": "http://me:hush@host/retrieve"})})
     yield config, layout, log_run(config, layout, HASHES, "flow-1")
     patch.undo()

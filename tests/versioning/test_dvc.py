@@ -8,7 +8,7 @@ import pytest
 from apprentice.config import activate, set_overrides
 from apprentice.errors import ApprenticeError
 from apprentice.versioning import STAGES, StageFailed, StageRun, changed_stages, output_hash, output_hashes
-from apprentice.versioning.dvc import failure_message
+from apprentice.versioning.dvc import failure_message, killed_by
 from tests.fake_project import environment, run
 
 LOG = Path("train.log")
@@ -17,8 +17,7 @@ LOG = Path("train.log")
 def reproduce(stage: str, project: Path) -> None:
     stage_run = StageRun(stage, "quick", project / "log", root=project).start()
     try:
-        while stage_run.running():
-            time.sleep(0.05)
+        wait(stage_run)
     finally:
         stage_run.stop()
 
@@ -44,6 +43,38 @@ def test_only_what_changed_is_out_of_date(in_project: Path):
     activate("nq", in_project / "params.yaml")
     assert changed_stages("nq", in_project) == STAGES
     assert changed_stages("quick", in_project) == ("train", "evaluate")
+
+
+@pytest.mark.parametrize(("before", "after", "recorded"), [("seed: 0, train: 400", "seed: 1, train: 400", False), ("port: 8111", "port: 9000", True)])
+def test_a_stage_whose_parameters_changed_while_it_ran_fails_and_is_not_recorded(
+    in_project: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str, recorded: bool
+):
+    monkeypatch.setenv("FAKE_SECONDS", "1")
+    params = in_project / "params.yaml"
+    text = params.read_text().replace("format: organisation, train: 400", "format: organisation, seed: 0, train: 400")
+    params.write_text(text)
+    stage_run = StageRun("prepare", "quick", in_project / "log", root=in_project).start()
+    try:
+        while not (in_project / ".apprentice/quick/events.jsonl").exists():
+            assert stage_run.running()
+            time.sleep(0.05)
+        with pytest.raises(ApprenticeError, match="a stage is running"):
+            set_overrides("quick", ["data.seed=1"], params)
+        params.write_text(text.replace(before, after))
+        if recorded:
+            wait(stage_run)
+        else:
+            with pytest.raises(StageFailed, match=r"params.yaml: pipelines.quick.data changed while the stage prepare ran") as failure:
+                wait(stage_run)
+            assert failure.value.code == 2
+    finally:
+        stage_run.stop()
+    assert ("data/quick/raw" in output_hashes("quick", in_project)) is recorded
+
+
+def wait(stage_run: StageRun) -> None:
+    while stage_run.running():
+        time.sleep(0.05)
 
 
 @pytest.mark.slow
@@ -80,6 +111,20 @@ def test_a_stages_own_message_is_shown_without_dvcs():
 def test_of_a_crash_the_last_line_is_shown():
     text = "Running stage\nTraceback (most recent call last):\nValueError: boom\nERROR: failed to reproduce 'train@quick'\n"
     assert failure_message(text, "train", LOG) == f"error: stage train broke: ValueError: boom\n  What to do: read {LOG}"
+
+
+@pytest.mark.parametrize("ended_by", ["9", "15"])
+def test_a_killed_stage_says_so(in_project: Path, monkeypatch: pytest.MonkeyPatch, ended_by: str):
+    """Which code DVC sees depends on its shell: one that stays beside the command answers 128 and the signal, one that becomes it dies of the signal."""
+    monkeypatch.setenv("FAKE_PREPARE", f"kill {ended_by}")
+    with pytest.raises(StageFailed, match=f"stage prepare was killed by signal {ended_by}") as failure:
+        reproduce("prepare", in_project)
+    assert killed_by(failure.value.code) == int(ended_by) and ("out of memory?" in str(failure.value)) == (ended_by == "9")
+
+
+@pytest.mark.parametrize(("code", "signal"), [(-9, 9), (137, 9), (139, 11), (1, 0), (2, 0), (255, 0), (128, 0)])
+def test_signals_are_told_from_exit_codes(code: int, signal: int):
+    assert killed_by(code) == signal
 
 
 def test_a_silent_failure_points_to_the_log():

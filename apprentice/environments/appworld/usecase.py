@@ -10,6 +10,7 @@ from apprentice.config.schema import AppWorldConfig
 from apprentice.environments.appworld.environment import CODE, COMPLETE, AppWorldEnvironment, code_blocks, fenced
 from apprentice.environments.appworld.skills import skills_of, with_skills
 from apprentice.environments.appworld.workers import AppWorldWorkers, WorkerLimits
+from apprentice.environments.cutting import Encode
 from apprentice.environments.protocol import AGENT, MakeEnvironment
 from apprentice.records import Skill, Task, Trajectory
 from apprentice.records.files import read_json
@@ -49,8 +50,8 @@ class Assistant:
         self.reads = (layout.raw / "source.json",)
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[MakeEnvironment]:
-        """The engine, warm.
+    async def opened(self, encode: Encode) -> AsyncIterator[MakeEnvironment]:
+        """The engine, warm. It cuts what a block prints by itself (`observation_chars`).
 
         Raises:
             ApprenticeError: AppWorld is not installed, its data root is gone, or this machine cannot isolate the agent's code.

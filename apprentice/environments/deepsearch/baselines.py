@@ -3,6 +3,7 @@
 import re
 
 from apprentice.config.schema import DeepSearchConfig
+from apprentice.environments.cutting import Encode
 from apprentice.environments.deepsearch.environment import listing
 from apprentice.environments.deepsearch.retrieval import Retriever
 from apprentice.environments.deepsearch.scoring import exact_match
@@ -27,8 +28,8 @@ class ClosedBook:
     takes_cut_actions = True
     instruction = "Answer with a short phrase only. Answer unknown if you do not know."
 
-    def __init__(self, retriever: Retriever, config: DeepSearchConfig):
-        self._retriever, self._config = retriever, config
+    def __init__(self, retriever: Retriever, config: DeepSearchConfig, encode: Encode):
+        self._retriever, self._config, self._encode = retriever, config, encode
 
     async def reset(self, task: Task) -> Observation:
         """Asks the question."""
@@ -58,5 +59,5 @@ class PlainRag(ClosedBook):
         """Searches for the question as it stands and asks it."""
         self._task, self._answer = task, ""
         [hits] = await self._retriever.search([task.instruction], self._config.top_k)
-        passages = listing(hits, self._config.passage_words)
+        passages = listing(hits, self._config.passage_tokens, self._encode)
         return Observation(f"{self.instruction}\n{passages}\nQuestion: {task.instruction}")

@@ -1,6 +1,7 @@
 """DeepSearch: search a knowledge base as often as needed, then answer in a short phrase."""
 
 from apprentice.config.schema import DeepSearchConfig
+from apprentice.environments.cutting import Encode, cut
 from apprentice.environments.deepsearch.retrieval import Hit, Retriever
 from apprentice.environments.deepsearch.scoring import exact_match
 from apprentice.environments.tools import ToolEnvironment, tool
@@ -12,8 +13,8 @@ class DeepSearch(ToolEnvironment):
 
     instruction = "Write <search>query</search> to search, then <answer>short phrase</answer>. Answer unknown if the passages do not say."
 
-    def __init__(self, retriever: Retriever, config: DeepSearchConfig):
-        self._retriever, self._config = retriever, config
+    def __init__(self, retriever: Retriever, config: DeepSearchConfig, encode: Encode):
+        self._retriever, self._config, self._encode = retriever, config, encode
 
     def opening(self, task: Task) -> str:
         """The first user message: how to act, then the question."""
@@ -23,14 +24,15 @@ class DeepSearch(ToolEnvironment):
     async def search(self, query: str) -> str:
         """Finds passages of the knowledge base."""
         [hits] = await self._retriever.search([query], self._config.top_k)
-        return f"<information>\n{listing(hits, self._config.passage_words)}\n</information>"
+        return f"<information>\n{listing(hits, self._config.passage_tokens, self._encode)}\n</information>"
 
     def check(self, task: Task, answer: str) -> float:
         """1.0 for an exact match, else 0.0."""
         return exact_match(answer, task.answers)
 
 
-def listing(hits: list[Hit], words: int) -> str:
-    """The passages one a line, numbered, each cut to its first words."""
-    lines = [f"({number}) {hit.passage.title}: {' '.join(hit.passage.text.split()[:words])}" for number, hit in enumerate(hits, 1)]
+def listing(hits: list[Hit], tokens: int, encode: Encode) -> str:
+    """The passages one a line, numbered, each cut to its first tokens."""
+    shown = (" ".join(f"{hit.passage.title}: {hit.passage.text}".split()) for hit in hits)
+    lines = [f"({number}) {cut(passage, tokens, encode)}" for number, passage in enumerate(shown, 1)]
     return "\n".join(lines) or "Nothing found."

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from apprentice.config import Layout
 from apprentice.config.schema import DeepSearchConfig
+from apprentice.environments.cutting import Encode
 from apprentice.environments.deepsearch.baselines import ClosedBook, PlainRag
 from apprentice.environments.deepsearch.environment import DeepSearch
 from apprentice.environments.deepsearch.expert import expert_actions
@@ -25,7 +26,7 @@ class Search:
         self.reads = (layout.corpus,)
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[MakeEnvironment]:
+    async def opened(self, encode: Encode) -> AsyncIterator[MakeEnvironment]:
         """The knowledge base is read and indexed once for all episodes.
 
         Raises:
@@ -33,4 +34,4 @@ class Search:
         """
         retriever = make_retriever(self._config, read_passages(self.reads[0]))
         kinds = {AGENT: DeepSearch, "base_closed_book": ClosedBook, "base_rag": PlainRag}
-        yield lambda kind=AGENT: kinds[kind](retriever, self._config)
+        yield lambda kind=AGENT: kinds[kind](retriever, self._config, encode)

@@ -107,6 +107,9 @@ class Characters:
     def reply(self, text: str, ended: bool) -> list[int]:
         return self.prompt(text)
 
+    def action(self, text: str) -> list[int]:
+        return self.encode(text)
+
     def encode(self, text: str) -> list[int]:
         return [ord(character) for character in text]
 

@@ -1,0 +1,45 @@
+"""Decides whether a knowledge base holds an answer, whatever its case, punctuation and Unicode form, in any script."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from functools import cache
+
+INVISIBLE, PUNCTUATION = "invisible", "punctuation"
+"""Kinds of characters that carry no words: zero-width ones, soft hyphens and marks of direction; punctuation and symbols."""
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+POSSESSIVE = re.compile(r"['’ʼ′]s\b")
+JOINTS = re.compile(r"[-‐-―−/⁄]")
+"""Dashes and slashes: they tie words together that are looked for one by one."""
+UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Letters of Thai, Lao, Tibetan, Burmese, Khmer, Japanese and Chinese, which are written without spaces between words."""
+
+
+class Holdings:
+    """The texts of a knowledge base, folded twice: with punctuation left out (`U.S.` is `us`) and turned into spaces (`Rome,Italy`)."""
+
+    def __init__(self, texts: Iterable[str]):
+        listed = list(texts)
+        self._views = [(filler, "\n".join(_folded(text, filler) for text in listed)) for filler in ("", " ")]
+
+    def holds(self, phrase: str) -> bool:
+        """Whether a phrase occurs as whole words; in scripts without spaces, as a run of characters."""
+        return any(words.strip() and words in texts for filler, texts in self._views for words in [_folded(phrase, filler)])
+
+
+def _folded(text: str, filler: str) -> str:
+    text = JOINTS.sub(" ", POSSESSIVE.sub(" ", unicodedata.normalize("NFKC", text).casefold()))
+    kinds = {letter: _kind(letter) for letter in set(text)}
+    text = text.translate({ord(letter): "" if kind == INVISIBLE else filler for letter, kind in kinds.items() if kind})
+    words = ARTICLES.sub(" ", UNSPACED.sub(r" \g<0> ", text)).split()
+    return f" {' '.join(words)} "
+
+
+@cache
+def _kind(letter: str) -> str:
+    category = unicodedata.category(letter)
+    if category == "Cf":
+        return INVISIBLE
+    return PUNCTUATION if category[0] in "PS" else ""

@@ -1,0 +1,71 @@
+"""Errors of the tracking store as one message: which store, what is wrong, and the command that mends it."""
+
+import re
+import shlex
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from apprentice.config import Layout, PipelineConfig
+from apprentice.errors import ApprenticeError
+from apprentice.evaluation.configuration import redacted
+from apprentice.tracking.store import DATABASE, named_store
+
+P, R = ParamSpec("P"), TypeVar("R")
+SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+)")
+UNKNOWN_SCHEMA = "Can't locate revision"
+UNUSABLE = ("is not a database", "is malformed", "no such table", "no such column")
+SERVER = ("http://", "https://")
+
+
+def reports_store_errors(function: Callable[Concatenate[PipelineConfig, Layout, P], R]) -> Callable[Concatenate[PipelineConfig, Layout, P], R]:
+    """Decorates a function that writes to the tracking store.
+
+    Raises:
+        ApprenticeError: the store failed. What the pipeline has produced is untouched.
+    """
+
+    @wraps(function)
+    def guarded(config: PipelineConfig, layout: Layout, *arguments: P.args, **named: P.kwargs) -> R:
+        from alembic.util.exc import CommandError
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            return function(config, layout, *arguments, **named)
+        except (MlflowException, SQLAlchemyError, CommandError, OSError, ImportError) as error:
+            raise _told(error, layout) from error
+
+    return guarded
+
+
+def _told(error: Exception, layout: Layout) -> ApprenticeError:
+    catch_up = f"`.venv/bin/python -m apprentice register {layout.pipeline}`"
+    reason = redacted(str(getattr(error, "orig", None) or error).strip().splitlines()[0])
+    place = redacted(named_store()) if named_store() else (layout.root / DATABASE).resolve()
+    what = f"the results are complete, but MLflow could not take them: {reason}"
+    return ApprenticeError(what, where=place, todo=f"{_remedy(str(error), layout.root)}, then run {catch_up}")
+
+
+def _remedy(text: str, root: Path) -> str:
+    schema = SCHEMA.search(text)
+    if schema and _known_revision(schema[1]):
+        address = '"$MLFLOW_TRACKING_URI"' if named_store() else shlex.quote(f"sqlite:///{(root / DATABASE).resolve()}")
+        return f"an older MLflow wrote this database: copy it, run `.venv/bin/mlflow db upgrade {address}`"
+    if schema or UNKNOWN_SCHEMA in text:
+        return "a newer MLflow wrote this database: move it aside, or set MLFLOW_TRACKING_URI to another store"
+    if named_store().startswith(SERVER):
+        return "check that this server runs and accepts you, or set MLFLOW_TRACKING_URI to another one"
+    if "database is locked" in text:
+        return "end the process that holds the database"
+    if any(words in text for words in UNUSABLE):
+        return "move the damaged database aside"
+    return "make the store writable, with free disk space"
+
+
+def _known_revision(revision: str) -> bool:
+    """Whether the installed MLflow has this version of the schema, and so can upgrade from it."""
+    import mlflow
+
+    return any((Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions").glob(f"{revision}_*.py"))

@@ -18,6 +18,7 @@ import re
 import shutil
 import socket
 import sys
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,8 +37,6 @@ ENCODED_CHARACTER, CALLS_LIMIT = 12, 2 << 20
 """Bytes that a character takes in JSON, at most, and all calls of a block: what an answer of the engine holds beside its output."""
 JUDGE_ATTEMPTS = 2
 """A judge that was killed from outside is no reason to fail an episode."""
-UNTOUCHED = ""
-"""In place of an episode: the databases as an agent finds them."""
 ENGINE_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ")
 """What the engine needs of this process's environment, which holds keys and tokens as well."""
 EPISODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -158,11 +157,19 @@ class World:
         """
         return (await self._link.ask({"op": "who"}, ANSWER_TIMEOUT_S))["pid"]
 
+    async def flush(self) -> None:
+        """Ends the agent's code and writes the databases for a judge.
+
+        Raises:
+            WorldDied
+        """
+        await self._link.ask({"op": "flush"}, ANSWER_TIMEOUT_S)
+
     async def judge(self) -> Judgement:
         """Ends the episode and judges it, in a process that never met the agent's code. An episode that was killed has failed."""
         if self._killed is None:
             try:
-                await self._link.ask({"op": "flush"}, ANSWER_TIMEOUT_S)
+                await self.flush()
             except WorldDied as error:
                 self._killed = str(error)
         self._link.cut()
@@ -288,7 +295,7 @@ class AppWorldWorkers:
     async def judge(self, task_id: str, episode: str) -> Judgement:
         """Judges what a world has flushed, in a fresh process; what it flushed is removed.
 
-        An episode whose databases cannot be judged has failed, as long as its task can be judged in its untouched state.
+        An episode whose databases cannot be judged has failed, as long as its task can be judged as agents find it.
 
         Raises:
             WorldDied: the task's ground truth is missing or broken, or the engine ended.
@@ -302,10 +309,23 @@ class AppWorldWorkers:
                     raise WorldDied(f"{task_id} could not be judged: what the episode left is gone")
         finally:
             shutil.rmtree(self.outputs / episode, ignore_errors=True)
-        untouched = await self._judged(task_id, UNTOUCHED)
-        if "error" in untouched:
-            raise WorldDied(f"{task_id} could not be judged: {untouched['error']}")
+        await self._check_ground_truth(task_id)
         return Judgement(False, 0, 1, (f"what the episode left cannot be judged: {plain(answer['error'])}",))
+
+    async def _check_ground_truth(self, task_id: str) -> None:
+        """Judges a world in which no agent was.
+
+        Raises:
+            WorldDied: it cannot be judged.
+        """
+        world = await self.open(task_id, uuid.uuid4().hex)
+        try:
+            await world.flush()
+            answer = await self._judged(task_id, world.episode)
+        finally:
+            await world.close()
+        if "error" in answer:
+            raise WorldDied(f"{task_id} could not be judged: {answer['error']}")
 
     async def _judged(self, task_id: str, episode: str) -> dict:
         """What one judge answers; `{"error": reason}` where it ended without an answer."""

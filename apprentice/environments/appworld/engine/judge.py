@@ -82,10 +82,9 @@ class Bench:
         stream.close()
 
     def _answer(self, episode: str) -> dict:
-        """Judges what an episode left; the untouched databases where `episode` is empty."""
+        """Judges what an episode left, or says why that is impossible."""
         try:
-            if episode:
-                self._bring_to_end(self._outputs / episode / "tasks" / self._task.id / "dbs")
+            self._bring_to_end(self._outputs / episode / "tasks" / self._task.id / "dbs")
             return judge(self._task.id, episode)
         except Exception as error:  # a broken ground truth, or data that cannot be read: the client finds out whose fault it is
             return {"error": f"{type(error).__name__}: {error}"[:ERROR_CHARS]}

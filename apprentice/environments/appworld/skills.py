@@ -19,7 +19,7 @@ KNOWN = {"apis", *dir(builtins)}
 """Names that every world has."""
 TAKEN = KNOWN | set(
     "ApiCollection Counter Date DateTime In Iterator Out Requester Time MONDAY TUESDAY WEDNESDAY THURSDAY FRIDAY SATURDAY SUNDAY "
-    "calendar datetime deepcopy defaultdict get_ipython itertools json math pendulum random re reduce requester".split()
+    "builtins calendar datetime deepcopy defaultdict display get_ipython itertools json math pendulum random re reduce requester".split()
 )
 """Names that have a meaning in every world: a kept function of such a name would change what later code means."""
 NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)

@@ -130,6 +130,18 @@ def test_an_override_reads_back_as_it_was_written_now_and_after_the_next_one(par
     assert len([line for line in after if line not in before]) == 1
 
 
+def test_no_message_about_an_override_tells_a_password(params: Path):
+    secret = "http://me:hush@host:8000/retrieve?key=hush"
+    said = set_overrides("quick", [f"environment.retriever={secret}"], params)
+    said += set_overrides("quick", ["environment.retriever=bm25"], params)
+    assert "retriever: bm25 -> http://…@host:8000/retrieve?…" in said[0] and "retriever: http://…@host" in said[1]
+    for override in (secret, f"environment.retreiver={secret}", f"enviroment.retriever={secret}", f"train.steps={secret}"):
+        with pytest.raises(ApprenticeError) as refused:
+            set_overrides("quick", [override], params)
+        said.append(str(refused.value))
+    assert not [text for text in said if "hush" in text]
+
+
 def test_quotes_of_the_file_and_of_an_override_mean_what_they_mean_in_yaml(params: Path):
     edited(params, "format: nq", "source: 's3://a:b', format: nq")
     set_overrides("nq", ["train.seed=17"], params)

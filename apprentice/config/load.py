@@ -17,6 +17,7 @@ from apprentice.config.locks import writing_params
 from apprentice.config.schema import PipelineConfig
 from apprentice.errors import ApprenticeError
 from apprentice.records.files import write_text
+from apprentice.records.text import redacted
 
 PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
 """Texts written without quotes, unless YAML reads them as something else; ruamel quotes those itself."""
@@ -76,7 +77,7 @@ def set_overrides(name: str, overrides: Iterable[str], path: Path = PARAMS) -> l
         return []
     with _edited(path) as document:
         changes = _overridden(document, name, overrides, path)
-    return [f"{path}: pipelines.{name}.{change}" for change in changes if change]
+    return [redacted(f"{path}: pipelines.{name}.{change}") for change in changes if change]
 
 
 def check_overrides(name: str, overrides: Iterable[str], path: Path = PARAMS) -> None:
@@ -152,16 +153,16 @@ def _dumped(yaml: YAML, document: Any) -> str:
 def _set(node: Any, override: str) -> str | None:
     dotted, separator, text = override.partition("=")
     if not separator or not dotted:
-        raise ApprenticeError(f"{override!r} is not an override", todo="write section.key=value, such as train.learning_rate=1e-5")
+        raise ApprenticeError(f"{redacted(override)!r} is not an override", todo="write section.key=value, such as train.learning_rate=1e-5")
     *sections, key = dotted.split(".")
     for section in sections:
         if not isinstance(node, Mapping) or section not in node:
             known = node if isinstance(node, Mapping) else ()
-            raise ApprenticeError(f"no section {section!r} in {dotted!r}{_did_you_mean(section, known)}", where=override)
+            raise ApprenticeError(redacted(f"no section {section!r} in {dotted!r}{_did_you_mean(section, known)}"), where=redacted(override))
         node = node[section]
     if not isinstance(node, Mapping) or key not in node:
         known = node if isinstance(node, Mapping) else ()
-        raise ApprenticeError(f"no parameter {dotted!r}{_did_you_mean(key, known)}", where=override)
+        raise ApprenticeError(redacted(f"no parameter {dotted!r}{_did_you_mean(key, known)}"), where=redacted(override))
     before, after = node[key], _scalar(text)
     if before == after:
         return None
@@ -212,7 +213,7 @@ def _problem(detail: Mapping[str, Any]) -> str:
         return f"parameter {place + '.' + detail['ctx']['discriminator'].strip(chr(39))!r} is missing"
     said = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"]
     given = "" if isinstance(detail["input"], Mapping) else f", not {detail['input']!r}"
-    return f"{place}: {said[0].lower()}{said[1:]}{given}"
+    return redacted(f"{place}: {said[0].lower()}{said[1:]}{given}")
 
 
 def _place(location: Iterable[Any]) -> tuple[list[str], list[str]]:

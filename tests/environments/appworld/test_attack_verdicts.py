@@ -253,6 +253,7 @@ def test_the_kernel_ends_an_episode_before_the_trainer(workers, loop, task_ids):
         (["POST", "/spotify/", {}, "漢", []], "characters"),
         (["GET", "/spotify/", {}, "", ["no_function_of_mine"]], "functions that are not at hand"),
         (["GET", "/spotify/", {}, "", [[]]], "functions that are not at hand"),
+        (["GET", "/spotify/", {}, "", ["a"] * 10**5], "functions that are not at hand"),
         (["GET", "/spotify/", {}, ""], "not five fields"),
     ],
 )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 EPISODE_OOM_SCORE = 1000
 """The kernel ends such a process before any other."""
+MEMORY, LOADED = 192 << 20, 6
+"""Bytes for what an episode changes, of which 900 notes take 12 MiB; and those for each byte of a database that is loaded once more."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Bounds:
             value = value if hard == resource.RLIM_INFINITY else min(value, hard)
             resource.setrlimit(kind, (value, value))
         offer_to_oom_killer(EPISODE_OOM_SCORE)
+
+
+def room(data: Path) -> int:
+    """Bytes of memory that a world or a judge may take: for what an episode changes, and for all databases of a data root."""
+    return MEMORY + LOADED * sum(file.stat().st_size for file in (data / "base_dbs").glob("*.db"))
 
 
 def offer_to_oom_killer(score: int) -> None:

@@ -89,7 +89,7 @@ def read_request(message: object, kept: Collection[str] = ()) -> Request:
         raise Refused("headers")
     if not target.isascii() or not all(map(_is_bytes, (body, *headers.values()))):
         raise Refused("characters")
-    if not isinstance(within, list) or not all(isinstance(name, str) and name in kept for name in within):
+    if not isinstance(within, list) or len(within) > len(kept) or not all(isinstance(name, str) and name in kept for name in within):
         raise Refused("functions that are not at hand")
     return Request(method, target, headers, body, tuple(within))
 

@@ -18,12 +18,12 @@ from appworld.common.path_store import path_store
 from appworld.common.utils import import_models_module
 from appworld.evaluator import evaluate_task
 from appworld.task import Task
-from engine.bounds import Bounds
+from engine.bounds import Bounds, room
 from engine.warden import ForkServers, Warden
 from engine.wire import Lines
 
-JUDGE = Bounds(memory=192 << 20, file=1 << 20, cpu_s=30)
-"""An ordinary judgement takes 12 MiB and less than a second."""
+LARGEST_FILE, CPU_S = 1 << 20, 30
+"""Of a judge, in bytes and seconds: an ordinary one writes nothing and takes less than a second."""
 ERROR_CHARS = 1000
 
 
@@ -67,6 +67,7 @@ class Bench:
         freezer.stop()
         get_direct_cached_sqlite3_connection.cache_clear()  # no open file crosses a fork
         gc.freeze()
+        self._bounds = Bounds(room(Path(path_store.data)), LARGEST_FILE, CPU_S)
         self._warden = Warden(control, self._on_message)
 
     def run(self) -> None:
@@ -75,7 +76,7 @@ class Bench:
 
     def _on_message(self, message: dict, stream: socket.socket, leash: socket.socket) -> None:
         def body() -> None:
-            JUDGE.take()
+            self._bounds.take()
             Lines(stream).send(self._answer(message["episode"]))
 
         self._warden.fork(body, leash, (stream.fileno(),))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import cell
-from engine.bounds import Bounds, offer_to_oom_killer
+from engine.bounds import Bounds, offer_to_oom_killer, room
 from engine.warden import ForkServers, Warden
 from engine.wire import Lines, receive_message, send_message
 
@@ -24,8 +24,8 @@ REFUSED = 3
 ZYGOTE_OOM_SCORE = 500
 """Where memory runs out, the kernel ends the engine before the training process, and an episode (1000) before the engine."""
 WARM_EPISODE = ".warm"
-WORLD_MEMORY, WORLD_FILE = 192 << 20, 64 << 20
-"""Bytes: what a world may take beyond what it begins with, and its largest file. An episode that writes 900 notes takes 12 MiB."""
+WORLD_FILE = 64 << 20
+"""Bytes of the largest file that a world may write."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Template:
         from engine.world import OpenTask
 
         self._control, self._options, self._outputs = control, options, outputs
-        self._opened, self._error = None, ""
+        self._opened, self._error, self._room = None, "", room(Path(options.root) / "data")
         try:
             self._opened = OpenTask(task_id, gateway)
         except Exception as error:
@@ -149,7 +149,7 @@ class Template:
     def _world(self, episode: str, client: socket.socket, cell_stream: socket.socket, cell_leash: socket.socket) -> None:
         from engine.world import REQUEST_LIMIT, World
 
-        Bounds(memory=WORLD_MEMORY, file=WORLD_FILE).take()
+        Bounds(self._room, WORLD_FILE).take()
         folder, options = self._outputs / episode, self._options
         World(self._opened, Lines(client), Lines(cell_stream, REQUEST_LIMIT), cell_leash, folder, options.timeout_s, options.output_chars).serve()
 

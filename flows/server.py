@@ -13,8 +13,9 @@ from pathlib import Path
 import httpx
 
 from apprentice.errors import ApprenticeError
-from apprentice.evaluation.configuration import redacted
 from apprentice.processes import Child, bypass_proxies_on_loopback, spawn
+from apprentice.records.files import make_private
+from apprentice.records.text import redacted
 from apprentice.summary import Place
 
 HOST = "127.0.0.1"
@@ -41,7 +42,7 @@ def set_defaults(runtime: Path) -> None:
     for name, value in {**DEFAULTS, "PREFECT_HOME": str((runtime / "prefect").resolve())}.items():
         os.environ.setdefault(name, value)
     bypass_proxies_on_loopback()
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
+    make_private(Path(os.environ["PREFECT_HOME"]))
 
 
 @contextmanager

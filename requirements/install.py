@@ -64,16 +64,22 @@ class Step:
         return sum(1 for line in lines if line.strip() and not line.startswith("#"))
 
 
-TORCH = Step("PyTorch", "torch.txt", minutes=0.7)
-"""With its dependencies: where pip finds no CPU wheel these are CUDA libraries (2.5 GB), which no list could name for every machine."""
+def pytorch(pins: str) -> Step:
+    """PyTorch with its dependencies, in the versions that a role's file pins.
+
+    Where pip finds no CPU wheel, CUDA libraries (2.5 GB) are among them. PyTorch itself pins these.
+    """
+    return Step("PyTorch", "torch.txt", ("-c", str(HERE / pins)), 0.7)
+
+
 PINNED = ("--no-deps",)
 ROLES = {
-    "core": (".venv", (TORCH, Step("core", "core.txt", PINNED, 1.2), Step("test tools", "dev.txt", PINNED, 0.1))),
-    "serve": (".venv-serve", (TORCH, Step("vLLM (CPU)", "serve.txt", PINNED, 0.8))),
+    "core": (".venv", (pytorch("core.txt"), Step("core", "core.txt", PINNED, 1.2), Step("test tools", "dev.txt", PINNED, 0.1))),
+    "serve": (".venv-serve", (pytorch("serve.txt"), Step("vLLM (CPU)", "serve.txt", PINNED, 0.8))),
     "serve-cuda": (".venv-serve", (Step("vLLM (CUDA)", "serve-cuda.txt", minutes=10.0),)),
     # The wheel holds its apps packed; unpacking also writes its tests, beside the environment and not into the home folder.
     "appworld": (".venv-appworld", (Step("AppWorld", "appworld.txt", PINNED, 0.5, ("-m", "appworld.cli", "install")),)),
-    "trl": (".venv-trl", (TORCH, Step("TRL", "trl.txt", PINNED, 0.4))),
+    "trl": (".venv-trl", (pytorch("trl.txt"), Step("TRL", "trl.txt", PINNED, 0.4))),
 }
 ASKED = ("core", "serve", "appworld", "trl")
 DEFAULT = ("core", "serve")

@@ -1,12 +1,16 @@
 """params.yaml: unknown and missing keys, overrides, and every YAML file that is shipped."""
 
+import json
 import shutil
+import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from apprentice.config import activate, load_pipeline, pipeline_names, set_overrides
+from apprentice.config.locks import only_run
 from apprentice.errors import ApprenticeError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,6 +134,18 @@ def test_an_override_reads_back_as_it_was_written_now_and_after_the_next_one(par
     assert len([line for line in after if line not in before]) == 1
 
 
+def test_no_message_about_an_override_tells_a_password(params: Path):
+    secret = "http://me:hush@host:8000/retrieve?key=hush"
+    said = set_overrides("quick", [f"environment.retriever={secret}"], params)
+    said += set_overrides("quick", ["environment.retriever=bm25"], params)
+    assert "retriever: bm25 -> http://…@host:8000/retrieve?…" in said[0] and "retriever: http://…@host" in said[1]
+    for override in (secret, f"environment.retreiver={secret}", f"enviroment.retriever={secret}", f"train.steps={secret}"):
+        with pytest.raises(ApprenticeError) as refused:
+            set_overrides("quick", [override], params)
+        said.append(str(refused.value))
+    assert not [text for text in said if "hush" in text]
+
+
 def test_quotes_of_the_file_and_of_an_override_mean_what_they_mean_in_yaml(params: Path):
     edited(params, "format: nq", "source: 's3://a:b', format: nq")
     set_overrides("nq", ["train.seed=17"], params)
@@ -161,6 +177,20 @@ def test_what_dvc_may_have_written_is_refused_when_a_stage_reads_it(params: Path
     edited(params, before, after)
     with pytest.raises(ApprenticeError, match=message):
         load_pipeline("nq", params)
+
+
+@pytest.mark.parametrize("name", ["../quick", "a/b", ".hidden", "-x", "a b", "x" * 65, "a\nb", "<b>"])
+def test_a_pipeline_whose_name_could_be_taken_for_something_else_is_refused(params: Path, name: str):
+    edited(params, "  quick:\n", f"  {json.dumps(name)}:\n")
+    for read in (pipeline_names, partial(load_pipeline, "nq"), partial(set_overrides, "nq", ["train.seed=3"])):
+        with pytest.raises(ApprenticeError, match="a pipeline cannot be called"):
+            read(path=params)
+
+
+def test_what_a_run_leaves_in_its_runtime_folder_is_for_its_user_alone(tmp_path):
+    (tmp_path / ".apprentice").mkdir(mode=0o755)
+    with only_run(tmp_path):
+        assert stat.S_IMODE((tmp_path / ".apprentice").stat().st_mode) == 0o700
 
 
 def test_override_changes_one_pipeline_only(params: Path):

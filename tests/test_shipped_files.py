@@ -1,6 +1,7 @@
 """The files around the library agree with it and with each other: stages, deployments, pins, images."""
 
 import re
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,16 @@ def test_containers_publish_on_loopback_only():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
         if "build" in service:
             assert (ROOT / "docker" / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+
+
+def test_pytorch_s_own_dependencies_are_installed_as_pinned(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "requirements")
+    import install
+
+    steps = [step for _, steps in install.ROLES.values() for step in steps if step.file == "torch.txt"]
+    wanted = {re.split(r"[<>=! ]", line)[0].lower().replace("-", "_") for line in requires("torch") if "extra ==" not in line and "sys_platform" not in line}
+    assert len(steps) == 3 and {"sympy", "jinja2"} <= wanted
+    for step in steps:
+        constraints = Path(step.options[step.options.index("-c") + 1]).read_text(encoding="utf-8")
+        pinned = {line.partition("==")[0].lower().replace("-", "_") for line in constraints.splitlines() if "==" in line}
+        assert wanted - pinned - {"setuptools"} == set(), step.options

@@ -17,7 +17,10 @@ from apprentice.config.locks import writing_params
 from apprentice.config.schema import PipelineConfig
 from apprentice.errors import ApprenticeError
 from apprentice.records.files import write_text
+from apprentice.records.text import redacted
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""A pipeline's name: it is part of paths, of commands and of what Prefect, DVC and MLflow store."""
 PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
 """Texts written without quotes, unless YAML reads them as something else; ruamel quotes those itself."""
 
@@ -26,7 +29,7 @@ def read_document(path: Path) -> dict:
     """The whole of params.yaml as plain values.
 
     Raises:
-        ApprenticeError: it is missing, is no UTF-8, is no YAML, or holds no pipelines.
+        ApprenticeError: it is missing, is no UTF-8, is no YAML, holds no pipelines, or one whose name could be taken for something else.
     """
     try:
         document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
@@ -40,6 +43,8 @@ def read_document(path: Path) -> dict:
         raise ApprenticeError(f"is not YAML: {getattr(error, 'problem', error)}", where=where) from None
     if not isinstance(document, dict) or not isinstance(document.get("pipelines"), dict):
         raise ApprenticeError("has no `pipelines`", where=path)
+    if strange := [name for name in document["pipelines"] if not NAME.fullmatch(str(name))]:
+        raise ApprenticeError(f"a pipeline cannot be called {strange[0]!r}", where=path, todo="use at most 64 letters, digits, dashes and underscores")
     return document
 
 
@@ -76,7 +81,7 @@ def set_overrides(name: str, overrides: Iterable[str], path: Path = PARAMS) -> l
         return []
     with _edited(path) as document:
         changes = _overridden(document, name, overrides, path)
-    return [f"{path}: pipelines.{name}.{change}" for change in changes if change]
+    return [redacted(f"{path}: pipelines.{name}.{change}") for change in changes if change]
 
 
 def check_overrides(name: str, overrides: Iterable[str], path: Path = PARAMS) -> None:
@@ -152,16 +157,16 @@ def _dumped(yaml: YAML, document: Any) -> str:
 def _set(node: Any, override: str) -> str | None:
     dotted, separator, text = override.partition("=")
     if not separator or not dotted:
-        raise ApprenticeError(f"{override!r} is not an override", todo="write section.key=value, such as train.learning_rate=1e-5")
+        raise ApprenticeError(f"{redacted(override)!r} is not an override", todo="write section.key=value, such as train.learning_rate=1e-5")
     *sections, key = dotted.split(".")
     for section in sections:
         if not isinstance(node, Mapping) or section not in node:
             known = node if isinstance(node, Mapping) else ()
-            raise ApprenticeError(f"no section {section!r} in {dotted!r}{_did_you_mean(section, known)}", where=override)
+            raise ApprenticeError(redacted(f"no section {section!r} in {dotted!r}{_did_you_mean(section, known)}"), where=redacted(override))
         node = node[section]
     if not isinstance(node, Mapping) or key not in node:
         known = node if isinstance(node, Mapping) else ()
-        raise ApprenticeError(f"no parameter {dotted!r}{_did_you_mean(key, known)}", where=override)
+        raise ApprenticeError(redacted(f"no parameter {dotted!r}{_did_you_mean(key, known)}"), where=redacted(override))
     before, after = node[key], _scalar(text)
     if before == after:
         return None
@@ -212,7 +217,7 @@ def _problem(detail: Mapping[str, Any]) -> str:
         return f"parameter {place + '.' + detail['ctx']['discriminator'].strip(chr(39))!r} is missing"
     said = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"]
     given = "" if isinstance(detail["input"], Mapping) else f", not {detail['input']!r}"
-    return f"{place}: {said[0].lower()}{said[1:]}{given}"
+    return redacted(f"{place}: {said[0].lower()}{said[1:]}{given}")
 
 
 def _place(location: Iterable[Any]) -> tuple[list[str], list[str]]:

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from apprentice.config.layout import RUNTIME
 from apprentice.errors import ApprenticeError
-from apprentice.records.files import write_errors
+from apprentice.records.files import make_private, write_errors
 
 
 @contextmanager
@@ -68,5 +68,5 @@ def _locked(path: Path, kind: int, refusal: ApprenticeError) -> Iterator[None]:
 
 def _opened(path: Path) -> TextIO:
     with write_errors(path, path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         return path.open("a")

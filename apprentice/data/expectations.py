@@ -3,6 +3,7 @@
 Validation has refused every record that breaks an expectation by itself; here nothing new is refused, so that no row fails the whole set.
 """
 
+import html
 import os
 import re
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ _REMOTE = re.compile(r"<script\b.*?</script>|<link\b[^>]*>|<img\b[^>]*>|<footer\
 _FOREIGN_LINK = re.compile(r'\shref="(?!#)[^"]*"')
 _REMOTE_IMAGE = re.compile(r"url\(\s*['\"]?https?://[^)]*\)")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+POLICY = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">"""
+"""The evaluation report's: a browser runs no script of the page and loads nothing."""
 STYLE = """<style>
 body {font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 70em; color: #222}
 table {border-collapse: collapse; margin: 1em 0; width: 100%} td, th {border: 1px solid #ccc; padding: .3em .6em; text-align: left; vertical-align: top}
@@ -56,8 +59,8 @@ def check_tasks(tasks: Sequence[Task], lengths: Lengths, site: Path) -> SuiteOut
     suite = context.suites.add(great_expectations.ExpectationSuite("tasks", expectations=_expectations(lengths.instruction)))
     result = batch.validate(suite)
     result.meta["batch_markers"].pop("ge_load_time", None)  # the only time stamp on the page
-    write_text(site / "index.html", _page(result))
     failures = tuple(_in_words(found) for found in result.results if not found.success)
+    write_text(site / "index.html", _page(result))
     return SuiteOutcome(len(result.results) - len(failures), len(result.results), failures)
 
 
@@ -104,10 +107,23 @@ def _in_words(found: Any) -> str:
 
 
 def _page(result: Any) -> str:
+    """Great Expectations' page of a result, whose values are escaped in place: the renderer takes texts for HTML."""
     from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
-    html = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(result))
-    html = _REMOTE_IMAGE.sub("none", _FOREIGN_LINK.sub("", _REMOTE.sub("", html))).replace("</head>", STYLE + "</head>")
-    numbered = {uuid: f"part-{number}" for number, uuid in enumerate(dict.fromkeys(_UUID.findall(html)), 1)}
-    return _UUID.sub(lambda match: numbered[match[0]], html)
+    for found in result.results:
+        found.result, found.exception_info = _escaped(found.result), _escaped(found.exception_info)
+    page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(result))
+    page = _REMOTE_IMAGE.sub("none", _FOREIGN_LINK.sub("", _REMOTE.sub("", page)))
+    page = page.replace("<head>", f"<head>\n{POLICY}", 1).replace("</head>", f"{STYLE}</head>", 1)
+    numbered = {uuid: f"part-{number}" for number, uuid in enumerate(dict.fromkeys(_UUID.findall(page)), 1)}
+    return _UUID.sub(lambda match: numbered[match[0]], page)
+
+
+def _escaped(value: Any) -> Any:
+    """The value, with every text in it as HTML."""
+    if isinstance(value, str):
+        return html.escape(value)
+    if isinstance(value, dict):
+        return {name: _escaped(inner) for name, inner in value.items()}
+    return type(value)(map(_escaped, value)) if isinstance(value, list | tuple) else value

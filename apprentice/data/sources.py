@@ -104,7 +104,8 @@ def _fetched(repository: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(snapshot_download(repository, repo_type="dataset", allow_patterns=["*.jsonl", "*.jsonl.gz"]))
+        name, _, revision = repository.partition("@")
+        return Path(snapshot_download(name, revision=revision or None, repo_type="dataset", allow_patterns=["*.jsonl", "*.jsonl.gz"]))
     except (OSError, HfHubHTTPError, HFValidationError, httpx.HTTPError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ApprenticeError(

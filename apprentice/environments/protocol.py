@@ -28,6 +28,8 @@ class Observation:
     """What the action was taken for: a tool's name, `answer`, `malformed`, …"""
     calls: tuple[str, ...] = ()
     """What the action asked of the world outside (`Turn.calls`)."""
+    uses: tuple[str, ...] = ()
+    """Functions kept from earlier tasks that were of use to the action (`Turn.uses`)."""
 
 
 class Environment(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from apprentice.records.files import FREE_SPACE, size_of, write_errors
+from apprentice.records.files import FREE_SPACE, replace_folder, size_of, write_errors
 
 MARKER = "state.json"
 
@@ -44,8 +44,7 @@ class CheckpointStore:
                 write(beside)
                 _flush(beside)
                 _write_flushed(beside / MARKER, json.dumps(state))
-                shutil.rmtree(final, ignore_errors=True)
-                beside.rename(final)
+                replace_folder(final, beside)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         for old in self._whole()[: -self._keep]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from apprentice.learning.models import merged_weights
-from apprentice.records.files import write_errors
+from apprentice.records.files import replace_folder, write_errors
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
 CHAT_FILES = ("chat_template.jinja", "generation_config.json")
@@ -34,8 +34,7 @@ def save_policy(language_model: nn.Module, source: Path, folder: Path) -> None:
         with write_errors(folder, beside, need=need):
             _write(language_model, source, beside)
             _flush(beside)
-            shutil.rmtree(folder, ignore_errors=True)
-            beside.replace(folder)
+            replace_folder(folder, beside)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

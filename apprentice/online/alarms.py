@@ -1,12 +1,15 @@
 """Alarms that detect a harmful update: it is undone, its batch is kept for inspection, and training goes on with other tasks."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from apprentice.config.schema import TrainConfig
 
 IN_A_ROW = 3
 """Alarms in successive steps after which training stops: it would not get any further."""
+FAULT_RISE = 0.2
+"""How far the share of attempts that broke may rise above the mean of the steps before. A fault costs no reward, so a policy can learn to cause them."""
 
 
 def raised(figures: Mapping[str, float], config: TrainConfig) -> list[str]:
@@ -28,3 +31,20 @@ def raised(figures: Mapping[str, float], config: TrainConfig) -> list[str]:
     if figures.get("entropy", math.inf) < config.alarm_entropy:
         wrong.append(f"entropy is {figures['entropy']:.3g}, below {config.alarm_entropy:g}")
     return wrong
+
+
+def faults_rise(row: Mapping[str, float], earlier: Sequence[Mapping[str, float]]) -> list[str]:
+    """Say how much more often attempts broke than under the policies before; nothing where they did not.
+
+    Args:
+        row: a step's figures.
+        earlier: those of the steps before it.
+    """
+    if not earlier:
+        return []
+    now, before = _fault_share(row), fmean(map(_fault_share, earlier))
+    return [f"{now:.0%} of the attempts broke, {before:.0%} in the steps before"] if now > before + FAULT_RISE else []
+
+
+def _fault_share(row: Mapping[str, float]) -> float:
+    return row["faults"] / max(1, row["faults"] + row["episodes"])

@@ -13,7 +13,7 @@ from apprentice.errors import ApprenticeError
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.ppo import PpoLearner
 from apprentice.learning.publishing import unnamed_file
-from apprentice.online.alarms import IN_A_ROW, raised
+from apprentice.online.alarms import IN_A_ROW, faults_rise, raised
 from apprentice.online.chains import Chains
 from apprentice.online.collection import collect
 from apprentice.online.replay import Replay
@@ -100,7 +100,7 @@ class OnlineTraining:
         self._progress.advance("training", len(rows), self._config.steps)
         try:
             for step in range(len(rows), self._config.steps):
-                rows.append(await self._step(step))
+                rows.append(await self._step(step, rows))
                 self._progress.metrics(step, rows[-1])
                 self._progress.advance("training", step + 1, self._config.steps)
                 if self._checkpoint_after(step):
@@ -116,7 +116,7 @@ class OnlineTraining:
             fitted = f"{figures['epochs']:.0f} epochs on {figures['trajectories']:.0f} trajectories"
             self._progress.note(f"critic: explained variance {figures['explained_variance']:.2f} on trajectories left out, after {fitted}")
 
-    async def _step(self, step: int) -> Row:
+    async def _step(self, step: int, earlier: Sequence[Row]) -> Row:
         started = time.monotonic()
         ahead, self._ahead = self._ahead, None
         batch = await (ahead or self._simulate(step))
@@ -127,7 +127,8 @@ class OnlineTraining:
         self._replay.note(batch.trajectories)
         learned_from = [*batch.trajectories, *remembered]
         figures = await self._update(learned_from, step)
-        alarm = self._undone_if_harmful(figures, learned_from, step)
+        of_rollouts = {**_of_rollouts(batch.trajectories, step, batch.seconds), **batch.counts}
+        alarm = self._undone_if_harmful([*raised(figures, self._config), *faults_rise(of_rollouts, earlier)], learned_from, step)
         updated = time.monotonic()
         if self._ahead is not None:
             await asyncio.wait([self._ahead])  # the weights of an episode do not change under it; the next step meets its errors
@@ -146,10 +147,9 @@ class OnlineTraining:
         }
         return {
             "step": step,
-            **_of_rollouts(batch.trajectories, step, batch.seconds),
+            **of_rollouts,
             **figures,
             **seconds,
-            **batch.counts,
             "replayed": len(remembered),
             "alarm": alarm,
         }
@@ -200,13 +200,17 @@ class OnlineTraining:
         self._learner.publish(self._exchange)
         await self._policy.load(self._start, version, self._exchange)
 
-    def _undone_if_harmful(self, figures: Row, batch: list[Trajectory], step: int) -> float:
+    def _undone_if_harmful(self, wrong: list[str], batch: list[Trajectory], step: int) -> float:
         """Rolls an update back that raised an alarm, and keeps its batch; how many alarms there were in a row.
+
+        Args:
+            wrong: what the alarms say.
+            batch: what the update learned from.
+            step: its number.
 
         Raises:
             ApprenticeError: too many steps in a row.
         """
-        wrong = raised(figures, self._config)
         self._in_a_row = self._in_a_row + 1 if wrong else 0
         if wrong:
             folder, state = self._store.latest()

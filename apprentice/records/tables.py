@@ -45,6 +45,7 @@ TURN = pa.struct(
         ("kind", pa.string()),
         ("version", pa.int32()),
         ("calls", pa.list_(pa.string())),
+        ("uses", pa.list_(pa.string())),
     ]
 )
 TRAJECTORIES = pa.schema(
@@ -112,7 +113,7 @@ def read_trajectories(path: Path) -> list[Trajectory]:
 
 
 def _trajectory(row: dict) -> Trajectory:
-    row["turns"] = tuple(Turn(**{**turn, "calls": tuple(turn["calls"])}) for turn in row["turns"])
+    row["turns"] = tuple(Turn(**{name: tuple(value) if isinstance(value, list) else value for name, value in turn.items()}) for turn in row["turns"])
     for column in ("token_ids", "action_mask", "logprobs"):
         row[column] = tuple(row[column])
     return Trajectory(**row)

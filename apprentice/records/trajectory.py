@@ -35,6 +35,8 @@ class Turn:
     """The policy version that sampled the action."""
     calls: tuple[str, ...] = ()
     """What the action asked of the world outside, one entry a call, such as `spotify.login 200`; empty where the environment names none."""
+    uses: tuple[str, ...] = ()
+    """Names of the functions kept from earlier tasks that the action executed, and that reached the world outside."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from apprentice.environments.cutting import MAX_TOKEN_CHARS, cut
 from apprentice.environments.protocol import ERROR, MALFORMED, Environment, Observation
 from apprentice.policy.protocol import Completion
 from apprentice.records import Outcome, Task, Trajectory, Turn, Verdict
+from apprentice.records.text import plain
 
 FAILED = (MALFORMED, ERROR)
 CUT_OFF = Observation("That was too long. Write less.", kind=MALFORMED)
@@ -90,7 +91,7 @@ class Tape:
 
     def answered(self, told: str, observation: Observation) -> None:
         """Notes what the environment took the last action for, and what the agent is told."""
-        self.turns[-1] = replace(self.turns[-1], observation=told, kind=observation.kind, calls=observation.calls)
+        self.turns[-1] = replace(self.turns[-1], observation=told, kind=observation.kind, calls=observation.calls, uses=observation.uses)
 
     def failed_turns(self) -> int:
         """How many of the last turns failed, one after the other."""
@@ -119,10 +120,11 @@ async def play(tape: Tape, environment: Environment, chat: Chat, limits: Environ
     """Plays an episode to its end: the environment is done, the turns are used up, too many in a row failed, or no token is left.
 
     An observation is appended only where another action follows it, and is cut where it would leave no room for one. An episode whose
-    first message leaves no room is truncated before its first turn, without a reward. Whatever is raised passes through; `tape` then
-    holds what was played until then.
+    first message leaves no room is truncated before its first turn, without a reward. Texts on either side are made plain: neither an
+    environment nor a tokenizer meets characters that it cannot take. Whatever is raised passes through; `tape` then holds what was
+    played until then.
     """
-    told = (await environment.reset(tape.episode.task)).text
+    told = plain((await environment.reset(tape.episode.task)).text)
     given = chat.prompt(told)
     if len(given) >= limits.max_tokens:
         reason = f"the first message takes {len(given)} tokens, and the whole episode may take {limits.max_tokens} (environment.max_tokens)"
@@ -132,10 +134,10 @@ async def play(tape: Tape, environment: Environment, chat: Chat, limits: Environ
         tape.given(given)
         room = min(limits.max_turn_tokens, limits.max_tokens - len(tape.token_ids))
         completion = await decide(tape.token_ids, told, room, len(tape.turns))
-        action = chat.decode(completion.token_ids)
+        action = plain(chat.decode(completion.token_ids))
         tape.sampled(completion, action)
         observation = await _answered(environment, action, completion)
-        told, done, given = observation.text, observation.done, []
+        told, done, given = plain(observation.text), observation.done, []
         if not done:
             ended = completion.token_ids[-1] == chat.end_token_id
             told, given = _reply(chat, told, ended, limits.max_tokens - len(tape.token_ids), limits.max_turn_tokens)

@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from apprentice.config import Layout, PipelineConfig
 from apprentice.errors import ApprenticeError
-from apprentice.evaluation.configuration import redacted
+from apprentice.records.text import redacted
 from apprentice.tracking.moved import DATABASE
 from apprentice.tracking.store import named_store
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHALLENGER, CHAMPION = "challenger", "champion"
+MOST_LOST = 0.1
+"""Share of its tasks that a challenger may lose to faults: what is left out counts for nobody, and may be what it fails at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def gate(config: PipelineConfig, challenger: PerTask, evaluation: Mapping[str, A
 
     It must be proven better than the champion or, while there is none, than the agent before training: enough tasks, the 95%
     interval of the paired difference above `register.margin`, and an exact p of at most 0.05. It must not be worse than its own
-    warm start either: on the headline set, its greedy main figure is at least as high.
+    warm start either: on the headline set, its greedy main figure is at least as high. Nearly every task must have been scored.
 
     Args:
         evaluation: what the challenger's evaluation.json holds.
@@ -90,6 +92,9 @@ def gate(config: PipelineConfig, challenger: PerTask, evaluation: Mapping[str, A
         proof = _against(config, challenger, champion_name, champion)
     if proof.promoted and gains.warm_start and gains.online.difference.mean < 0:
         proof = Decision(False, f"it is worse than its own warm start, though {proof.reason}")
+    lost = len(challenger.tasks) - len(challenger.score)
+    if proof.promoted and lost > MOST_LOST * len(challenger.tasks):
+        proof = Decision(False, f"{lost} of {len(challenger.tasks)} tasks were lost to faults, though {proof.reason}")
     return replace(proof, reason=f"{proof.reason}; in this evaluation: {gains.told()}")
 
 

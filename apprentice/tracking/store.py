@@ -3,11 +3,12 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apprentice.evaluation.configuration import redacted
+from apprentice.records.files import make_private_file
+from apprentice.records.text import redacted
 from apprentice.tracking.moved import ARTIFACTS, DATABASE, follow
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def connect(root: Path = Path()) -> "MlflowClient":
     for name in NOISE:
         logging.getLogger(name).setLevel(logging.WARNING)
     uri = tracking_uri(root)
+    if not named_store():
+        with suppress(OSError):  # the store itself reports what is wrong with its file
+            make_private_file(root / DATABASE)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 

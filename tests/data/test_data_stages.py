@@ -1,14 +1,18 @@
 """The stages prepare and validate: files in, files out, and what is left behind when the data is not good enough."""
 
 import json
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from apprentice.config import Layout, load_pipeline
+from apprentice.data.expectations import check_tasks
 from apprentice.data.readers import Candidate
 from apprentice.data.validation import REASONS, Lengths, judge
 from apprentice.errors import ApprenticeError
+from apprentice.evaluation import report
+from apprentice.records import Task
 from apprentice.records.events import Progress
 from apprentice.records.tables import read_passages, read_tasks
 from apprentice.stages import prepare, validate
@@ -204,3 +208,34 @@ def test_bad_records_are_quarantined_and_the_rest_goes_on_with_data_docs(folder,
     assert "Expectation" in page and "http" not in page.replace("http-equiv", "")
     validate.run(configured(folder, max_bad_share=0.5), layout, Progress(layout.events, "validate"))
     assert (layout.data_docs / "index.html").read_text(encoding="utf-8") == page
+
+
+@pytest.mark.slow
+def test_what_a_data_set_says_stays_text_on_the_page_about_it(tmp_path):
+    class Elements(HTMLParser):
+        """What a browser makes of a page."""
+
+        def __init__(self):
+            super().__init__()
+            self.found, self.text = [], ""
+
+        def handle_starttag(self, tag, attrs):
+            self.found.append((tag, dict(attrs)))
+
+        def handle_data(self, data):
+            self.text += data
+
+    hostile = "<svg onload=alert(1)></svg></td> <script>alert(2)</script> <a href='javascript:alert(3)'>$v__0 <!-- <script"
+    task = Task(id=hostile, scenario=hostile, split="train", instruction=hostile, answers=(hostile,))
+    outcome = check_tasks([task, task, *(task.model_copy(update={"split": split}) for split in ("dev", "test"))], Lengths(len, 20, 100), tmp_path)
+    assert any(hostile.partition("'")[0] in failure for failure in outcome.failures)
+
+    page = Elements()
+    page.feed((tmp_path / "index.html").read_text(encoding="utf-8"))
+    head = [tag for tag, _ in page.found].index("head")
+    tag, attributes = page.found[head + 1]
+    policy = f'content="{attributes["content"]}"'
+    assert (tag, attributes["http-equiv"]) == ("meta", "Content-Security-Policy") and policy in (report.TEMPLATES / "report.html.jinja").read_text()
+    assert not {"script", "svg", "img", "link", "iframe", "object"} & {tag for tag, _ in page.found}
+    assert not [attributes for _, attributes in page.found if "alert(" in str(attributes)]
+    assert hostile in page.text

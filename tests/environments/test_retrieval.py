@@ -135,6 +135,14 @@ def test_an_unreachable_retriever_is_a_fault_of_the_infrastructure():
         search(HttpRetriever(f"http://127.0.0.1:{port}"), "x")
 
 
+def test_a_fault_of_a_retriever_does_not_tell_its_password():
+    with serving(create_app(Bm25Retriever(PASSAGES))) as url:
+        address = url.replace("http://", "http://me:hush@") + "/nowhere?key=hush"
+        with pytest.raises(InfrastructureFault, match="404 Not Found") as fault:
+            search(HttpRetriever(address), "x")
+    assert "hush" not in str(fault.value)
+
+
 def test_a_silent_retriever_times_out():
     silent = listen(0)
     with pytest.raises(InfrastructureFault, match="ReadTimeout"):

@@ -147,6 +147,21 @@ def test_resumed_in_a_new_process_equals_uninterrupted_bit_for_bit(checkpoint, t
     assert straight.read_bytes() == resumed.read_bytes()
 
 
+def test_a_saved_policy_is_there_until_the_next_one_is(checkpoint, tmp_path, monkeypatch):
+    learner, kept = PpoLearner(train_config(), checkpoint), []
+    learner.save_policy(tmp_path / "policy")
+    delete = shutil.rmtree
+
+    def watched(folder, **options):
+        delete(folder, **options)
+        kept.append((tmp_path / "policy" / "model.safetensors").is_file())
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    learner.save_policy(tmp_path / "policy")
+    assert len(kept) > 2 and all(kept)
+    assert [path.name for path in tmp_path.iterdir()] == ["policy"]
+
+
 def test_a_full_disk_leaves_the_saved_policy_and_checkpoint_as_they_were(checkpoint, tmp_path):
     learner, store = PpoLearner(train_config(), checkpoint), CheckpointStore(tmp_path / "checkpoints")
     learner.save_policy(tmp_path / "policy")

@@ -257,6 +257,23 @@ def test_training_that_only_does_harm_ends_and_says_so_also_after_an_interruptio
         asyncio.run(training(Learner(harmful=(4,)), tmp_path, (SOUND,), **settings).run([]))
 
 
+def test_an_update_after_ever_more_faults_is_undone(tmp_path):
+    class Breaking(Simulator):
+        """In its third step, an episode needs four attempts."""
+
+        steps = 0
+
+        async def played(self, episodes):
+            self.steps += 1
+            yield Played(0, next(iter(episodes)), [FAULT] * (3 if self.steps == 3 else 1), SOUND)
+
+    run = training(Learner(), tmp_path, (SOUND,), steps=4, checkpoint_every=5)
+    run._simulator = Breaking()
+    rows = asyncio.run(run.run([]))
+    assert [row["alarm"] for row in rows] == [0, 0, 1, 0] and run._learner.synced == ["0", "01", "", "3"]
+    assert "step 2: 75% of the attempts broke, 50% in the steps before; back to" in (tmp_path / "events.jsonl").read_text()
+
+
 @pytest.mark.parametrize(
     ("figures", "reason"),
     [

@@ -1,7 +1,11 @@
 """Where a base model comes from, and what is refused."""
 
+import os
 import shutil
+import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -76,3 +80,33 @@ def test_a_file_is_no_model_folder(tmp_path):
     (tmp_path / "model.gguf").touch()
     with pytest.raises(ApprenticeError, match="is a file, not a folder"):
         base_model(str(tmp_path / "model.gguf"))
+
+
+def test_an_id_may_name_the_revision_that_is_fetched(tmp_path):
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_): ...
+
+    asked, server = [], HTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    code = """
+from apprentice.data.sources import open_source
+from apprentice.errors import ApprenticeError
+from apprentice.policy.models import tokenizer_folder
+for fetch in (tokenizer_folder, open_source):
+    try:
+        fetch("some/thing@abc123")
+    except ApprenticeError as error:
+        print(error)
+"""
+    environment = {**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    server.shutdown()
+    assert done.returncode == 0 and done.stdout.count("some/thing@abc123") >= 2, done.stderr
+    assert [path for path in asked if path.endswith("models/some/thing/revision/abc123")], asked
+    assert [path for path in asked if path.endswith("datasets/some/thing/revision/abc123")], asked

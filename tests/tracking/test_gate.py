@@ -75,6 +75,15 @@ def test_the_reason_tells_both_parts_of_the_gain():
         assert reason.endswith("; in this evaluation: warm start +0.200 (proven), PPO +0.000 (not proven)")
 
 
+@pytest.mark.parametrize("champion", [None, "champion version 3"])
+@pytest.mark.parametrize(("lost", "promoted"), [(4, True), (5, False)])
+def test_a_challenger_that_lost_many_tasks_to_faults_is_not_promoted(champion, lost, promoted):
+    scored = results(40 - lost, TASKS[lost:])
+    decision = gate(CONFIG, PerTask(frozenset(TASKS), scored.score, scored.scenario), PROVEN, champion, results(10))
+    assert decision.promoted is promoted
+    assert (f"{lost} of 40 tasks were lost to faults, though" in decision.reason) is not promoted
+
+
 def test_a_clearly_better_challenger_is_promoted():
     assert gate(CONFIG, results(30), PROVEN, "champion version 3", results(10)).promoted
 

@@ -1,6 +1,7 @@
 """A pipeline's results through a real MLflow store on SQLite, and back."""
 
 import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,10 @@ def run(tracked):
 
 def test_the_run_is_finished_and_names_its_flow(run):
     assert (run.info.status, run.data.tags["prefect_run"]) == ("FINISHED", "flow-1")
+
+
+def test_the_store_is_its_user_s_alone(tracked, run):
+    assert stat.S_IMODE((tracked[1].root / "mlflow.db").stat().st_mode) == 0o600
 
 
 def test_parameters_are_flat_and_without_secrets(run):

@@ -65,7 +65,7 @@ class AppWorldEnvironment:
         self._world = await self._workers.open(task.id, uuid.uuid4().hex)
         if not self._config.skills:
             return Observation(opening(self._world.info))
-        await self._world.execute(prelude(task.skills))
+        await self._world.execute(prelude(task.skills), kept=[skill.name for skill in task.skills])
         return Observation(opening(self._world.info, notice(task.skills)))
 
     async def step(self, action: str) -> Observation:
@@ -75,8 +75,9 @@ class AppWorldEnvironment:
             return Observation(ADVICE, kind=MALFORMED)
         execution = await self._world.execute(blocks[0])
         kind, calls = _kind(execution), tuple(map(str, execution.api_calls))
+        uses = {name for call in execution.api_calls if call.ok for name in call.within}
         text = execution.output.strip()
-        return Observation(f"{text}\n{ONLY_FIRST}" if len(blocks) > 1 else text, kind in (COMPLETE, KILLED), kind, calls)
+        return Observation(f"{text}\n{ONLY_FIRST}" if len(blocks) > 1 else text, kind in (COMPLETE, KILLED), kind, calls, tuple(sorted(uses)))
 
     async def verify(self) -> Verdict:
         """AppWorld's tests on the databases as they are now.

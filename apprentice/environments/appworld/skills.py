@@ -17,11 +17,19 @@ LOG_IN = "log_in"
 """What the expert keeps."""
 KNOWN = {"apis", *dir(builtins)}
 """Names that every world has."""
+TAKEN = KNOWN | set(
+    "ApiCollection Counter Date DateTime In Iterator Out Requester Time MONDAY TUESDAY WEDNESDAY THURSDAY FRIDAY SATURDAY SUNDAY "
+    "builtins calendar datetime deepcopy defaultdict display get_ipython itertools json math pendulum random re reduce requester".split()
+)
+"""Names that have a meaning in every world: a kept function of such a name would change what later code means."""
 NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 def skills_of(code: str, scenario: str) -> list[Skill]:
-    """The functions under `@keep` at the top level of a block that say briefly what they do and whose defaults are constants; the rest is passed over."""
+    """The functions under `@keep` at the top level of a block that say briefly what they do, have a name of their own and constants for defaults.
+
+    The rest is passed over.
+    """
     try:
         body = ast.parse(code).body
         skills = [_skill(node, scenario) for node in body if isinstance(node, ast.FunctionDef) and _is_kept(node)]
@@ -33,7 +41,12 @@ def skills_of(code: str, scenario: str) -> list[Skill]:
 def _is_kept(function: ast.FunctionDef) -> bool:
     marks = [mark.id if isinstance(mark, ast.Name) else "" for mark in function.decorator_list]
     defaults = [*function.args.defaults, *filter(None, function.args.kw_defaults)]
-    return marks == [DECORATOR] and bool((ast.get_docstring(function) or "").strip()) and all(isinstance(value, ast.Constant) for value in defaults)
+    described = bool((ast.get_docstring(function) or "").strip())
+    return marks == [DECORATOR] and described and _is_free(function.name) and all(isinstance(value, ast.Constant) for value in defaults)
+
+
+def _is_free(name: str) -> bool:
+    return name not in TAKEN and name != DECORATOR and not name.startswith("_")
 
 
 def _skill(function: ast.FunctionDef, scenario: str) -> Skill:
@@ -46,16 +59,6 @@ def _skill(function: ast.FunctionDef, scenario: str) -> Skill:
     return Skill(
         scenario=scenario, name=function.name, signature=f"{function.name}({ast.unparse(function.args)})", description=description, code=ast.unparse(function)
     )
-
-
-def called(code: str) -> set[str]:
-    """Names of the functions that a block calls and does not define."""
-    try:
-        nodes = list(ast.walk(ast.parse(code)))
-    except NOT_PYTHON:
-        return set()
-    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
-    return {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)} - defined
 
 
 def prelude(skills: Sequence[Skill]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from apprentice.config import Layout
 from apprentice.config.schema import AppWorldConfig
 from apprentice.environments.appworld.environment import CODE, COMPLETE, AppWorldEnvironment, code_blocks, fenced
-from apprentice.environments.appworld.skills import called, skills_of, with_skills
+from apprentice.environments.appworld.skills import skills_of, with_skills
 from apprentice.environments.appworld.workers import AppWorldWorkers, WorkerLimits
 from apprentice.environments.cutting import Encode
 from apprentice.environments.protocol import AGENT, MakeEnvironment
@@ -33,8 +33,8 @@ class KeptFunctions:
         return [skill for action in ran for skill in skills_of(code_blocks(action)[0], task.scenario)]
 
     def used(self, skills: Sequence[Skill], trajectory: Trajectory) -> list[Skill]:
-        """Those that a block calls which does not define them anew."""
-        names = {name for turn in trajectory.turns for block in code_blocks(turn.action)[:1] for name in called(block)}
+        """Those that were executed and called an app with success, as the world saw it."""
+        names = {name for turn in trajectory.turns for name in turn.uses}
         return [skill for skill in skills if skill.name in names]
 
 

@@ -13,23 +13,32 @@ calls here return within their time.
 import asyncio
 import contextlib
 import json
+import os
 import re
 import shutil
 import socket
 import sys
-from dataclasses import dataclass
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from apprentice.errors import ApprenticeError, InfrastructureFault
 from apprentice.processes import Child, spawn
+from apprentice.records.text import plain
 
 START_TIMEOUT_S = 180.0
 ANSWER_TIMEOUT_S = 60.0
 """For opening, flushing and judging, on a busy machine."""
 GRACE_S = 10.0
 """On top of the world's own limit, before the world is killed."""
-STREAM_LIMIT = 64 << 20
+ENCODED_CHARACTER, CALLS_LIMIT = 12, 2 << 20
+"""Bytes that a character takes in JSON, at most, and all calls of a block: what an answer of the engine holds beside its output."""
+JUDGE_ATTEMPTS = 2
+"""A judge that was killed from outside is no reason to fail an episode."""
+ENGINE_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ")
+"""What the engine needs of this process's environment, which holds keys and tokens as well."""
 EPISODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -76,7 +85,9 @@ class ApiCall:
     """Of HTTP."""
     ok: bool
     about: str = ""
-    """Of a request for documentation: the `app.api` or the app that it names."""
+    """Of a request for documentation: the `app.api` or the app that it names; empty where there is none of that name."""
+    within: tuple[str, ...] = ()
+    """Functions at hand from earlier tasks during whose execution it was made."""
 
     def __str__(self) -> str:
         """`app.api status`, as `Turn.calls` holds it; documentation as `api_docs.show_api_doc(app.api) status`."""
@@ -118,19 +129,24 @@ class World:
         self._workers, self._link, self._killed = workers, link, killed
         self.task_id, self.episode, self.info = task_id, episode, info
 
-    async def execute(self, code: str) -> Execution:
-        """Runs one block. Ends within the limit and a few seconds, whatever the code does; a dead world answers at once."""
+    async def execute(self, code: str, kept: Sequence[str] = ()) -> Execution:
+        """Runs one block. Ends within the limit and a few seconds, whatever the code does; a dead world answers at once.
+
+        Args:
+            code: the block.
+            kept: names of functions that it defines; later calls of the apps tell which of these they were made in.
+        """
         if self._killed is None:
             limit = self._workers.limits.timeout_s + GRACE_S
             try:
-                answer = await self._link.ask({"op": "execute", "code": code}, limit)
+                answer = await self._link.ask({"op": "execute", "code": code, "kept": list(kept)}, limit)
             except WorldDied as error:
                 self._killed = str(error)
                 self._link.cut()
             else:
                 self._killed = answer["killed"]
-                calls = tuple(ApiCall(*call) for call in answer["calls"])
-                return Execution(answer["output"], answer["failed"], answer["completed"], self._killed, calls)
+                calls = tuple(ApiCall(*call, within=tuple(within)) for *call, within in answer["calls"])
+                return Execution(plain(answer["output"]), answer["failed"], answer["completed"], self._killed, calls)
         return Execution("", True, False, self._killed)
 
     async def pid(self) -> int:
@@ -141,11 +157,19 @@ class World:
         """
         return (await self._link.ask({"op": "who"}, ANSWER_TIMEOUT_S))["pid"]
 
+    async def flush(self) -> None:
+        """Ends the agent's code and writes the databases for a judge.
+
+        Raises:
+            WorldDied
+        """
+        await self._link.ask({"op": "flush"}, ANSWER_TIMEOUT_S)
+
     async def judge(self) -> Judgement:
         """Ends the episode and judges it, in a process that never met the agent's code. An episode that was killed has failed."""
         if self._killed is None:
             try:
-                await self._link.ask({"op": "flush"}, ANSWER_TIMEOUT_S)
+                await self.flush()
             except WorldDied as error:
                 self._killed = str(error)
         self._link.cut()
@@ -271,18 +295,47 @@ class AppWorldWorkers:
     async def judge(self, task_id: str, episode: str) -> Judgement:
         """Judges what a world has flushed, in a fresh process; what it flushed is removed.
 
+        An episode whose databases cannot be judged has failed, as long as its task can be judged as agents find it.
+
         Raises:
-            WorldDied: the judge broke.
+            WorldDied: the task's ground truth is missing or broken, or the engine ended.
         """
-        link = await self._connect({"op": "judge", "task": task_id, "episode": episode})
         try:
-            answer = await link.hear(ANSWER_TIMEOUT_S)
+            for _attempt in range(JUDGE_ATTEMPTS):
+                answer = await self._judged(task_id, episode)
+                if "error" not in answer:
+                    return Judgement(answer["success"], answer["passes"], answer["tests"], tuple(answer["failures"]))
+                if not (self.outputs / episode).is_dir():
+                    raise WorldDied(f"{task_id} could not be judged: what the episode left is gone")
         finally:
-            link.cut()
             shutil.rmtree(self.outputs / episode, ignore_errors=True)
+        await self._check_ground_truth(task_id)
+        return Judgement(False, 0, 1, (f"what the episode left cannot be judged: {plain(answer['error'])}",))
+
+    async def _check_ground_truth(self, task_id: str) -> None:
+        """Judges a world in which no agent was.
+
+        Raises:
+            WorldDied: it cannot be judged.
+        """
+        world = await self.open(task_id, uuid.uuid4().hex)
+        try:
+            await world.flush()
+            answer = await self._judged(task_id, world.episode)
+        finally:
+            await world.close()
         if "error" in answer:
             raise WorldDied(f"{task_id} could not be judged: {answer['error']}")
-        return Judgement(answer["success"], answer["passes"], answer["tests"], tuple(answer["failures"]))
+
+    async def _judged(self, task_id: str, episode: str) -> dict:
+        """What one judge answers; `{"error": reason}` where it ended without an answer."""
+        link = await self._connect({"op": "judge", "task": task_id, "episode": episode})
+        try:
+            return await link.hear(ANSWER_TIMEOUT_S)
+        except WorldDied as error:
+            return {"error": str(error)}
+        finally:
+            link.cut()
 
     async def close(self) -> None:
         """Ends every process of the engine and removes what it left."""
@@ -307,7 +360,7 @@ class AppWorldWorkers:
                 ours.close()
                 leash.close()
                 raise WorldDied("the engine ended") from None
-        reader, writer = await asyncio.open_connection(sock=ours, limit=STREAM_LIMIT)
+        reader, writer = await asyncio.open_connection(sock=ours, limit=ENCODED_CHARACTER * self.limits.output_chars + CALLS_LIMIT)
         return Link(reader, writer, leash)
 
     async def _restart(self) -> None:
@@ -326,13 +379,14 @@ class AppWorldWorkers:
         log = self._scratch / "engine.log"
         with theirs:
             self._child = spawn(
-                self._command(folder),
+                [str(self._python), "-W", "ignore", "-m", "engine.zygote"],
                 log=log,
                 stdin=theirs.fileno(),
-                env={"PYTHONPATH": str(Path(__file__).parent), "PYTHONDONTWRITEBYTECODE": None},
+                env={**dict.fromkeys(os.environ.keys() - ENGINE_VARIABLES), "PYTHONPATH": str(Path(__file__).parent)},
                 grace_s=2.0,
             )
         self._control = ours
+        ours.send(json.dumps(self._settings(folder)).encode())
         answer = await self._hello(ours, log)
         if "ready" not in answer:
             await self.close()
@@ -347,19 +401,9 @@ class AppWorldWorkers:
         if not (self._root / "data" / "tasks").is_dir() or not (self._root / "data" / "base_dbs").is_dir():
             raise ApprenticeError("this is no data root of AppWorld", where=self._root, todo="generate one, or run `appworld download data` there")
 
-    def _command(self, folder: Path) -> list[str]:
-        limits = self.limits
-        options = {
-            "root": self._root,
-            "scratch": folder,
-            "isolation": self._isolation,
-            "timeout-s": limits.timeout_s,
-            "memory-mb": limits.memory_mb,
-            "cpu-s": limits.cpu_s,
-            "output-chars": limits.output_chars,
-            "templates": limits.templates,
-        }
-        return [str(self._python), "-W", "ignore", "-m", "engine.zygote", *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
+    def _settings(self, folder: Path) -> dict:
+        """The engine's `Settings`."""
+        return {"root": str(self._root), "scratch": str(folder), "isolation": self._isolation, **asdict(self.limits)}
 
     async def _hello(self, control: socket.socket, log: Path) -> dict:
         control.setblocking(False)

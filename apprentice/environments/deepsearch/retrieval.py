@@ -11,6 +11,7 @@ import numpy as np
 from apprentice.config.schema import DeepSearchConfig
 from apprentice.errors import ApprenticeError, InfrastructureFault
 from apprentice.records import Corpus, Passage
+from apprentice.records.text import redacted
 
 REQUEST_TIMEOUT_S = 30.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -42,7 +43,7 @@ def make_retriever(config: DeepSearchConfig, passages: Corpus) -> Retriever:
         return Bm25Retriever(passages)
     if config.retriever.startswith(("http://", "https://")):
         return HttpRetriever(config.retriever)
-    raise ApprenticeError(f"no retriever {config.retriever!r}", where="environment.retriever", todo="write `bm25` or the URL of a /retrieve server")
+    raise ApprenticeError(f"no retriever {redacted(config.retriever)!r}", where="environment.retriever", todo="write `bm25` or the URL of a /retrieve server")
 
 
 class Bm25Retriever:
@@ -102,9 +103,13 @@ class HttpRetriever:
             response.raise_for_status()
             return [[_hit(entry, rank) for rank, entry in enumerate(found[:top_k])] for found in _result(response.json(), len(queries))]
         except httpx.HTTPError as error:
-            raise InfrastructureFault(f"the retriever at {self.url} does not answer: {type(error).__name__} {error}") from error
+            raise self._fault(f"does not answer: {type(error).__name__} {error}") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise InfrastructureFault(f"the retriever at {self.url} does not speak Search-R1's protocol: {error!r}") from error
+            raise self._fault(f"does not speak Search-R1's protocol: {error!r}") from error
+
+    def _fault(self, reason: str) -> InfrastructureFault:
+        """A fault that does not tell the credentials of the address: it is kept with the episode."""
+        return InfrastructureFault(redacted(f"the retriever at {self.url} {reason}"))
 
     async def close(self) -> None:
         """Closes the connections."""

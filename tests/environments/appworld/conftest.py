@@ -16,6 +16,8 @@ from apprentice.records.fingerprint import fingerprint
 ROOT = Path(__file__).resolve().parents[3]
 SEED, SCENARIOS, VARIANTS = 7, 3, 4
 TIMEOUT_S = 4
+CANARY = "canary-of-the-trainer"
+"""A secret in the environment of the process that starts the workers."""
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +61,9 @@ def workers(appworld_python: Path, appworld_root: Path, loop: asyncio.AbstractEv
         pytest.skip("this machine allows neither root nor user namespaces")
     limits = WorkerLimits(timeout_s=TIMEOUT_S, memory_mb=256, cpu_s=30)
     workers = AppWorldWorkers(appworld_python, appworld_root, tmp_path_factory.mktemp("workers"), limits=limits)
-    loop.run_until_complete(workers.start())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("APPRENTICE_TEST_API_KEY", CANARY)
+        loop.run_until_complete(workers.start())
     yield workers
     loop.run_until_complete(workers.close())
 

@@ -11,7 +11,7 @@ import pytest
 from apprentice.config import load_pipeline
 from apprentice.config.schema import EnvironmentConfig
 from apprentice.environments.appworld.environment import AppWorldEnvironment, fenced
-from apprentice.environments.appworld.skills import called, notice, prelude, skills_of, with_skills
+from apprentice.environments.appworld.skills import TAKEN, notice, prelude, skills_of, with_skills
 from apprentice.environments.appworld.usecase import KeptFunctions, expert_actions
 from apprentice.errors import ApprenticeError
 from apprentice.online.chains import Chains
@@ -55,6 +55,12 @@ def test_a_marked_function_that_says_what_it_does_is_kept():
         "@keep\ndef f(:",
         f'@keep\ndef f():\n    """{"Long. " * 40}"""',
         '@keep\ndef f():\n    """Half a character: \\ud800."""',
+        '@keep\ndef print(*words):\n    """Named as a function that every world has."""',
+        '@keep\ndef apis():\n    """Named as the apps."""',
+        '@keep\ndef keep(function):\n    """Named as the mark."""',
+        '@keep\ndef requester():\n    """Named as what stands behind the apps."""',
+        '@keep\ndef __build_class__():\n    """Named as a part of Python."""',
+        '@keep\ndef json():\n    """Named as a module that every world has."""',
         "x = '\x00'",
         "(" * 500,
         "-" * 20_000 + "1",
@@ -63,11 +69,6 @@ def test_a_marked_function_that_says_what_it_does_is_kept():
 )
 def test_what_could_not_stand_by_itself_is_not_kept(code):
     assert skills_of(code, "s") == []
-
-
-def test_a_call_counts_unless_the_function_is_defined_anew():
-    assert called("rows = [double(x) for x in pages(api)]\nprint(rows)") == {"double", "pages", "print"}
-    assert called("def pages(api):\n    return []\npages(1)") == set() and called("pages(") == set() and called("x.pages()") == set()
 
 
 def test_the_prelude_defines_the_mark_and_the_functions():
@@ -141,6 +142,54 @@ def test_what_the_first_task_kept_solves_the_second(workers, loop, appworld_root
     assert [skill.name for skill in library.of(first.scenario)] == ["finish"]
     assert any("finish(): Reports the task as done." in prompt for prompt in policy.asked)
     assert chains.figures == {"chains": 2, "chains_kept": 1, "chains_used": 1, "chains_solved": 1, "chains_proven": 1, "skills": 1}
+
+
+def test_no_function_may_have_a_name_that_every_world_has(workers, loop, task_ids):
+    async def play():
+        world = await workers.open(task_ids[0], "names")
+        try:
+            return await world.execute("print('\\n'.join([*globals(), *dir(builtins)]))")
+        finally:
+            await world.close()
+
+    names = {name for name in loop.run_until_complete(play()).output.split() if not name.startswith("_")}
+    assert len(names) > 100 and names <= TAKEN, names - TAKEN
+
+
+SHOW = '''@keep
+def show():
+    """Shows who I am."""
+    return apis.supervisor.show_profile()'''
+USES = {
+    "token = show()": True,
+    "list(map(lambda _: show(), [1]))": True,
+    "def f():\n    return show()\nf()": True,
+    "if False:\n    show()": False,
+    "def f():\n    return show()": False,
+    "show": False,
+    "'show()'": False,
+    "try:\n    raise ValueError\n    show()\nexcept ValueError:\n    apis.supervisor.show_profile()": False,
+    "def show():\n    return apis.supervisor.show_profile()\nshow()": False,
+    "show = apis.supervisor.show_profile\nshow()": False,
+    "show.__wrapped__()": False,
+}
+
+
+@pytest.mark.parametrize("code", USES)
+def test_a_function_was_of_use_where_it_was_executed_and_called_an_app(workers, loop, appworld_root, task_ids, code):
+    [show] = skills_of(SHOW, "s")
+    [idle] = skills_of('@keep\ndef idle():\n    """Calls nothing."""\n    return 1', "s")
+    [fails] = skills_of('@keep\ndef fails():\n    """Fails."""\n    return apis.spotify.login(username="x", password="y")', "s")
+    skills = (show, idle, fails)
+    task = of_root(appworld_root, task_ids[0]).model_copy(update={"skills": skills})
+    block = f"idle()\ntry:\n    fails()\nexcept Exception:\n    pass\n{code}"
+    config = load_pipeline("assistant", PARAMS).environment.model_copy(update={"skills": True})
+    limits = EnvironmentConfig(max_turns=1, max_turn_tokens=5000, max_failed_turns=3, max_tokens=200_000, concurrency=1)
+    policy = Writes({task.instruction: [fenced(block)]})
+    simulator = Simulator(policy, Characters(), lambda: AppWorldEnvironment(workers, config), limits, temperature=1.0)
+    [trajectory] = loop.run_until_complete(asyncio.wait_for(simulator.run(plan_episodes([task], 1, 0, "x")), 60))
+    assert trajectory.turns[0].kind == "code", trajectory.turns[0]
+    assert KeptFunctions().used(skills, trajectory) == ([show] if USES[code] else [])
 
 
 def test_the_expert_keeps_how_to_log_in_and_uses_it_in_the_next_task(workers, loop, appworld_root, task_ids):

@@ -14,6 +14,7 @@ import pytest
 
 from apprentice.environments.appworld.workers import AppWorldWorkers, WorkerLimits, World, WorldDied
 from apprentice.errors import ApprenticeError
+from apprentice.processes import descendants
 
 pytestmark = pytest.mark.timeout(900)
 """Seconds: the first test that needs a data root generates it."""
@@ -225,7 +226,7 @@ def test_worlds_of_one_task_stay_apart(workers, loop, task_ids):
 
 
 @pytest.mark.slow
-def test_two_worlds_of_one_task_play_alike(workers, loop, task_ids):
+def test_two_worlds_of_one_task_play_alike_under_secrets_of_their_own(workers, loop, task_ids):
     async def play():
         world = await opened(workers, task_ids[1])
         blocks = (NOTE.replace("TITLE", "a"), "print(random.random(), DateTime.now())", LOGIN + "print(login('simple_note'))")
@@ -233,7 +234,8 @@ def test_two_worlds_of_one_task_play_alike(workers, loop, task_ids):
         await world.close()
         return outputs
 
-    assert go(loop, play()) == go(loop, play())
+    first, second = (["\n".join(go(loop, play())).rpartition(".")[part] for part in (0, 2)] for _ in range(2))
+    assert first[0] == second[0] and first[1] != second[1], "tokens differ in their signature alone"
 
 
 @pytest.mark.slow
@@ -343,28 +345,15 @@ def test_nothing_outlives_a_killed_client(appworld_python, appworld_root, task_i
     )
     client = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert client.stdout.readline() == "open\n"
-    assert len(engine_processes(tmp_path)) > 1
+    started = descendants(client.pid)
+    assert len(started) > 5
     client.kill()
     client.wait()
     deadline = 50
-    while engine_processes(tmp_path) and deadline:
+    while any(Path(f"/proc/{pid}").exists() for pid in started) and deadline:
         deadline -= 1
         subprocess.run(["sleep", "0.2"], check=True)
-    assert engine_processes(tmp_path) == []
-
-
-def engine_processes(scratch: Path) -> list[int]:
-    """Forks keep their parent's command line, which names the scratch folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                line = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if str(scratch).encode() in line and b"engine.zygote" in line:
-                found.append(int(entry.name))
-    return found
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
 def test_without_an_environment_the_error_says_how_to_get_one(loop, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine import jail
+from engine.bounds import EPISODE_OOM_SCORE, offer_to_oom_killer
 from engine.warden import FIRST_FREE, Warden, die_with_parent, keep_only
 from engine.wire import Closed, Lines, send_message
 
@@ -84,6 +85,8 @@ class _Keeper:
         warm(interpreter)
         self._interpreter = interpreter
         jail.note_size()
+        jail.forget_start()
+        offer_to_oom_killer(EPISODE_OOM_SCORE)
         own_account = jail.may_change_account()
         missing = [] if reason is None else [f"no namespaces ({reason})"]
         if reason is None and (reason := jail.empty_root(self._place)) is not None:

@@ -5,25 +5,29 @@ hops between threads, most of what AppWorld's own test client costs, fall away.
 """
 
 import functools
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote
 
 from appworld.apps import build_main_app, get_all_apps
 from appworld.common.utils import get_name_to_apis, import_apis_module
+from engine.numbers import refuse_infinite
 
 ADMIN = "admin"
+ERROR_CHARS = 10_000
+"""Of an exception's text that the agent's code is told."""
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 HEADERS = frozenset({"authorization", "content-type"})
-TARGET_LIMIT, BODY_LIMIT = 1 << 16, 8 << 20
-"""Bytes."""
+TARGET_LIMIT, WRITE_BUDGET = 1 << 16, 8 << 20
+"""Bytes of a request's path and query, and of all that the requests of an episode may ask to be written."""
 UNCHANGING = {"host": "testserver", "accept": "*/*", "accept-encoding": "gzip, deflate", "connection": "keep-alive", "user-agent": "testclient"}
 """What AppWorld's own client sends with every request."""
 HOST_HEADERS = tuple((name.encode(), value.encode()) for name, value in UNCHANGING.items())
 
 
 class Refused(Exception):
-    """No request that AppWorld's client can make."""
+    """AppWorld's client cannot make such a request."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,13 @@ class Request:
     headers: dict[str, str]
     body: str
     """One character a byte."""
+    within: tuple[str, ...] = ()
+    """Functions at hand from earlier tasks that it is said to come from."""
+
+    @property
+    def writes(self) -> int:
+        """Bytes that it may leave in the databases."""
+        return 0 if self.method == "GET" else len(self.target) + len(self.body)
 
 
 @dataclass(frozen=True)
@@ -57,24 +68,39 @@ class Answer:
     api: str
 
 
-def read_request(message: object) -> Request:
-    """A request from what came over the socket.
+def read_request(message: object, kept: Collection[str] = ()) -> Request:
+    """Reads a request from what came over the socket.
+
+    Args:
+        message: what an interpreter sent.
+        kept: names of the functions that are at hand from earlier tasks.
 
     Raises:
         Refused
     """
-    if not isinstance(message, list) or len(message) != 4:
-        raise Refused("not four fields")
-    method, target, headers, body = message
+    if not isinstance(message, list) or len(message) != 5:
+        raise Refused("not five fields")
+    method, target, headers, body, within = message
     if not (isinstance(method, str) and isinstance(target, str) and isinstance(headers, dict) and isinstance(body, str)):
         raise Refused("fields of the wrong kind")
-    if method not in METHODS or not target.startswith("/") or len(target) > TARGET_LIMIT or len(body) > BODY_LIMIT:
+    if method not in METHODS or not target.startswith("/") or len(target) > TARGET_LIMIT:
         raise Refused("method, path or size")
     if not set(headers) <= HEADERS or not all(isinstance(value, str) and len(value) <= TARGET_LIMIT for value in headers.values()):
         raise Refused("headers")
-    if not target.isascii() or any(ord(letter) > 255 for letter in body):
+    if not target.isascii() or not all(map(_is_bytes, (body, *headers.values()))):
         raise Refused("characters")
-    return Request(method, target, headers, body)
+    if not isinstance(within, list) or len(within) > len(kept) or not all(isinstance(name, str) and name in kept for name in within):
+        raise Refused("functions that are not at hand")
+    return Request(method, target, headers, body, tuple(within))
+
+
+def _is_bytes(text: str) -> bool:
+    """Whether each character stands for one byte."""
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def public_apis() -> dict[str, dict[str, dict[str, str]]]:
@@ -85,12 +111,6 @@ def public_apis() -> dict[str, dict[str, dict[str, str]]]:
     return {app: {doc["api_name"]: {"path": doc["path"], "method": doc["method"]} for doc in entries} for app, entries in docs.items()}
 
 
-def looked_up(request: Request) -> str:
-    """`app.api`, or `app`, whose documentation a request for some names; empty where it names none."""
-    asked = parse_qs(request.target.partition("?")[2])
-    return ".".join(asked[name][0] for name in ("app_name", "api_name") if name in asked)
-
-
 class Gateway:
     """The apps, behind the list of what an agent may call."""
 
@@ -99,6 +119,17 @@ class Gateway:
         self._application = build_main_app(sorted([*self._apps, ADMIN]))
         self._straight: dict[Callable, Callable] = {}
         self._public = {app: set(get_name_to_apis(app).values()) for app in self._apps}
+        for app in self._apps:
+            refuse_infinite(import_apis_module(app).app.routes)
+        self._names = {app: set(get_name_to_apis(app)) for app in self._apps}
+
+    def looked_up(self, request: Request) -> str:
+        """`app.api`, or `app`, whose documentation a request for some names; empty where there is no such app, or no such API."""
+        asked = parse_qs(request.target.partition("?")[2])
+        app, api = (asked.get(name, [""])[0] for name in ("app_name", "api_name"))
+        if app not in self._names or (api and api not in self._names[app]):
+            return ""
+        return f"{app}.{api}" if api else app
 
     def answer(self, request: Request) -> Answer:
         """Calls the API that the request names."""
@@ -153,10 +184,10 @@ class Gateway:
         }
         try:
             _finish(application(scope, receive, send))
+            return _response(sent)
         except Exception as error:  # what AppWorld's test client raises in the agent's code
             kind = type(error)
-            return Response(500, {}, "", (f"{kind.__module__}.{kind.__qualname__}", str(error)))
-        return _response(sent)
+            return Response(500, {}, "", (f"{kind.__module__}.{kind.__qualname__}", str(error)[:ERROR_CHARS]))
 
 
 def straight(owner, mounted: str, route) -> Callable:
@@ -191,6 +222,9 @@ def _response(sent: list[dict]) -> Response:
 
 
 def _not_found(text: str) -> Response:
-    import json
+    return refusal(404, text)
 
-    return Response(404, {"content-type": "application/json"}, json.dumps({"message": text}))
+
+def refusal(status: int, text: str) -> Response:
+    """What an app answers where it does not do what it is asked."""
+    return Response(status, {"content-type": "application/json"}, json.dumps({"message": text}))

@@ -9,9 +9,9 @@ import random
 import re
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 import appworld.requester
 import httpx
@@ -23,6 +23,7 @@ from appworld.common.utils import CustomErrorMessageMunch, GCThreshold
 from appworld.environment import AppWorld
 from appworld.requester import Requester, RequestTracker
 from engine.jail import WORKPLACE
+from engine.output import cut
 from engine.wire import Lines
 from httpx._content import encode_request
 from IPython.core import async_helpers
@@ -70,6 +71,20 @@ class AppsTransport(httpx.BaseTransport):
 
     def __init__(self):
         self.lines: Lines | None = None
+        self._within: list[str] = []
+
+    def watched(self, name: str, function: Callable) -> Callable:
+        """The function; while it runs, requests name it as one that they come from."""
+
+        @functools.wraps(function)
+        def call(*arguments, **options):
+            self._within.append(name)
+            try:
+                return function(*arguments, **options)
+            finally:
+                self._within.remove(name)
+
+        return call
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """One exchange, in httpx's terms."""
@@ -78,7 +93,7 @@ class AppsTransport(httpx.BaseTransport):
     def exchange(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> httpx.Response:
         """One exchange; an exception inside the app is raised here, as AppWorld's own client does."""
         headers = {name: headers[name] for name in ("authorization", "content-type") if name in headers}
-        self.lines.send({"api": [method, target, headers, body.decode("latin-1")]})
+        self.lines.send({"api": [method, target, headers, body.decode("latin-1"), sorted(set(self._within))]})
         answer = self.lines.receive()
         if answer["error"]:
             kind, text = answer["error"]
@@ -198,22 +213,20 @@ class Interpreter(AppWorld):
         random.seed(RANDOM_SEED)
         lines.send({"ready": True})
         while True:
-            code = lines.receive()["code"]
-            text = self.execute(code)
+            message = lines.receive()
+            text = self.execute(message["code"])
             self.environment_io.clear()
+            self._watch(message["kept"])
             lines.send({"done": cut(text, output_chars)})
+
+    def _watch(self, names: Sequence[str]) -> None:
+        """Has requests tell which of the functions that a block has just defined they come from."""
+        defined = self.shell.user_ns
+        defined.update({name: self._transport.watched(name, defined[name]) for name in names if isinstance(defined.get(name), FunctionType)})
 
 
 class _NoTask:
     datetime, allowed_apps = None, ()
-
-
-def cut(text: str, limit: int) -> str:
-    """The text, its middle left out where it is longer than `limit` characters."""
-    if len(text) <= limit:
-        return text
-    half = limit // 2
-    return f"{text[:half]}\n[{len(text) - 2 * half} characters left out]\n{text[-half:]}"
 
 
 def _collection(apis: dict[str, dict], requester: RemoteRequester) -> ApiCollection:

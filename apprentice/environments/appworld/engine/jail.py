@@ -11,6 +11,7 @@ import resource
 import shutil
 import signal
 import struct
+import sys
 import zoneinfo
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ ZONES = "/zoneinfo"
 FIRST_UID, UIDS = 60000, 5000
 """Accounts of nobody; each interpreter has its own."""
 SYSTEM_RESERVE_MB = 8
+ARGUMENTS_BEGIN = 45
+"""Place of the field `arg_start` (48 in proc(5)) in /proc/self/stat, counted from the one after the command's name."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -193,6 +196,19 @@ def note_size() -> None:
     _virtual = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
+def forget_start() -> None:
+    """Erases what the kernel put on this process's stack at its start: arguments, environment and the program's path.
+
+    Clearing `os.environ` leaves these strings in memory, and every child inherits them. Only for a process that has taken
+    what it needs of its environment.
+    """
+    sys.argv[:], sys.orig_argv[:] = [""], []
+    begin = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[ARGUMENTS_BEGIN])
+    stack = next(line for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("[stack]"))
+    end = int(stack.split()[0].partition("-")[2], 16)
+    ctypes.memset(begin, 0, end - begin)
+
+
 def _virtual_bytes() -> int:
     return _virtual + (SYSTEM_RESERVE_MB << 20)
 
@@ -229,15 +245,17 @@ def _refuse(error: int) -> int:
 MAY = {
     "read": 0, "write": 1, "close": 3, "fstat": 5, "poll": 7, "lseek": 8, "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14,
     "rt_sigreturn": 15, "pread64": 17, "readv": 19, "writev": 20, "select": 23, "sched_yield": 24, "mremap": 25, "madvise": 28, "pause": 34,
-    "nanosleep": 35, "getitimer": 36, "alarm": 37, "setitimer": 38, "getpid": 39, "sendto": 44, "recvfrom": 45, "exit": 60, "uname": 63,
-    "getcwd": 79, "gettimeofday": 96, "getrusage": 98, "sysinfo": 99, "times": 100, "getuid": 102, "getgid": 104, "geteuid": 107,
-    "getegid": 108, "getppid": 110, "sigaltstack": 131, "gettid": 186, "time": 201, "futex": 202, "sched_getaffinity": 204,
+    "nanosleep": 35, "getitimer": 36, "alarm": 37, "setitimer": 38, "getpid": 39, "exit": 60, "uname": 63, "getcwd": 79, "gettimeofday": 96,
+    "getrusage": 98, "sysinfo": 99, "times": 100, "getuid": 102, "getgid": 104, "geteuid": 107, "getegid": 108, "getppid": 110,
+    "sigaltstack": 131, "gettid": 186, "time": 201, "futex": 202, "sched_getaffinity": 204,
     "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229, "clock_nanosleep": 230, "exit_group": 231, "epoll_wait": 232,
     "epoll_ctl": 233, "pselect6": 270, "ppoll": 271, "epoll_pwait": 281, "getrandom": 318,
 }  # fmt: skip
 MAY_READ = {"stat": 4, "lstat": 6, "access": 21, "getdents": 78, "readlink": 89, "getdents64": 217, "newfstatat": 262, "readlinkat": 267,
             "faccessat": 269, "statx": 332, "faccessat2": 439}  # fmt: skip
-MMAP, MPROTECT, OPEN, OPENAT = 9, 10, 2, 257
+MMAP, MPROTECT, SENDTO, RECVFROM, OPEN, OPENAT = 9, 10, 44, 45, 2, 257
+SOCKET_FLAGS = 0x40 | 0x4000
+"""MSG_DONTWAIT and MSG_NOSIGNAL. Python uses none; the others, above all MSG_OOB, lead into rarely used parts of the kernel."""
 CLONE3 = 435
 
 
@@ -264,6 +282,8 @@ def _program(may_read: bool) -> list[tuple[int, int, int, int]]:
     code += [(JUMP_EQUAL, 0, 1, CLONE3), (RETURN, 0, 0, _refuse(ENOSYS))]
     for number in (MMAP, MPROTECT):
         code += _unless_bits(number, 2, PROT_EXEC, _refuse(EPERM))
+    for number in (SENDTO, RECVFROM):
+        code += _unless_bits(number, 3, ~SOCKET_FLAGS & 0xFFFFFFFF, _refuse(EPERM))
     if may_read:
         code += _unless_bits(OPEN, 1, OPEN_FOR_CHANGE, _refuse(EPERM)) + _unless_bits(OPENAT, 2, OPEN_FOR_CHANGE, _refuse(EPERM))
     else:

@@ -18,8 +18,13 @@ from appworld.common.path_store import path_store
 from appworld.common.utils import import_models_module
 from appworld.evaluator import evaluate_task
 from appworld.task import Task
+from engine.bounds import Bounds, room
 from engine.warden import ForkServers, Warden
 from engine.wire import Lines
+
+LARGEST_FILE, CPU_S = 1 << 20, 30
+"""Of a judge, in bytes and seconds: an ordinary one writes nothing and takes less than a second."""
+ERROR_CHARS = 1000
 
 
 class Judges:
@@ -62,6 +67,7 @@ class Bench:
         freezer.stop()
         get_direct_cached_sqlite3_connection.cache_clear()  # no open file crosses a fork
         gc.freeze()
+        self._bounds = Bounds(room(Path(path_store.data)), LARGEST_FILE, CPU_S)
         self._warden = Warden(control, self._on_message)
 
     def run(self) -> None:
@@ -70,15 +76,19 @@ class Bench:
 
     def _on_message(self, message: dict, stream: socket.socket, leash: socket.socket) -> None:
         def body() -> None:
-            try:
-                self._bring_to_end(self._outputs / message["episode"] / "tasks" / self._task.id / "dbs")
-                answer = judge(self._task.id, message["episode"])
-            except Exception as error:  # a broken ground truth, or files that are gone: the client says whose fault it is
-                answer = {"error": f"{type(error).__name__}: {error}"}
-            Lines(stream).send(answer)
+            self._bounds.take()
+            Lines(stream).send(self._answer(message["episode"]))
 
         self._warden.fork(body, leash, (stream.fileno(),))
         stream.close()
+
+    def _answer(self, episode: str) -> dict:
+        """Judges what an episode left, or says why that is impossible."""
+        try:
+            self._bring_to_end(self._outputs / episode / "tasks" / self._task.id / "dbs")
+            return judge(self._task.id, episode)
+        except Exception as error:  # a broken ground truth, or data that cannot be read: the client finds out whose fault it is
+            return {"error": f"{type(error).__name__}: {error}"[:ERROR_CHARS]}
 
     def _bring_to_end(self, flushed: Path) -> None:
         """Applies what the episode changed; AppWorld's evaluator then finds the databases open and loads none.

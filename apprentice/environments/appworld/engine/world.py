@@ -13,7 +13,9 @@ from appworld.collections.models import ModelCollection
 from appworld.common.constants import DB_VERSION
 from appworld.common.path_store import path_store
 from appworld.task import Task
-from engine.gateway import ADMIN, Gateway, Refused, looked_up, read_request
+from engine.gateway import ADMIN, WRITE_BUDGET, Answer, Gateway, Refused, Request, read_request, refusal
+from engine.identity import renew_secrets
+from engine.output import bounded
 from engine.shortcuts import forget_docs_unless_plain
 from engine.wire import Closed, Late, Lines, Malformed, clock
 
@@ -22,6 +24,8 @@ CALL_LIMIT = 1100
 GRACE_S = 2.0
 """What an interpreter may take beyond its time to say that it ran out of time."""
 REQUEST_LIMIT = 24 << 20
+"""Bytes of one message of an interpreter."""
+FULL = "There is no room left for this."
 RANDOM_SEED = 100
 
 
@@ -76,16 +80,19 @@ class OpenTask:
 class World:
     """Serves one episode: the client on one side, the interpreter on the other."""
 
-    def __init__(self, opened: OpenTask, client: Lines, interpreter: Lines, leash: socket.socket, folder: Path, timeout_s: int):
+    def __init__(self, opened: OpenTask, client: Lines, interpreter: Lines, leash: socket.socket, folder: Path, timeout_s: int, output_chars: int):
         self._opened, self._client, self._interpreter, self._leash = opened, client, interpreter, leash
-        self._folder, self._timeout_s = folder, timeout_s
+        self._folder, self._timeout_s, self._output_chars = folder, timeout_s, output_chars
         self._killed: str | None = None
         self._completed = False
         self._calls: list[list] = []
+        self._kept: frozenset[str] = frozenset()
+        self._room = WRITE_BUDGET
 
     def serve(self) -> None:
         """Until the client hangs up."""
         set_local_random_seed(RANDOM_SEED)  # Python seeds anew after a fork
+        renew_secrets(self._opened.apps)
         deadline = clock() + self._timeout_s
         try:
             self._interpreter.send({"now": self._opened.task.datetime.isoformat()}, deadline)
@@ -101,19 +108,21 @@ class World:
                 return
             self._client.send(operations[message.pop("op")](**message))
 
-    def _execute(self, code: str) -> dict:
+    def _execute(self, code: str, kept: list[str]) -> dict:
+        """Runs a block; `kept` are functions that it defines, whose calls are to be told."""
         self._calls, output = [], ""
+        self._kept |= frozenset(kept)
         if self._killed is None:
             try:
-                output = self._run(code)
+                output = self._run(code, kept)
             except (Closed, Late, Malformed, Refused) as error:
                 self._kill(error)
         failed = self._killed is not None or output.startswith("Execution failed. Traceback:")
         return {"output": output, "failed": failed, "completed": self._completed, "killed": self._killed, "calls": self._calls}
 
-    def _run(self, code: str) -> str:
+    def _run(self, code: str, kept: list[str]) -> str:
         deadline = clock() + self._timeout_s + GRACE_S
-        self._interpreter.send({"code": code}, deadline)
+        self._interpreter.send({"code": code, "kept": kept}, deadline)
         while True:
             message = self._interpreter.receive(deadline)
             if not isinstance(message, dict) or len(message) != 1:
@@ -121,19 +130,26 @@ class World:
             if "done" in message:
                 if not isinstance(message["done"], str):
                     raise Refused("output of the wrong kind")
-                return message["done"]
+                return bounded(message["done"], self._output_chars)
             if len(self._calls) >= CALL_LIMIT:
                 raise Refused("too many API calls")
             self._interpreter.send(self._answer(message.get("api")), deadline)
 
     def _answer(self, message: object) -> dict:
-        request = read_request(message)
-        answer = self._opened.gateway.answer(request)
+        request = read_request(message, self._kept)
+        answer, gateway = self._answered(request), self._opened.gateway
         ok = answer.response.status == 200
-        self._calls.append([answer.app, answer.api, answer.response.status, ok, looked_up(request) if answer.app == "api_docs" else ""])
+        about = gateway.looked_up(request) if answer.app == "api_docs" else ""
+        self._calls.append([answer.app, answer.api, answer.response.status, ok, about, request.within])
         if ok and (answer.app, answer.api) == ("supervisor", "complete_task"):
             self._completed = True
         return asdict(answer.response)
+
+    def _answered(self, request: Request) -> Answer:
+        if request.writes > self._room:
+            return Answer(refusal(413, FULL), "", "")
+        self._room -= request.writes
+        return self._opened.gateway.answer(request)
 
     def _kill(self, error: Exception) -> None:
         if isinstance(error, Closed):

@@ -1,35 +1,57 @@
-"""The warmed process from which everything is forked: `python -m engine.zygote --root DIR --scratch DIR …`, its control socket as standard input.
+"""The warmed process from which everything is forked: `python -m engine.zygote`, with its control socket as standard input.
 
-Messages of the client, each with two open files, a stream and a leash: {"op": "open", "task": id, "episode": name} and {"op": "judge", …}.
+The client's first message holds the `Settings`. Each later one comes with two open files, a stream and a leash:
+{"op": "open", "task": id, "episode": name} or {"op": "judge", "task": id, "episode": name}.
 """
 
-import argparse
 import functools
 import gc
 import os
-import resource
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine import cell
+from engine.bounds import Bounds, offer_to_oom_killer, room
 from engine.warden import ForkServers, Warden
-from engine.wire import Lines, send_message
+from engine.wire import Lines, receive_message, send_message
 
 VERSION = "0.1.3.post1"
 FIRST_DATE = "2023-05-18T12:00:00"
 """Frozen before any fork: a freeze on top of another costs nothing, the first one searches every module."""
-WORLD_MEMORY, WORLD_FILE = 2 << 30, 256 << 20
-"""Bytes: what a world may hold beyond what it begins with, and its largest file."""
 REFUSED = 3
+ZYGOTE_OOM_SCORE = 500
+"""Where memory runs out, the kernel ends the engine before the training process, and an episode (1000) before the engine."""
 WARM_EPISODE = ".warm"
+WORLD_FILE = 64 << 20
+"""Bytes of the largest file that a world may write."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the client asks for. They come as a message: what stands on a command line, every process forked from it can read."""
+
+    root: str
+    """The data root."""
+    scratch: str
+    """A folder for what episodes leave."""
+    isolation: str
+    timeout_s: int
+    memory_mb: int
+    cpu_s: int
+    output_chars: int
+    templates: int
 
 
 def main() -> int:
     """Prepares, says what it is, serves."""
-    options = _options()
     control = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if (received := receive_message(control)) is None:
+        return 0  # the client has ended
+    options = Settings(**received[0])
+    offer_to_oom_killer(ZYGOTE_OOM_SCORE)
     scratch = Path(options.scratch)
     os.environ.update(APPWORLD_ROOT=options.root, IPYTHONDIR=str(scratch / "ipython"), HOME=str(scratch), APPWORLD_CACHE=str(scratch / "cache"))
     os.chdir(scratch)
@@ -50,25 +72,17 @@ def main() -> int:
     return 0
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    for name in ("root", "scratch", "isolation"):
-        parser.add_argument(f"--{name}", required=True)
-    for name in ("timeout-s", "memory-mb", "cpu-s", "output-chars", "templates"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    return parser.parse_args()
-
-
 class Zygote:
     """Everything imported and warm, no task open."""
 
-    def __init__(self, control: socket.socket, cells: "cell.Cells", options: argparse.Namespace, scratch: Path):
-        from engine import gateway, shortcuts, warming
+    def __init__(self, control: socket.socket, cells: "cell.Cells", options: Settings, scratch: Path):
+        from engine import gateway, identity, shortcuts, warming
         from engine.judge import Judges
 
         self._cells, self._options = cells, options
         self._outputs = scratch / "episodes"
         shortcuts.take()
+        identity.draw_codes_at_random()
         self._gateway = gateway.Gateway()
         cells.admit(gateway.public_apis())
         warm_task = min(path.name for path in (Path(options.root) / "data" / "tasks").iterdir())
@@ -106,11 +120,11 @@ class Zygote:
 class Template:
     """A process that holds one task open, in the state in which agents find it, and forks worlds."""
 
-    def __init__(self, task_id: str, gateway, options: argparse.Namespace, outputs: Path, control: socket.socket):
+    def __init__(self, task_id: str, gateway, options: Settings, outputs: Path, control: socket.socket):
         from engine.world import OpenTask
 
         self._control, self._options, self._outputs = control, options, outputs
-        self._opened, self._error = None, ""
+        self._opened, self._error, self._room = None, "", room(Path(options.root) / "data")
         try:
             self._opened = OpenTask(task_id, gateway)
         except Exception as error:
@@ -135,11 +149,9 @@ class Template:
     def _world(self, episode: str, client: socket.socket, cell_stream: socket.socket, cell_leash: socket.socket) -> None:
         from engine.world import REQUEST_LIMIT, World
 
-        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        for kind, value in ((resource.RLIMIT_AS, size + WORLD_MEMORY), (resource.RLIMIT_FSIZE, WORLD_FILE), (resource.RLIMIT_CORE, 0)):
-            resource.setrlimit(kind, (value, value))
-        folder = self._outputs / episode
-        World(self._opened, Lines(client), Lines(cell_stream, REQUEST_LIMIT), cell_leash, folder, self._options.timeout_s).serve()
+        Bounds(self._room, WORLD_FILE).take()
+        folder, options = self._outputs / episode, self._options
+        World(self._opened, Lines(client), Lines(cell_stream, REQUEST_LIMIT), cell_leash, folder, options.timeout_s, options.output_chars).serve()
 
 
 if __name__ == "__main__":

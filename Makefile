@@ -26,7 +26,7 @@ help:
 	@echo "make lint                     ruff"
 	@echo "make bench                    speed against this machine's limits, vLLM's engine, AppWorld's server and TRL"
 	@echo "make mlflow | make prefect    open the runs: http://127.0.0.1:5000 | http://127.0.0.1:4200"
-	@echo "make clean                    remove logs, checkpoints and caches of runs (.apprentice); no data, model or report"
+	@echo "make clean                    remove logs, checkpoints and caches of runs (.apprentice); no data, model, report or MLflow run"
 
 setup:
 	$(INSTALL) $(ROLES)
@@ -53,4 +53,5 @@ prefect:
 	@$(BIN)/python -m flows.pages prefect
 
 clean:
-	rm -rf .apprentice .pytest_cache .ruff_cache .hypothesis
+	rm -rf .pytest_cache .ruff_cache .hypothesis
+	[ ! -d .apprentice ] || find .apprentice -mindepth 1 -maxdepth 1 ! -name mlartifacts -exec rm -rf {} +

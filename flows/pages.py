@@ -27,12 +27,17 @@ def key() -> str:
     return KEY_FILE.read_text(encoding="utf-8").strip()
 
 
+def names(port: int) -> list[str]:
+    """What a browser on this machine calls the pages."""
+    return [f"{HOST}:{port}", f"localhost:{port}"]
+
+
 def prefect(host: str, port: int, key: str) -> tuple[list[str], dict[str, str]]:
     """Prefect's server: its command, and the variables that make it ask for the key and answer no page of another origin."""
     set_defaults(RUNTIME)
     variables = {
         "PREFECT_SERVER_API_AUTH_STRING": f"{USER}:{key}",
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port}",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}" for name in names(port)),
         "PREFECT_UI_API_URL": f"http://{HOST}:{port}/api",
     }
     return ["-m", "prefect", "server", "start", "--host", host, "--port", str(port)], variables
@@ -46,8 +51,8 @@ def mlflow(host: str, port: int, key: str) -> tuple[list[str], dict[str, str]]:
     database, config = (RUNTIME / "mlflow-users.db").resolve(), (RUNTIME / "mlflow-users.ini").resolve()
     database.unlink(missing_ok=True)
     write_text(config, MLFLOW_USERS.format(database=database, check=MLFLOW_CHECK), private=True)
-    names = ",".join(f"{name}:{port}" for name in (HOST, "localhost"))
-    options = ["--workers", "1", "--app-name", "basic-auth", "--allowed-hosts", names, "--cors-allowed-origins", f"http://{HOST}:{port}"]
+    hosts, origins = ",".join(names(port)), ",".join(f"http://{name}" for name in names(port))
+    options = ["--workers", "1", "--app-name", "basic-auth", "--allowed-hosts", hosts, "--cors-allowed-origins", origins]
     variables = {
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
         "MLFLOW_AUTH_ADMIN_USERNAME": USER,

@@ -266,3 +266,9 @@ def test_an_activated_pipeline_is_known_to_dvc_once_and_comments_stay(params: Pa
 def test_an_unknown_pipeline_is_not_activated(params: Path):
     with pytest.raises(ApprenticeError, match="did you mean 'musique'"):
         activate("musik", params)
+
+
+def test_a_dual_clip_that_the_objective_would_ignore_is_refused(params: Path):
+    with pytest.raises(ApprenticeError, match="train: objective: cispo .* knows no dual_clip; set dual_clip: 0.0"):
+        set_overrides("quick", ["train.objective=cispo", "train.dual_clip=3.0"], params)
+    set_overrides("quick", ["train.objective=cispo"], params)

@@ -311,6 +311,12 @@ class TrainConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _dual_clip_has_an_effect(self) -> "TrainConfig":
+        if self.objective == "cispo" and self.dual_clip:
+            raise ValueError("objective: cispo bounds the weight of a token and knows no dual_clip; set dual_clip: 0.0, or objective: ppo")
+        return self
+
+    @model_validator(mode="after")
     def _penalty_has_a_gradient(self) -> "TrainConfig":
         if self.kl_coefficient > 0 and self.kl_estimator == "k1" and self.kl_in == "loss":
             raise ValueError("kl_estimator: k1 in the loss has an expected gradient of 0; set kl_in: reward, or kl_estimator: k2 or k3")

@@ -4,7 +4,9 @@ RUN apt-get update && apt-get install -y --no-install-recommends g++ git libnuma
 RUN useradd --create-home --uid 1000 apprentice && mkdir /project && chown apprentice /project
 WORKDIR /project
 COPY requirements/torch.txt requirements/core.txt requirements/
-RUN pip install --no-cache-dir -r requirements/torch.txt && pip install --no-cache-dir --no-deps -r requirements/core.txt
+COPY requirements/hashes requirements/hashes
+RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements/hashes/core.txt \
+    && pip install --no-cache-dir -r requirements/torch.txt -c requirements/core.txt
 USER apprentice
 COPY --chown=apprentice .dvc/config .dvc/config
 COPY --chown=apprentice apprentice apprentice

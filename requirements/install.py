@@ -61,25 +61,25 @@ class Step:
     def pins(self) -> int:
         """Packages it names."""
         lines = (HERE / self.file).read_text(encoding="utf-8").splitlines()
-        return sum(1 for line in lines if line.strip() and not line.startswith("#"))
+        return sum(1 for line in lines if line.strip() and not line.startswith(("#", " ")))
 
 
 def pytorch(pins: str) -> Step:
-    """PyTorch with its dependencies, in the versions that a role's file pins.
+    """PyTorch, after its dependencies, which a role's list holds; the list is named so that none of them is replaced.
 
-    Where pip finds no CPU wheel, CUDA libraries (2.5 GB) are among them. PyTorch itself pins these.
+    It has no hash: each index has a wheel of its own. Where pip finds no CPU wheel, CUDA libraries (2.5 GB) come with it, which PyTorch itself pins.
     """
     return Step("PyTorch", "torch.txt", ("-c", str(HERE / pins)), 0.7)
 
 
-PINNED = ("--no-deps",)
+EXACT = ("--no-deps", "--require-hashes")
 ROLES = {
-    "core": (".venv", (pytorch("core.txt"), Step("core", "core.txt", PINNED, 1.2), Step("test tools", "dev.txt", PINNED, 0.1))),
-    "serve": (".venv-serve", (pytorch("serve.txt"), Step("vLLM (CPU)", "serve.txt", PINNED, 0.8))),
+    "core": (".venv", (Step("core", "hashes/core.txt", EXACT, 1.2), pytorch("core.txt"), Step("test tools", "hashes/dev.txt", EXACT, 0.1))),
+    "serve": (".venv-serve", (Step("vLLM (CPU)", "hashes/serve.txt", EXACT, 0.8), pytorch("serve.txt"))),
     "serve-cuda": (".venv-serve", (Step("vLLM (CUDA)", "serve-cuda.txt", minutes=10.0),)),
     # The wheel holds its apps packed; unpacking also writes its tests, beside the environment and not into the home folder.
-    "appworld": (".venv-appworld", (Step("AppWorld", "appworld.txt", PINNED, 0.5, ("-m", "appworld.cli", "install")),)),
-    "trl": (".venv-trl", (pytorch("trl.txt"), Step("TRL", "trl.txt", PINNED, 0.4))),
+    "appworld": (".venv-appworld", (Step("AppWorld", "hashes/appworld.txt", EXACT, 0.5, ("-m", "appworld.cli", "install")),)),
+    "trl": (".venv-trl", (Step("TRL", "hashes/trl.txt", EXACT, 0.4), pytorch("trl.txt"))),
 }
 ASKED = ("core", "serve", "appworld", "trl")
 DEFAULT = ("core", "serve")

@@ -1,5 +1,6 @@
 """The set-up, for real, with a package of a few bytes in place of the pinned ones: killed, repeated, moved."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -36,19 +37,24 @@ def make_package(folder: Path) -> Path:
     return path
 
 
-def make_setup(folder: Path, requirement: str) -> Path:
-    """A project of which only the set-up is there."""
+def make_setup(folder: Path, requirement: str, digest: str = "0" * 64) -> Path:
+    """A project of which only the set-up is there, and which wants one package with this SHA-256."""
     (folder / "apprentice").mkdir(parents=True)
     for name in NEEDED:
         shutil.copy(ROOT / "apprentice" / name, folder / "apprentice" / name)
     shutil.copytree(ROOT / "requirements", folder / "requirements")
-    pin(folder, requirement)
+    pin(folder, requirement, digest)
     return folder
 
 
-def pin(folder: Path, requirement: str) -> None:
-    for name in ("torch.txt", "core.txt", "dev.txt"):
-        (folder / "requirements" / name).write_text(requirement + "\n")
+def pin(folder: Path, requirement: str, digest: str) -> None:
+    (folder / "requirements" / "torch.txt").write_text(requirement + "\n")
+    for name in ("core.txt", "dev.txt"):
+        (folder / "requirements" / "hashes" / name).write_text(f"{requirement} --hash=sha256:{digest}\n")
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def set_up(folder: Path) -> subprocess.CompletedProcess:
@@ -78,7 +84,7 @@ def test_a_killed_set_up_leaves_nobody_behind_and_the_next_one_ends_well(tmp_pat
         installer.wait(20)
         assert tree and eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in tree), 20)
     assert not (folder / ".venv" / ".installed").exists()
-    pin(folder, str(package))
+    pin(folder, str(package), sha256(package))
     again = set_up(folder)
     assert again.returncode == 0, again.stdout + again.stderr
     assert command_of(folder) == str(folder / ".venv")
@@ -95,7 +101,8 @@ def eventually(true, deadline_s: float = DEADLINE_S) -> bool:
 
 @pytest.mark.slow
 def test_the_commands_of_a_moved_and_of_a_copied_project_are_its_own(tmp_path: Path):
-    folder = make_setup(tmp_path / "project", str(make_package(tmp_path)))
+    package = make_package(tmp_path)
+    folder = make_setup(tmp_path / "project", str(package), sha256(package))
     assert set_up(folder).returncode == 0
     copy, moved = tmp_path / "a copy #1 at 50%", tmp_path / "moved"
     shutil.copytree(folder, copy, symlinks=True)
@@ -109,6 +116,14 @@ def test_the_commands_of_a_moved_and_of_a_copied_project_are_its_own(tmp_path: P
     (folder / ".venv" / ".installed").write_text("")  # killed while it wrote the marker
     assert set_up(folder).returncode == 0
     assert command_of(folder) == str(folder / ".venv")
+
+
+@pytest.mark.slow
+def test_a_package_that_is_not_the_one_that_was_pinned_is_not_installed(tmp_path: Path):
+    folder = make_setup(tmp_path / "project", str(make_package(tmp_path)))
+    done = set_up(folder)
+    assert done.returncode == 1 and "DO NOT MATCH THE HASHES" in done.stdout + done.stderr
+    assert not (folder / ".venv" / ".installed").exists() and not (folder / ".venv" / "bin" / "tool").exists()
 
 
 def test_a_path_that_tools_would_misread_is_refused_before_anything_is_installed(tmp_path: Path):

@@ -109,6 +109,17 @@ def test_complete_requirements_are_exact_and_sorted_out(name: str):
     assert len(names) == len(set(names)) and "torch" not in names
 
 
+@pytest.mark.parametrize("name", ["core.txt", "serve.txt", "appworld.txt", "dev.txt", "trl.txt"])
+def test_every_pin_is_installed_by_its_hash(name: str):
+    def pins(text: str) -> set[tuple[str, str]]:
+        found = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", text, re.MULTILINE)
+        return {(re.sub(r"[-_.]+", "-", package).lower(), version) for package, version in found}
+
+    listed, hashed = ((ROOT / "requirements" / folder / name).read_text(encoding="utf-8") for folder in ("", "hashes"))
+    assert pins(listed) == pins(hashed) != set()
+    assert all("--hash=sha256:" in entry for entry in re.split(r"\n(?=\S)", hashed.strip()))
+
+
 def test_pins_keep_prefects_server_whole():
     pins = dict(line.split("==") for line in (ROOT / "requirements/core.txt").read_text(encoding="utf-8").splitlines() if "==" in line)
     assert tuple(map(int, pins["fastapi"].split(".")[:2])) < (0, 151)

@@ -36,7 +36,7 @@ def open_commands(root: Path = Path()) -> str:
     uri = named_store()
     if uri.startswith(("http://", "https://")):
         return redacted(uri)
-    return f".venv/bin/mlflow ui --backend-store-uri {redacted(uri) if uri else f'sqlite:///{root / DATABASE}'}"
+    return f".venv/bin/mlflow ui --backend-store-uri {redacted(uri)}" if uri else "make mlflow"
 
 
 def connect(root: Path = Path()) -> "MlflowClient":

@@ -150,6 +150,6 @@ def test_an_assistant_is_tracked_and_registered_by_its_own_figures(tmp_path, mon
 
 def test_the_command_names_the_store_but_no_password(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert open_commands() == ".venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db"
+    assert open_commands() == "make mlflow"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hush@tracking.example")
     assert open_commands() == "https://…@tracking.example"

@@ -58,7 +58,7 @@ def log_run(config: PipelineConfig, layout: Layout, dvc_hashes: Mapping[str, str
     experiment = experiment_id(client, name, layout.root)
     key = fingerprint(config, layout.metrics("evaluation"), json.dumps(dict(sorted(dvc_hashes.items()))))
     run_id = _known(client, experiment, key) or _new_run(client, experiment, key, config, layout, dvc_hashes, prefect_run)
-    command = open_commands(layout.root)
+    command = open_commands()
     pages = command if command.startswith("http") else UI_ADDRESS
     return TrackedRun(run_id, name, command, f"{pages.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}")
 

@@ -31,7 +31,7 @@ def tracking_uri(root: Path = Path()) -> str:
     return named_store() or f"sqlite:///{(root / DATABASE).resolve()}"
 
 
-def open_commands(root: Path = Path()) -> str:
+def open_commands() -> str:
     """The command that opens MLflow's pages; the address itself where the store is a server."""
     uri = named_store()
     if uri.startswith(("http://", "https://")):

@@ -1,9 +1,12 @@
 """The parameters of a pipeline, one model a section of params.yaml. The values live there, and only there."""
 
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+RETRIEVER_AUTH = "APPRENTICE_RETRIEVER_AUTH"
+"""Environment variable with the user and password of a retriever, `user:password`."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """A seed of NumPy's and PyTorch's random generators."""
 
@@ -62,11 +65,18 @@ class DeepSearchConfig(EnvironmentConfig):
 
     use: Literal["deepsearch"]
     retriever: str
-    """`bm25` (in process), or the URL of a server that speaks Search-R1's `/retrieve`."""
+    """`bm25` (in process), or the URL of a server that speaks Search-R1's `/retrieve`; its user and password come from the environment."""
     top_k: int = Field(gt=0)
     """Passages a search returns."""
     passage_tokens: int = Field(gt=0)
     """Tokens shown of each passage, its title included."""
+
+    @field_validator("retriever")
+    @classmethod
+    def _holds_no_password(cls, retriever: str) -> str:
+        if "@" in urlsplit(retriever).netloc:
+            raise ValueError(f"a user and password would be stored with the parameters; set {RETRIEVER_AUTH}=user:password in the environment")
+        return retriever
 
     @model_validator(mode="after")
     def _passages_leave_room(self) -> Self:

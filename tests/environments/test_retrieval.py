@@ -5,11 +5,12 @@ import contextlib
 import json
 import threading
 import time
+from base64 import b64encode
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from apprentice.config.schema import DeepSearchConfig
+from apprentice.config.schema import RETRIEVER_AUTH, DeepSearchConfig
 from apprentice.environments.deepsearch.retrieval import Bm25Retriever, HttpRetriever, make_retriever
 from apprentice.environments.deepsearch.serving import create_app, listen
 from apprentice.errors import ApprenticeError, InfrastructureFault
@@ -141,6 +142,21 @@ def test_a_fault_of_a_retriever_does_not_tell_its_password():
         with pytest.raises(InfrastructureFault, match="404 Not Found") as fault:
             search(HttpRetriever(address), "x")
     assert "hush" not in str(fault.value)
+
+
+def test_the_user_and_password_of_a_retriever_come_from_the_environment(monkeypatch):
+    asked, app = [], create_app(Bm25Retriever(PASSAGES))
+
+    @app.middleware("http")
+    async def ask(request, call_next):
+        asked.append(request.headers.get("authorization"))
+        return await call_next(request)
+
+    with serving(app) as url:
+        search(HttpRetriever(url), "lisbon")
+        monkeypatch.setenv(RETRIEVER_AUTH, "me:pass:word")
+        search(HttpRetriever(url), "lisbon")
+    assert asked == [None, "Basic " + b64encode(b"me:pass:word").decode()]
 
 
 def test_a_silent_retriever_times_out():

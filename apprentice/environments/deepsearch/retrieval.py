@@ -1,6 +1,7 @@
 """Finds the passages of a knowledge base that fit a query: BM25 in process, or any server that speaks Search-R1's `/retrieve`."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -8,7 +9,7 @@ from typing import Any, Protocol
 import httpx
 import numpy as np
 
-from apprentice.config.schema import DeepSearchConfig
+from apprentice.config.schema import RETRIEVER_AUTH, DeepSearchConfig
 from apprentice.errors import ApprenticeError, InfrastructureFault
 from apprentice.records import Corpus, Passage
 from apprentice.records.text import redacted
@@ -85,7 +86,8 @@ class Bm25Retriever:
 class HttpRetriever:
     """Asks a server: POST {"queries", "topk", "return_scores"} -> {"result": [[{"document": {"id", "contents"}, "score"}]]}.
 
-    `contents` is the title, which may be in double quotes, then a line break, then the text.
+    `contents` is the title, which may be in double quotes, then a line break, then the text. The environment variable RETRIEVER_AUTH holds the
+    user and password of a server that asks for them.
     """
 
     def __init__(self, url: str, timeout_s: float = REQUEST_TIMEOUT_S):
@@ -122,7 +124,9 @@ class HttpRetriever:
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
             proxies = httpx.URL(self.url).host not in LOOPBACK
-            self._client, self._loop = httpx.AsyncClient(timeout=self._timeout_s, trust_env=proxies), loop
+            user, colon, password = os.environ.get(RETRIEVER_AUTH, "").partition(":")
+            auth = (user, password) if colon else None
+            self._client, self._loop = httpx.AsyncClient(auth=auth, timeout=self._timeout_s, trust_env=proxies), loop
         return self._client
 
 

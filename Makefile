@@ -46,7 +46,6 @@ bench:
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 mlflow:
-	@$(BIN)/python -m apprentice.tracking.moved
 	@$(BIN)/python -m flows.pages mlflow
 
 prefect:

@@ -6,7 +6,9 @@ import secrets
 import sys
 
 from apprentice.config.layout import RUNTIME
+from apprentice.errors import ApprenticeError
 from apprentice.records.files import write_text
+from apprentice.tracking.store import follow_folder, is_server, named_store, open_commands, tracking_uri
 from flows.server import HOST, set_defaults
 
 USER = "apprentice"
@@ -44,23 +46,31 @@ def prefect(host: str, port: int, key: str) -> tuple[list[str], dict[str, str]]:
 
 
 def mlflow(host: str, port: int, key: str) -> tuple[list[str], dict[str, str]]:
-    """MLflow's pages of `mlflow.db`: their command, and the variables that make them ask for the key.
+    """MLflow's pages of the tracking store: their command, and the variables that make them ask for the key.
 
     MLflow keeps its users in a database of its own, which is made anew at each start: its only user is the one with the key.
+
+    Raises:
+        ApprenticeError: the store is a server, which has pages of its own; or the project was moved, and its database cannot follow.
     """
+    if is_server():
+        raise ApprenticeError("names a server, which has pages of its own", where="MLFLOW_TRACKING_URI", todo=f"open {open_commands()}")
+    if not named_store():
+        follow_folder()
     database, config = (RUNTIME / "mlflow-users.db").resolve(), (RUNTIME / "mlflow-users.ini").resolve()
     database.unlink(missing_ok=True)
     write_text(config, MLFLOW_USERS.format(database=database, check=MLFLOW_CHECK), private=True)
     hosts, origins = ",".join(names(port)), ",".join(f"http://{name}" for name in names(port))
     options = ["--workers", "1", "--app-name", "basic-auth", "--allowed-hosts", hosts, "--cors-allowed-origins", origins]
     variables = {
+        "MLFLOW_BACKEND_STORE_URI": tracking_uri(),
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
         "MLFLOW_AUTH_ADMIN_USERNAME": USER,
         "MLFLOW_AUTH_ADMIN_PASSWORD": key,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(32),
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    return ["-m", "mlflow", "server", "--backend-store-uri", "sqlite:///mlflow.db", "--host", host, "--port", str(port), *options], variables
+    return ["-m", "mlflow", "server", "--host", host, "--port", str(port), *options], variables
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -79,4 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ApprenticeError as error:
+        sys.exit(f"error: {error}")

@@ -12,13 +12,12 @@ from apprentice.config import Layout, PipelineConfig
 from apprentice.errors import ApprenticeError
 from apprentice.records.text import redacted
 from apprentice.tracking.moved import DATABASE
-from apprentice.tracking.store import named_store
+from apprentice.tracking.store import is_server, named_store
 
 P, R = ParamSpec("P"), TypeVar("R")
 SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+)")
 UNKNOWN_SCHEMA = "Can't locate revision"
 UNUSABLE = ("is not a database", "is malformed", "no such table", "no such column")
-SERVER = ("http://", "https://")
 
 
 def reports_store_errors(function: Callable[Concatenate[PipelineConfig, Layout, P], R]) -> Callable[Concatenate[PipelineConfig, Layout, P], R]:
@@ -57,7 +56,7 @@ def _remedy(text: str, root: Path) -> str:
         return f"an older MLflow wrote this database: copy it, run `.venv/bin/mlflow db upgrade {address}`"
     if schema or UNKNOWN_SCHEMA in text:
         return "a newer MLflow wrote this database: move it aside, or set MLFLOW_TRACKING_URI to another store"
-    if named_store().startswith(SERVER):
+    if is_server():
         return "check that this server runs and accepts you, or set MLFLOW_TRACKING_URI to another one"
     if "database is locked" in text:
         return "end the process that holds the database"

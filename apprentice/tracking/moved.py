@@ -1,7 +1,6 @@
 """Lets MLflow's database follow a project that was moved or copied: MLflow stores absolute addresses of what lies in the folder."""
 
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -62,10 +61,3 @@ def _replace(connection: sqlite3.Connection, table: str, column: str, former: st
 def _has(connection: sqlite3.Connection, table: str, column: str) -> bool:
     """Whether the database has this column; one of an older MLflow may lack it."""
     return bool(connection.execute("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", (table, column)).fetchone())
-
-
-if __name__ == "__main__":
-    try:
-        follow(Path())
-    except sqlite3.Error as error:
-        sys.exit(f"error: {Path(DATABASE).resolve()}: {error}\n  What to do: end the process that holds the database, or move the damaged database aside")

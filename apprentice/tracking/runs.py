@@ -15,7 +15,7 @@ from apprentice.records.files import read_json
 from apprentice.records.fingerprint import fingerprint
 from apprentice.tracking.failures import reports_store_errors
 from apprentice.tracking.outcome import FILE, per_task
-from apprentice.tracking.store import UI_ADDRESS, connect, experiment_id, open_commands
+from apprentice.tracking.store import UI_ADDRESS, connect, experiment_id, is_server, open_commands
 from apprentice.tracking.traces import log_traces
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def log_run(config: PipelineConfig, layout: Layout, dvc_hashes: Mapping[str, str
     key = fingerprint(config, layout.metrics("evaluation"), json.dumps(dict(sorted(dvc_hashes.items()))))
     run_id = _known(client, experiment, key) or _new_run(client, experiment, key, config, layout, dvc_hashes, prefect_run)
     command = open_commands()
-    pages = command if command.startswith("http") else UI_ADDRESS
+    pages = command if is_server() else UI_ADDRESS
     return TrackedRun(run_id, name, command, f"{pages.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}")
 
 

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apprentice.errors import ApprenticeError
 from apprentice.records.files import make_private_file
 from apprentice.records.text import redacted
 from apprentice.tracking.moved import ARTIFACTS, DATABASE, follow
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 UI_ADDRESS = "http://127.0.0.1:5000"
-"""Where `mlflow ui` listens unless told otherwise."""
+"""Where `make mlflow` shows runs."""
 NOISE = ("mlflow", "alembic")
 HTTP_RETRIES = "3"
 """MLflow's own 7 keep a run waiting for 4 minutes where the server is down."""
@@ -26,6 +28,11 @@ def named_store() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI", "")
 
 
+def is_server() -> bool:
+    """Whether the store is an MLflow server and no database."""
+    return named_store().startswith(("http://", "https://"))
+
+
 def tracking_uri(root: Path = Path()) -> str:
     """The store's address; may hold a password, so never show it without `redacted`."""
     return named_store() or f"sqlite:///{(root / DATABASE).resolve()}"
@@ -33,10 +40,20 @@ def tracking_uri(root: Path = Path()) -> str:
 
 def open_commands() -> str:
     """The command that opens MLflow's pages; the address itself where the store is a server."""
-    uri = named_store()
-    if uri.startswith(("http://", "https://")):
-        return redacted(uri)
-    return f".venv/bin/mlflow ui --backend-store-uri {redacted(uri)}" if uri else "make mlflow"
+    return redacted(named_store()) if is_server() else "make mlflow"
+
+
+def follow_folder(root: Path = Path()) -> None:
+    """Lets the project's own database follow a folder that was moved.
+
+    Raises:
+        ApprenticeError: the database is damaged, locked or not writable.
+    """
+    try:
+        follow(root)
+    except sqlite3.Error as error:
+        todo = "end the process that holds the database, or move the damaged database aside"
+        raise ApprenticeError(str(error), where=(root / DATABASE).resolve(), todo=todo) from error
 
 
 def connect(root: Path = Path()) -> "MlflowClient":

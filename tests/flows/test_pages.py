@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from apprentice.errors import ApprenticeError
 from flows import pages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +75,25 @@ def test_mlflows_pages_ask_for_the_key_and_answer_no_other_origin_or_host(tmp_pa
             client.post(path, json={"name": "a"}, **owner).status_code,
         ]
     assert statuses == [401, 200, 401, 403, 403, 200]
+
+
+def test_a_store_is_shown_without_its_password_on_the_command_line_and_a_server_shows_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:hush@db.example/runs")
+    command, variables = pages.mlflow("127.0.0.1", 5000, "key")
+    assert "hush" not in " ".join(command) and variables["MLFLOW_BACKEND_STORE_URI"] == "postgresql://me:hush@db.example/runs"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hush@tracking.example")
+    with pytest.raises(ApprenticeError, match="names a server") as refused:
+        pages.mlflow("127.0.0.1", 5000, "key")
+    assert "open https://…@tracking.example" in str(refused.value) and "hush" not in str(refused.value)
+
+
+def test_a_database_that_cannot_follow_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").write_bytes(b"no database, but long enough to be read as one" * 10)
+    with pytest.raises(ApprenticeError, match="mlflow.db: file is not a database"):
+        pages.mlflow("127.0.0.1", 5000, "key")
 
 
 def test_the_key_is_made_once_for_this_user_alone_unless_one_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -153,3 +153,5 @@ def test_the_command_names_the_store_but_no_password(monkeypatch):
     assert open_commands() == "make mlflow"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hush@tracking.example")
     assert open_commands() == "https://…@tracking.example"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:hush@db.example/runs")
+    assert open_commands() == "make mlflow"

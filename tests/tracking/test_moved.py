@@ -2,8 +2,6 @@
 
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from apprentice.tracking.moved import DATABASE, follow
 from apprentice.tracking.registry import register
 from apprentice.tracking.runs import log_run
 from apprentice.tracking.store import connect
+from flows import pages
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -72,13 +71,16 @@ def test_a_copied_project_and_its_original_write_into_their_own_folders(project:
     assert len(connect(copy).search_model_versions("name = 'deepsearch-quick'")) == 2
 
 
-def test_the_pages_of_a_moved_project_show_its_own_files(tmp_path: Path):
+def test_the_pages_of_a_moved_project_show_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As `make mlflow` does, before any run."""
     with sqlite3.connect(tmp_path / DATABASE) as connection:
         connection.execute("CREATE TABLE experiments (artifact_location TEXT)")
         rows = ["file:///old/a%20b/.apprentice/mlartifacts", "file:///elsewhere/mlruns/1", None]
         connection.executemany("INSERT INTO experiments VALUES (?)", [(row,) for row in rows])
-    subprocess.run([sys.executable, "-m", "apprentice.tracking.moved"], cwd=tmp_path, env={"PYTHONPATH": str(Path(__file__).parents[2])}, check=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    command, variables = pages.mlflow("127.0.0.1", 5000, "key")
+    assert variables["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{tmp_path / DATABASE}" and "key" not in command
     with sqlite3.connect(tmp_path / DATABASE) as connection:
         kept = [row for (row,) in connection.execute("SELECT artifact_location FROM experiments")]
     assert kept == [(tmp_path / ".apprentice/mlartifacts").as_uri(), *rows[1:]]

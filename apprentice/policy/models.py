@@ -110,7 +110,7 @@ def starting_policy(config: PipelineConfig, layout: Layout) -> Path:
 
 
 def _is_hub_id(name: str) -> bool:
-    """Whether a name is `owner/model`, and `owner` is neither a folder here nor that of this project's own models."""
+    """Whether a name is `owner/model` or `owner/model@revision`, and `owner` is neither a folder here nor that of this project's own models."""
     owner, slash, model = name.partition("@")[0].partition("/")
     return bool(HUB_NAME.fullmatch(owner) and slash and HUB_NAME.fullmatch(model)) and owner != OWN_MODELS and not Path(owner).exists()
 

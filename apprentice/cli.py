@@ -10,15 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from apprentice.errors import ApprenticeError
+from apprentice.config.stages import STAGES
+from apprentice.config.usecases import find_use_case, shipped
+from apprentice.errors import ApprenticeError, ExitCode
 from apprentice.processes import bypass_proxies_on_loopback, raise_file_limit, silence
 
-EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
-EXIT_UNREAD = 141
-"""Whoever read the output has gone (`| head`): what a shell tells of a command that SIGPIPE ended."""
 PLANNED_GPUS = 8
-STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
-NEEDED = ("torch", "transformers", "deepspeed", "prefect", "mlflow", "dvc", "great_expectations", "bm25s", "gguf", "pyarrow", "matplotlib")
+NEEDED = ("torch", "transformers", "deepspeed", "prefect", "mlflow", "dvc", "great_expectations", "bm25s", "gguf", "pyarrow")
 GPU_FIGURES = {
     "memory_gib": ("--gpu-memory", "GIB", "memory"),
     "tflops": ("--gpu-tflops", "TFLOPS", "dense bf16"),
@@ -51,13 +49,13 @@ def entry() -> None:
         sys.exit(code)
     except ApprenticeError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
+        sys.exit(ExitCode.USER_ERROR)
     except BrokenPipeError:
         silence()
-        sys.exit(EXIT_UNREAD)
+        sys.exit(ExitCode.UNREAD)
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,8 +85,6 @@ def _parser() -> argparse.ArgumentParser:
     add("params", _params, "print a pipeline's parameters as the stages see them")
     add("register", _register, "enter a pipeline's trained policy into the model registry")
     add("summary", _summary, "print a pipeline's last screen again")
-    index = add("serve-index", _serve_index, "serve a pipeline's knowledge base over Search-R1's /retrieve")
-    index.add_argument("--port", type=int, default=8000, help="TCP port on the loopback interface; 0 takes a free one")
     plan = add("plan", _plan, "say what training a pipeline would take on a machine; nothing is run")
     plan.add_argument("--gpu", default="h200", help="h100, h200, a100, or cpu: this machine, measured in a few seconds; default h200")
     plan.add_argument("--gpus", type=int, help=f"how many, or processes that share the CPU; default {PLANNED_GPUS}, of cpu train.ranks")
@@ -98,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--context", type=int, metavar="TOKENS", help="of an episode; default environment.max_tokens")
     plan.add_argument("--actions", type=int, metavar="TOKENS", help="of an episode, sampled by the policy; default as many as its turns allow")
     plan.add_argument("--shared", type=int, default=0, metavar="TOKENS", help="with which the attempts of a task begin alike; default 0")
-    add("check-appworld", _check_appworld, "run AppWorld's own tests against the installed environment (some minutes)", pipeline=False)
+    for case in map(find_use_case, shipped()):
+        for command in case.commands:
+            command.arguments(add(command.name, command.run, command.words, pipeline=False))
     add("doctor", _doctor, "say what is installed and what is missing", pipeline=False)
     return parser
 
@@ -214,32 +212,6 @@ def _advice(config: Any, shape: Any, episodes: Any, machine: Any) -> str:
     return f"not even {MOST_GPUS} of these GPUs hold an episode of {episodes.tokens:,} tokens"
 
 
-def _check_appworld(_chosen: argparse.Namespace) -> int:
-    """1 where a test failed."""
-    from tempfile import TemporaryDirectory
-
-    from apprentice.environments.appworld.bundled import run_bundled_tests
-    from apprentice.environments.appworld.roots import ensure_generated
-    from apprentice.environments.appworld.usecase import INTERPRETER
-
-    with TemporaryDirectory() as folder:
-        print("generating a small data root")
-        root = ensure_generated(INTERPRETER.absolute(), Path(folder) / "root", seed=0, scenarios=3)
-        counts = run_bundled_tests(INTERPRETER, root.path)
-    print(f"AppWorld's own tests: {counts.passed} passed, {counts.failed} failed")
-    return 0 if not counts.failed else 1
-
-
-def _serve_index(chosen: argparse.Namespace) -> int:
-    from apprentice.config import Layout, load_pipeline
-
-    load_pipeline(chosen.pipeline)
-    from apprentice.environments.deepsearch.serving import serve
-
-    serve(Layout(chosen.pipeline).corpus, chosen.port)
-    return 0
-
-
 def _doctor(_chosen: argparse.Namespace) -> int:
     """Prints a line a requirement; 1 where one is missing."""
     checks = [(f"{folder} ({words})", _marked(Path(folder)), "make setup") for folder, words in ROLES.items()]
@@ -247,7 +219,8 @@ def _doctor(_chosen: argparse.Namespace) -> int:
     checks += [("git", _runs("git", "--version"), "install git"), ("g++", _runs("g++", "--version"), "install g++ (vLLM compiles on CPU)")]
     for name, well, todo in checks:
         print(f"{'ok     ' if well else 'MISSING'}  {name}" + ("" if well else f"   -> {todo}"))
-    for words, there in (("NVIDIA GPU", _runs("nvidia-smi", "-L")), (".venv-appworld (AppWorld, for the personal assistant)", _marked(Path(".venv-appworld")))):
+    programs = {folder: words for case in map(find_use_case, shipped()) for folder, words in case.programs.items()}
+    for words, there in (("NVIDIA GPU", _runs("nvidia-smi", "-L")), *((f"{folder} ({words})", _marked(Path(folder))) for folder, words in programs.items())):
         print(f"{'found  ' if there else 'none   '}  {words} (optional)")
     return 0 if all(well for _, well, _ in checks) else 1
 

@@ -1,5 +1,6 @@
 """The errors that a person is meant to read: each says what was wrong, where, and what to do."""
 
+from enum import IntEnum
 from pathlib import Path
 
 
@@ -25,3 +26,16 @@ class InfrastructureFault(Exception):
 
 class PolicyUnavailable(InfrastructureFault):
     """The policy server cannot be reached, or stopped answering."""
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the commands, the stages and the flow."""
+
+    FAILED = 1
+    """Something failed that is neither the user's to mend nor a passing fault."""
+    USER_ERROR = 2
+    FAULT = 3
+    """The infrastructure failed; another attempt may succeed."""
+    INTERRUPTED = 130
+    UNREAD = 141
+    """Nobody reads the output any longer (`| head`); a shell reports the same of a command that SIGPIPE ended."""

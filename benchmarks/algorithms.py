@@ -124,7 +124,7 @@ def _run(job: Job, config: PipelineConfig, layout: Layout, tasks: int) -> None:
 
 async def _scores(config: PipelineConfig, layout: Layout, tasks: int, progress: Progress) -> dict[str, float]:
     """Share of held-out tasks that the trained policy solves."""
-    from apprentice.environments.usecases import use_case
+    from apprentice.environments.usecase import use_case
     from apprentice.policy.chat import ChatFormat
     from apprentice.policy.opening import open_policy
     from apprentice.records.tables import read_tasks

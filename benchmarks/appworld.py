@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from apprentice.environments.appworld.workers import AppWorldWorkers, WorkerLimits
 from apprentice.processes import spawn
 from apprentice.records.files import write_json
+from apprentice.usecases.assistant.environment.client import AppWorldWorkers, WorkerLimits
 from benchmarks.figures import spread
 
 TICKS = os.sysconf("SC_CLK_TCK")

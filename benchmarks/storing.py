@@ -23,8 +23,8 @@ def figures(rounds: int) -> dict:
 
 
 async def _queries_per_second(rounds: int) -> list[float]:
-    from apprentice.environments.deepsearch.retrieval import Bm25Retriever
     from apprentice.records import Passage
+    from apprentice.usecases.deepsearch.environment.retrieval import Bm25Retriever
 
     rng = random.Random(0)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(5_000)]

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from apprentice.config import check_overrides
 from apprentice.config.layout import RUNTIME
 from apprentice.config.locks import only_run
-from apprentice.errors import ApprenticeError
+from apprentice.errors import ApprenticeError, ExitCode
 from apprentice.processes import raise_file_limit, silence
 from apprentice.versioning import check_folder
 
-EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_UNREAD = 1, 2, 130, 141
 UNREAD = (errno.EPIPE, errno.EIO)
 """Errors of writing to a pipe that nobody reads, and to a terminal that is gone."""
 
@@ -36,18 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(chosen.pipeline, chosen.overrides)
     except ApprenticeError as error:
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return ExitCode.USER_ERROR
     except KeyboardInterrupt:
         # Whatever comes now, such as a second Ctrl-C, must not hide this line.
         print(f"\nStopped. `make run PIPELINE={chosen.pipeline}` continues from here.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return ExitCode.INTERRUPTED
     except SystemExit:  # rich's, where nobody reads what it prints
-        return EXIT_UNREAD
+        return ExitCode.UNREAD
     except OSError as error:
         if error.errno not in UNREAD:
             raise
         silence()
-        return EXIT_UNREAD
+        return ExitCode.UNREAD
 
 
 def run(pipeline: str, overrides: Sequence[str]) -> int:
@@ -66,7 +65,7 @@ def run(pipeline: str, overrides: Sequence[str]) -> int:
             customize(pipeline, list(overrides))
         except StageFailed as failure:
             print(failure, file=sys.stderr)
-            return failure.code if failure.code == EXIT_USER_ERROR else EXIT_FAILED
+            return failure.code if failure.code == ExitCode.USER_ERROR else ExitCode.FAILED
     return 0
 
 
@@ -80,12 +79,12 @@ def _hang_up(*_) -> None:
 
 
 def _flushed(code: int) -> int:
-    """`code`, once all output is written; EXIT_UNREAD where nobody reads it."""
+    """`code`, once all output is written; ExitCode.UNREAD where nobody reads it."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError:
-        return EXIT_UNREAD
+        return ExitCode.UNREAD
     return code
 
 

@@ -10,29 +10,14 @@ from rich.console import Console
 
 from apprentice.config import Layout, PipelineConfig, activate, load_pipeline, set_overrides
 from apprentice.config.locks import only_run
+from apprentice.config.stages import samples_from_policy
 from apprentice.summary import Place, summary
 from apprentice.versioning import changed_stages
 from flows.killed import settle_last_run
 from flows.server import run_place
-from tasks.distill import distill
-from tasks.evaluate import evaluate
-from tasks.filter import filter as filter_tasks
 from tasks.model import fetch_model
-from tasks.prepare import prepare
 from tasks.register import register
-from tasks.rollout import rollout
-from tasks.train import train
-from tasks.validate import validate
-
-STAGES = {
-    "prepare": prepare,
-    "validate": validate,
-    "distill": distill,
-    "filter": filter_tasks,
-    "rollout": rollout,
-    "train": train,
-    "evaluate": evaluate,
-}
+from tasks.stages import TASKS
 
 
 @flow(name="customize", flow_run_name="customize-{pipeline}")
@@ -63,7 +48,7 @@ def _run(pipeline: str, overrides: Sequence[str]) -> None:
         _ready_model(config.model.name, console)
     with _serving(config, layout, changed):
         for stage in changed:
-            STAGES[stage](pipeline)
+            TASKS[stage](pipeline)
     try:
         tracked, failure = register(pipeline, run_id), None
     except Exception as error:  # the summary comes first, whatever tracking ran into
@@ -78,7 +63,7 @@ def _run(pipeline: str, overrides: Sequence[str]) -> None:
 def _opening(pipeline: str, changed: Sequence[str]) -> str:
     if not changed:
         return f"{pipeline}: everything is up to date"
-    kept = [stage for stage in STAGES if stage not in changed]
+    kept = [stage for stage in TASKS if stage not in changed]
     return f"{pipeline}: to do: {', '.join(changed)}" + (f"; up to date: {', '.join(kept)}" if kept else "")
 
 
@@ -107,6 +92,5 @@ def _serving(config: PipelineConfig, layout: Layout, changed: Sequence[str]) -> 
 
 
 def needs_policy_server(config: PipelineConfig, changed: Sequence[str]) -> bool:
-    """Whether one of the stages asks a policy, and the policy is a server."""
-    asking = {"filter", "rollout", "train", "evaluate"} | ({"distill"} if config.distill.source == "rejection" else set())
-    return config.policy.engine == "vllm" and not asking.isdisjoint(changed)
+    """Whether one of the stages samples from a policy, and the policy is a server."""
+    return config.policy.engine == "vllm" and any(samples_from_policy(stage, config) for stage in changed)

@@ -7,25 +7,15 @@ from pathlib import Path
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 
 from apprentice.config import Layout
+from apprentice.config.stages import STAGES
 from apprentice.display import EventTail, StageDisplay
+from apprentice.errors import ExitCode
 from apprentice.processes import MemoryPeak
 from apprentice.records.files import read_json, write_json
 from apprentice.versioning import StageFailed, StageRun
 
 POLL_S = 0.3
 ARTIFACT_EVERY_S = 5.0
-EXIT_FAULT = 3
-"""A stage's exit code where something around it broke that may be whole again at the next attempt."""
-RETRIES = {"retries": 2, "retry_delay_seconds": 10}
-METRICS = {
-    "validate": "validation",
-    "distill": "distill",
-    "filter": "difficulty",
-    "rollout": "rollout",
-    "train": "training",
-    "evaluate": "evaluation",
-}
-"""Stage -> the name of its figures in reports/<pipeline>/."""
 
 
 def run_stage(stage: str, pipeline: str) -> None:
@@ -48,7 +38,7 @@ def run_stage(stage: str, pipeline: str) -> None:
                 peak.look()
                 time.sleep(POLL_S)
         except StageFailed as failure:
-            if failure.code == EXIT_FAULT:
+            if failure.code == ExitCode.FAULT:
                 display.console.print(str(failure), markup=False, highlight=False, soft_wrap=True)
             raise
         finally:
@@ -56,7 +46,7 @@ def run_stage(stage: str, pipeline: str) -> None:
             display.update(tail.read())
         bar.show(1.0)
     write_json(layout.memory, {**(read_json(layout.memory) if layout.memory.exists() else {}), stage: peak.bytes})
-    _publish_figures(stage, layout)
+    _publish_metrics(stage, layout)
 
 
 def log_of(layout: Layout, stage: str) -> Path:
@@ -67,7 +57,7 @@ def log_of(layout: Layout, stage: str) -> Path:
 def is_passing_fault(_task, _task_run, state) -> bool:
     """Whether a retry can help: the policy server or the network broke, not the data, the parameters or the code."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, StageFailed) and error.code == EXIT_FAULT
+    return isinstance(error, StageFailed) and error.code == ExitCode.FAULT
 
 
 class _ProgressArtifact:
@@ -84,16 +74,17 @@ class _ProgressArtifact:
         update_progress_artifact(artifact_id=self._id, progress=round(100 * share, 1))
 
 
-def _publish_figures(stage: str, layout: Layout) -> None:
-    """The stage's figures as a Prefect table."""
-    if stage not in METRICS:
+def _publish_metrics(stage: str, layout: Layout) -> None:
+    """Publish the stage's metrics as a Prefect table."""
+    if not (name := STAGES[stage].metrics):
         return
-    rows = [{"figure": name, "value": value} for name, value in _flat(read_json(layout.metrics(METRICS[stage])))]
-    create_table_artifact(table=rows, key=f"{layout.pipeline}-{stage}-figures", description=f"{layout.metrics(METRICS[stage])}")
+    path = layout.metrics(name)
+    rows = [{"metric": name, "value": value} for name, value in _flat(read_json(path))]
+    create_table_artifact(table=rows, key=f"{layout.pipeline}-{stage}-metrics", description=str(path))
 
 
-def _flat(figures: dict, prefix: str = "") -> list[tuple[str, str]]:
+def _flat(metrics: dict, prefix: str = "") -> list[tuple[str, str]]:
     rows = []
-    for name, value in figures.items():
+    for name, value in metrics.items():
         rows += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, str(value))]
     return rows

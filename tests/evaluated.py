@@ -4,11 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
-from apprentice.evaluation.comparison import CONDITIONS, SAMPLED, compare
-from apprentice.evaluation.measures import ASSISTANT
+from apprentice.evaluation.comparison import SAMPLED
 from apprentice.records import Task, Trajectory, Turn
 from apprentice.records.files import write_json, write_text
 from apprentice.records.tables import write_tasks, write_trajectories
+from apprentice.usecases.assistant.metrics.goals import MEASURE as ASSISTANT
+from apprentice.usecases.deepsearch.metrics.measure import CONDITIONS, compare
 
 
 def task(number: int, answer: str = "Oslo", *, hops: int = 1, answerable: bool = True, instruction: str = "Where does Ada work?") -> Task:

@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from apprentice.config.stages import STAGES
+
 ROOT = Path(__file__).resolve().parent.parent
-STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
-ROOMS = ("data", "policy", "rollout", "learning", "online")
-KEPT = ("config", "records", "versioning", "environments", "evaluation")
+EMPTY = ("policy", "rollout", "learning", "online")
+KEPT = ("config", "data", "records", "versioning", "environments", "evaluation", "usecases")
 STAGE = '''"""A toy stage: writes what DVC expects of it."""
 import json, os, signal, sys, time
 from pathlib import Path
@@ -92,10 +93,10 @@ def make_project(folder: Path) -> Path:
     for name in ("flows", "tasks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     library = folder / "apprentice"
-    for room in (*ROOMS, "stages", "tracking"):
-        _write(library / room / "__init__.py", "")
-    for room in KEPT:
-        shutil.copytree(ROOT / "apprentice" / room, library / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in (*EMPTY, "stages", "tracking"):
+        _write(library / package / "__init__.py", "")
+    for package in KEPT:
+        shutil.copytree(ROOT / "apprentice" / package, library / package, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (ROOT / "apprentice").glob("*.py"):
         shutil.copy(path, library / path.name)
     shutil.copy(ROOT / "apprentice" / "stages" / "entry.py", library / "stages" / "entry.py")

@@ -1,4 +1,4 @@
-"""The house's rules: which way imports point, where each tool may be used, what no file may name."""
+"""The architecture: which way imports point, where each tool may be used, that the core knows no use case, what no file may name."""
 
 import ast
 import re
@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from import_closure import imported as imported_by
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# A module may import rooms of a lower level, and its own room; rooms of one level do not know each other, except where ALLIES says so.
+# A module may import packages of a lower level, and its own package; packages of one level do not know each other, except where ALLIES says so.
 LEVELS = {
     "errors": 0,
     "precision": 0,
@@ -30,14 +31,15 @@ LEVELS = {
     "tracking": 4,
     "summary": 4,
     "versioning": 4,
+    "usecases": 5,
     "stages": 5,
     "cli": 6,
     "__main__": 7,
     "tasks": 8,
     "flows": 9,
 }
-ALLIES = {("config", "records"), ("display", "records"), ("data", "environments")}
-"""Rooms of one level where the first may import the second."""
+ALLIES = {("config", "records"), ("display", "records")}
+"""Packages of one level where the first may import the second."""
 
 TOOLS = {
     "prefect": ("flows", "tasks"),
@@ -47,34 +49,26 @@ TOOLS = {
     "deepspeed": ("learning",),
     "vllm": ("policy",),
 }
-"""Tool -> the only rooms that import it."""
+"""Tool -> the only packages that import it."""
 
 HEAVY = ("torch", "transformers", "vllm", "deepspeed", "great_expectations", "mlflow", "prefect", "matplotlib")
 
 
 def sources() -> list[Path]:
-    files = [path for room in ("apprentice", "tasks", "flows") for path in (ROOT / room).rglob("*.py")]
+    files = [path for package in ("apprentice", "tasks", "flows") for path in (ROOT / package).rglob("*.py")]
     return sorted(path.relative_to(ROOT) for path in files)
 
 
-def room(path: Path) -> str:
+def package(path: Path) -> str:
     parts = path.with_suffix("").parts
     return parts[1] if parts[0] == "apprentice" and len(parts) > 1 else parts[0]
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Every module that a file imports, also inside functions, absolutely named."""
-    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: relative import"
-            yield node.module or ""
-            if node.module == "apprentice":
-                yield from (f"apprentice.{alias.name}" for alias in node.names)
+    return imported_by(ROOT / path)
 
 
-def room_of_import(name: str) -> str | None:
+def package_of_import(name: str) -> str | None:
     parts = name.split(".")
     if parts[0] in ("tasks", "flows"):
         return parts[0]
@@ -87,19 +81,19 @@ def may_import(importer: str, target: str) -> bool:
 
 @pytest.mark.parametrize("path", sources(), ids=str)
 def test_imports_point_one_way(path: Path):
-    mine = room(path)
+    mine = package(path)
     if mine == "__init__":
         return
-    assert mine in LEVELS, f"{mine} has no place in the house"
-    wrong = [name for name in imported(path) if (target := room_of_import(name)) and not may_import(mine, target)]
+    assert mine in LEVELS, f"{mine} has no level"
+    wrong = [name for name in imported(path) if (target := package_of_import(name)) and not may_import(mine, target)]
     assert not wrong, f"{path} imports {wrong}"
 
 
 @pytest.mark.parametrize("path", sources(), ids=str)
-def test_tools_stay_in_their_rooms(path: Path):
+def test_tools_are_imported_only_where_they_belong(path: Path):
     for name in imported(path):
         tool = name.split(".")[0]
-        assert room(path) in TOOLS.get(tool, (room(path),)), f"{path} imports {name}"
+        assert package(path) in TOOLS.get(tool, (package(path),)), f"{path} imports {name}"
 
 
 @pytest.mark.parametrize("path", [path for path in sources() if path.name == "__init__.py"], ids=str)
@@ -108,8 +102,26 @@ def test_packages_import_nothing_heavy(path: Path):
 
 
 @pytest.mark.parametrize("path", [path for path in sources() if path.parts[0] == "apprentice"], ids=str)
-def test_the_library_knows_nothing_of_its_conductor(path: Path):
+def test_the_library_does_not_know_prefect(path: Path):
     assert not [name for name in imported(path) if name.split(".")[0] in ("prefect", "flows", "tasks")]
+
+
+@pytest.mark.parametrize("path", [path for path in sources() if "usecases" not in path.parts], ids=str)
+def test_the_core_imports_no_use_case(path: Path):
+    assert not [name for name in imported(path) if name.startswith("apprentice.usecases")]
+
+
+def test_use_cases_do_not_know_each_other():
+    for path in sources():
+        if path.parts[:2] == ("apprentice", "usecases") and len(path.parts) > 3:
+            others = [name for name in imported(path) if name.startswith("apprentice.usecases.") and name.split(".")[2] != path.parts[2]]
+            assert not others, f"{path} imports {others}"
+
+
+def test_apprentice_never_imports_the_engine_nor_the_engine_apprentice():
+    engine = sorted(path.relative_to(ROOT) for path in (ROOT / "appworld_engine").rglob("*.py"))
+    assert engine and not [path for path in engine if any(name.split(".")[0] == "apprentice" for name in imported(path))]
+    assert not [path for path in sources() if any(name.split(".")[0] in ("engine", "generator", "appworld_engine", "appworld") for name in imported(path))]
 
 
 @pytest.mark.parametrize("path", sources(), ids=str)

@@ -13,10 +13,10 @@ import pytest
 from tiny import make_tiny_checkpoint
 
 from apprentice.config import Layout, set_overrides
+from apprentice.config.stages import STAGES
 from apprentice.records.tables import read_tasks, read_trajectories
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
 OVERRIDES = (
     "policy.engine=transformers policy.max_context=2048 policy.max_sequences=64 "
     "environment.max_tokens=1600 environment.max_turn_tokens=64 environment.max_turns=2 "

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from apprentice.config import activate, load_pipeline, pipeline_names, set_overrides
 from apprentice.config.locks import only_run
+from apprentice.config.usecases import watched_code
 from apprentice.errors import ApprenticeError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -182,7 +183,7 @@ def test_what_dvc_may_have_written_is_refused_when_a_stage_reads_it(params: Path
 
 @pytest.mark.parametrize("name", ["../quick", "a/b", ".hidden", "-x", "a b", "x" * 65, "a\nb", "<b>"])
 def test_a_pipeline_whose_name_could_be_taken_for_something_else_is_refused(params: Path, name: str):
-    edited(params, "  quick:\n", f"  {json.dumps(name)}:\n")
+    edited(params, "  quick:\n    description", f"  {json.dumps(name)}:\n    description")
     for read in (pipeline_names, partial(load_pipeline, "nq"), partial(set_overrides, "nq", ["train.seed=3"])):
         with pytest.raises(ApprenticeError, match="a pipeline cannot be called"):
             read(path=params)
@@ -256,12 +257,12 @@ def test_gspo_with_the_bounds_of_a_token_is_refused_and_its_own_are_named(params
 
 
 def test_an_activated_pipeline_is_known_to_dvc_once_and_comments_stay(params: Path):
-    before = params.read_text(encoding="utf-8")
     activate("quick", params)
-    assert params.read_text(encoding="utf-8") == before
+    before = params.read_text(encoding="utf-8")
     activate("nq", params)
     activate("nq", params)
-    assert params.read_text(encoding="utf-8") == before.replace("active: [quick]", "active: [quick, nq]")
+    added = "".join(f"    {part}: {path}\n" for part, path in watched_code("deepsearch", params.parent).items())
+    assert params.read_text(encoding="utf-8") == f"{before}  nq:\n{added}"
 
 
 def test_an_unknown_pipeline_is_not_activated(params: Path):

@@ -2,13 +2,14 @@
 
 import re
 from importlib.metadata import requires
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
-from apprentice.config import Layout, PipelineConfig, pipeline_names
-from apprentice.versioning import STAGES
+from apprentice.config import Layout, load_pipeline, pipeline_names
+from apprentice.config.stages import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 PIN = re.compile(r"^[A-Za-z0-9._-]+==[A-Za-z0-9.]+$")
@@ -21,11 +22,12 @@ def read_yaml(name: str) -> dict:
 
 
 def stages() -> dict:
-    return read_yaml("dvc.yaml")["stages"]
+    return {name: stage["do"] for name, stage in read_yaml("dvc.yaml")["stages"].items()}
 
 
 def resolved(template: str, pipeline: str) -> str:
-    return template.replace("${item.pipeline}", pipeline)
+    watched = read_yaml("params.yaml")["active"][pipeline]
+    return re.sub(r"\$\{item\.(\w+)\}", lambda part: watched[part[1]], template.replace("${key}", pipeline))
 
 
 def outputs(stage: dict, pipeline: str) -> set[str]:
@@ -45,9 +47,9 @@ EXPECTED = {
 
 
 def test_dvc_runs_every_stage_for_every_active_pipeline():
-    assert tuple(stages()) == STAGES
-    assert all(stage["matrix"] == {"pipeline": "${active}"} for stage in stages().values())
-    assert read_yaml("params.yaml")["active"] == ["quick"] and "quick" in pipeline_names(ROOT / "params.yaml")
+    assert tuple(stages()) == tuple(STAGES)
+    assert all(stage["foreach"] == "${active}" for stage in read_yaml("dvc.yaml")["stages"].values())
+    assert list(read_yaml("params.yaml")["active"]) == ["quick"] and "quick" in pipeline_names(ROOT / "params.yaml")
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -58,7 +60,7 @@ def test_dvc_and_layout_name_the_same_outputs(name: str):
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_its_own_code_and_on_what_exists_before_it(name: str):
     stage = stages()[name]
-    before = set().union(*(outputs(stages()[earlier], "quick") for earlier in STAGES[: STAGES.index(name)]))
+    before = set().union(*(outputs(stages()[earlier], "quick") for earlier in takewhile(lambda stage: stage != name, STAGES)))
     dependencies = [resolved(dependency, "quick") for dependency in stage["deps"]]
     assert f"apprentice/stages/{name}.py" in dependencies
     assert all(dependency in before or str(Path(dependency).parent) in before for dependency in dependencies if not dependency.startswith("apprentice/"))
@@ -66,13 +68,14 @@ def test_a_stage_depends_on_its_own_code_and_on_what_exists_before_it(name: str)
 
 @pytest.mark.parametrize("name", STAGES)
 def test_stage_dependencies_on_code_exist(name: str):
-    missing = [dependency for dependency in stages()[name]["deps"] if dependency.startswith("apprentice/") and not (ROOT / dependency).exists()]
+    found = [resolved(dependency, "quick") for dependency in stages()[name]["deps"]]
+    missing = [dependency for dependency in found if dependency.startswith("apprentice/") and not (ROOT / dependency).exists()]
     assert not missing
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_stage_parameters_exist(name: str):
-    sections = {field.alias or key: field.annotation for key, field in PipelineConfig.model_fields.items()}
+    sections = {field.alias or key: field.annotation for key, field in type(load_pipeline("quick", ROOT / "params.yaml")).model_fields.items()}
     for parameter in stages()[name]["params"]:
         prefix, pipeline, section, *key = resolved(parameter, "quick").split(".")
         assert (prefix, pipeline) == ("pipelines", "quick") and section in sections
@@ -81,12 +84,12 @@ def test_stage_parameters_exist(name: str):
 
 @pytest.mark.parametrize("name", STAGES)
 def test_how_the_server_is_run_reruns_nothing(name: str):
-    whole = "pipelines.${item.pipeline}.policy"
+    whole = "pipelines.${key}.policy"
     assert not {whole, f"{whole}.port", f"{whole}.kv_cache_gib", f"{whole}.max_sequences", f"{whole}.gpus", f"{whole}.sleep"} & set(stages()[name]["params"])
 
 
 def test_the_training_seed_reruns_train_and_what_follows():
-    assert [name for name, stage in stages().items() if "pipelines.${item.pipeline}.train" in stage["params"]] == ["train"]
+    assert [name for name, stage in stages().items() if "pipelines.${key}.train" in stage["params"]] == ["train"]
 
 
 def test_every_pipeline_is_deployed():

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from apprentice.config import Layout, load_pipeline
 from apprentice.errors import ApprenticeError
-from apprentice.evaluation.comparison import CONDITIONS
 from apprentice.records.files import write_json
 from apprentice.summary import Place, spent, summary
+from apprentice.usecases.deepsearch.metrics.measure import CONDITIONS
 
 CONFIG = load_pipeline("quick", Path(__file__).parents[1] / "params.yaml")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
@@ -14,7 +14,8 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from apprentice.config.layout import PARAMS
 from apprentice.config.locks import writing_params
-from apprentice.config.schema import PipelineConfig
+from apprentice.config.schema import PipelineConfig, pipeline_model
+from apprentice.config.usecases import find_use_case, watched_code
 from apprentice.errors import ApprenticeError
 from apprentice.records.files import write_text
 from apprentice.records.text import redacted
@@ -43,6 +44,10 @@ def read_document(path: Path) -> dict:
         raise ApprenticeError(f"is not YAML: {getattr(error, 'problem', error)}", where=where) from None
     if not isinstance(document, dict) or not isinstance(document.get("pipelines"), dict):
         raise ApprenticeError("has no `pipelines`", where=path)
+    if not isinstance(document.setdefault("active", {}), dict):
+        raise ApprenticeError(
+            "`active` is not a mapping of pipelines to the code that DVC watches", where=path, todo="write `active: {}`; `make run` fills it in"
+        )
     if strange := [name for name in document["pipelines"] if not NAME.fullmatch(str(name))]:
         raise ApprenticeError(f"a pipeline cannot be called {strange[0]!r}", where=path, todo="use at most 64 letters, digits, dashes and underscores")
     return document
@@ -98,15 +103,27 @@ def _overridden(document: Any, name: str, overrides: Iterable[str], path: Path) 
 
 
 def activate(name: str, path: Path = PARAMS) -> None:
-    """Adds a pipeline to those that DVC knows.
+    """Adds a pipeline to those that DVC knows, with the code of its use case that DVC watches.
 
     Raises:
         ApprenticeError: params.yaml cannot be read, or has no such pipeline.
     """
-    load_pipeline(name, path)
-    if name not in read_document(path).get("active", ()):
+    watched = watched_code(load_pipeline(name, path).environment.use, path.parent)
+    if read_document(path)["active"].get(name) != watched:
         with _edited(path) as document:
-            document.setdefault("active", []).append(name)
+            document.setdefault("active", {})[name] = watched
+
+
+def check_active(name: str, path: Path = PARAMS) -> None:
+    """Refuses a pipeline for which DVC watches the code of another use case: its results would seem up to date when they are not.
+
+    Raises:
+        ApprenticeError: with the command that mends it.
+    """
+    known = read_document(path)["active"].get(name)
+    if known is not None and known != watched_code(load_pipeline(name, path).environment.use, path.parent):
+        todo = f"run `make run PIPELINE={name}`, which corrects it"
+        raise ApprenticeError(f"DVC does not watch the code of the use case of {name!r}", where=f"{path}: active.{name}", todo=todo)
 
 
 @contextmanager
@@ -199,39 +216,44 @@ def _is_integer(text: str) -> bool:
 
 
 def _validated(values: Any, name: str, path: Path) -> PipelineConfig:
+    model = _model(values)
     try:
-        return PipelineConfig.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(_problem(detail) for detail in error.errors())
+        problems = "; ".join(_problem(detail, model) for detail in error.errors())
         raise ApprenticeError(f"pipeline {name!r}: {problems}", where=path) from None
 
 
-def _problem(detail: Mapping[str, Any]) -> str:
-    keys, known = _place(detail["loc"])
+def _model(values: Any) -> type[PipelineConfig]:
+    """The model of a pipeline with its use case's sections; the plain one where the use case is missing, so that validation says so."""
+    environment = values.get("environment") if isinstance(values, Mapping) else None
+    use = environment.get("use") if isinstance(environment, Mapping) else None
+    if not isinstance(use, str):
+        return PipelineConfig
+    found = find_use_case(use)
+    return pipeline_model(found.environment_config, found.data_config)
+
+
+def _problem(detail: Mapping[str, Any], model: type[PipelineConfig]) -> str:
+    keys, known = _place(detail["loc"], model)
     place = ".".join(keys)
     if detail["type"] == "extra_forbidden":
         return f"unknown parameter {place!r}{_did_you_mean(keys[-1], known)}"
     if detail["type"] == "missing":
         return f"parameter {place!r} is missing"
-    if detail["type"] == "union_tag_not_found":
-        return f"parameter {place + '.' + detail['ctx']['discriminator'].strip(chr(39))!r} is missing"
     said = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"]
     given = "" if isinstance(detail["input"], Mapping) else f", not {detail['input']!r}"
     return redacted(f"{place}: {said[0].lower()}{said[1:]}{given}")
 
 
-def _place(location: Iterable[Any]) -> tuple[list[str], list[str]]:
-    """The keys that lead to an error, without the tags that tell the kinds of one section apart; and the keys known beside the last."""
-    keys, kinds, tag, known = [], [PipelineConfig], "", []
+def _place(location: Iterable[Any], model: type[BaseModel]) -> tuple[list[str], list[str]]:
+    """The keys that lead to an error, and the keys known beside the last one."""
+    keys, known, section = [], [], model
     for part in map(str, location):
-        if len(kinds) > 1:
-            kinds = [kind for kind in kinds if part in get_args(kind.model_fields[tag].annotation)]
-            continue
-        fields = {field.alias or name: field for name, field in kinds[0].model_fields.items()} if kinds else {}
+        fields = {field.alias or name: field for name, field in section.model_fields.items()} if section else {}
         keys.append(part)
         known, field = list(fields), fields.get(part)
-        tag = field.discriminator if field else ""
-        kinds = [kind for kind in (get_args(field.annotation) or (field.annotation,)) if _is_section(kind)] if field else []
+        section = field.annotation if field and _is_section(field.annotation) else None
     return keys, known
 
 

@@ -1,12 +1,9 @@
 """The parameters of a pipeline, one model a section of params.yaml. The values live there, and only there."""
 
-from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator, model_validator
 
-RETRIEVER_AUTH = "APPRENTICE_RETRIEVER_AUTH"
-"""Environment variable with the user and password of a retriever, `user:password`."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """A seed of NumPy's and PyTorch's random generators."""
 
@@ -47,8 +44,10 @@ class PolicyConfig(Section):
 
 
 class EnvironmentConfig(Section):
-    """What every environment has."""
+    """What the episodes of every use case have."""
 
+    use: str
+    """The use case: `deepsearch`, `assistant`, your own as `package.module:Class`, or an entry point of the group `apprentice.usecases`."""
     max_turns: int = Field(gt=0)
     max_turn_tokens: int = Field(gt=0)
     """Tokens the policy may sample in one turn."""
@@ -60,84 +59,18 @@ class EnvironmentConfig(Section):
     """Episodes in flight at the same time."""
 
 
-class DeepSearchConfig(EnvironmentConfig):
-    """Search a knowledge base, then answer."""
-
-    use: Literal["deepsearch"]
-    retriever: str
-    """`bm25` (in process), or the URL of a server that speaks Search-R1's `/retrieve`; its user and password come from the environment."""
-    top_k: int = Field(gt=0)
-    """Passages a search returns."""
-    passage_tokens: int = Field(gt=0)
-    """Tokens shown of each passage, its title included."""
-
-    @field_validator("retriever")
-    @classmethod
-    def _holds_no_password(cls, retriever: str) -> str:
-        if "@" in urlsplit(retriever).netloc:
-            raise ValueError(f"a user and password would be stored with the parameters; set {RETRIEVER_AUTH}=user:password in the environment")
-        return retriever
-
-    @model_validator(mode="after")
-    def _passages_leave_room(self) -> Self:
-        most = self.max_tokens - self.max_turn_tokens
-        if self.top_k * self.passage_tokens >= most:
-            raise ValueError(f"top_k * passage_tokens must be below max_tokens - max_turn_tokens ({most}), for one search fills an episode otherwise")
-        return self
-
-    @property
-    def searches_here(self) -> bool:
-        """The passages are searched in process, not by a server that has them already."""
-        return self.retriever == "bm25"
-
-
-class AppWorldConfig(EnvironmentConfig):
-    """Write code that works with a person's apps, block by block."""
-
-    use: Literal["appworld"]
-    reward: Literal["goal", "tests"]
-    """`goal`: 1 where every check of the databases passes, else 0. `tests`: the share of checks that pass."""
-    observation_chars: int = Field(gt=0)
-    """Characters shown of what a block printed; the middle of more is cut out."""
-    timeout_s: int = Field(gt=0)
-    """Of one block of code."""
-    memory_mb: int = Field(gt=0)
-    """Of the agent's code."""
-    isolation: Literal["full", "degraded-allowed"]
-    """`full` refuses to run the agent's code where the machine cannot isolate it."""
-    skills: bool
-    """The agent may keep functions for later tasks of the scenario, and is offered those that were kept."""
-
-    @property
-    def searches_here(self) -> bool:
-        """There is nothing to search."""
-        return False
-
-
 class DataConfig(Section):
-    """Where tasks and knowledge base come from."""
+    """Where tasks and knowledge base come from, for every use case."""
 
-    format: Literal["organisation", "nq", "musique", "jsonl"]
-    """`organisation` is generated; the others are read from `source`."""
+    format: str
+    """How the source is read; the use case says which formats it knows."""
     source: str | None
-    """A folder, or a Hugging Face data set id, which `id@revision` pins to a commit; None only for `organisation`."""
+    """Where the data is; None where the use case generates it."""
     seed: Seed
     train: int = Field(gt=0)
-    """Tasks to learn from, at most."""
+    """Maximum number of training tasks."""
     dev: int = Field(gt=0)
-    """Held-out tasks, at most."""
-
-
-class AppWorldDataConfig(DataConfig):
-    """A data root of AppWorld: `source` names it; None generates one, `APPWORLD_ROOT` takes the one that this variable names."""
-
-    format: Literal["appworld"]
-    heldout_split: str
-    """The root's split of scenarios never learned from: `dev` while settings are chosen, `test_normal` to report."""
-    variants: int = Field(ge=3, le=9)
-    """Tasks that are generated for each training scenario; AppWorld itself has three, and so have held-out scenarios."""
-    heldout_variants: int = Field(ge=0, lt=3)
-    """Of each training scenario, the last ones are held out; 0 learns from all."""
+    """Maximum number of held-out tasks."""
 
 
 class ValidateConfig(Section):
@@ -359,8 +292,9 @@ class PipelineConfig(Section):
     description: str
     model: ModelConfig
     policy: PolicyConfig
-    environment: Annotated[DeepSearchConfig | AppWorldConfig, Field(discriminator="use")]
-    data: Annotated[DataConfig | AppWorldDataConfig, Field(discriminator="format")]
+    environment: EnvironmentConfig
+    """The use case defines this section and the next (`pipeline_model`)."""
+    data: DataConfig
     validation: ValidateConfig
     distill: DistillConfig
     filter: FilterConfig
@@ -375,3 +309,8 @@ class PipelineConfig(Section):
         if train.overlap and "policy" in info.data and info.data["policy"].sleep:
             raise ValueError("overlap must be false with policy.sleep: episodes are played during updates then, and the server sleeps")
         return train
+
+
+def pipeline_model(environment: type[EnvironmentConfig], data: type[DataConfig]) -> type[PipelineConfig]:
+    """Create the model of a pipeline whose use case has these two sections."""
+    return create_model("PipelineConfig", __base__=PipelineConfig, environment=(environment, ...), data=(data, ...))

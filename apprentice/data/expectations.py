@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apprentice.data.readers import SPLITS, VARIANTS
+from apprentice.data.candidates import SPLITS, VARIANTS
 from apprentice.data.validation import MOST_HOPS, MOST_STEPS, Lengths
 from apprentice.records import Task
 from apprentice.records.files import write_text

@@ -9,11 +9,12 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from apprentice.config.schema import ValidateConfig
+from apprentice.data.candidates import SPLITS, VARIANTS, Candidate
 from apprentice.data.matching import Holdings
-from apprentice.data.readers import SPLITS, UNKNOWN, VARIANTS, Candidate
-from apprentice.environments.deepsearch.scoring import normalise
 from apprentice.records import Passage, Task
+from apprentice.records.normalise import normalise
 from apprentice.records.record import Record
+from apprentice.records.task import UNKNOWN
 
 R = TypeVar("R", bound=Record)
 

@@ -1,12 +1,9 @@
 """The contract of an environment: what a user brings. One object is one episode; its state lives in the object."""
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from apprentice.environments.cutting import Encode
 from apprentice.records import Skill, Task, Trajectory, Verdict
 
 MALFORMED = "malformed"
@@ -72,25 +69,4 @@ class Skills(Protocol):
 
     def used(self, skills: Sequence[Skill], trajectory: Trajectory) -> Sequence[Skill]:
         """Which of the skills at hand an attempt used."""
-        ...
-
-
-class UseCase(Protocol):
-    """A kind of environment and what it works on, as the stages see it."""
-
-    baselines: tuple[str, ...]
-    """Environments that the agent is compared with, by the names of their conditions."""
-    reads: tuple[Path, ...]
-    """Files that tell what the episodes work on: a checkpoint or a finished part of a stage counts only for the same ones."""
-    expert: Expert
-    """Plays a task from its plan."""
-    skills: Skills | None
-    """None where attempts leave nothing."""
-
-    def opened(self, encode: Encode) -> AbstractAsyncContextManager[MakeEnvironment]:
-        """What all episodes share, held open.
-
-        Args:
-            encode: counts tokens as the policy does, for environments that cut what they show.
-        """
         ...

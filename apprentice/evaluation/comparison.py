@@ -1,28 +1,23 @@
-"""evaluation.json of questions: every condition's scores, their paired differences, behaviour and cost, under stable names.
+"""What the comparisons of all use cases share: the conditions, their paired differences, and the sets of held-out tasks."""
 
-What every use case's comparison has in common stands here too.
-"""
-
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
-from apprentice.config.schema import EvaluateConfig
-from apprentice.evaluation.behaviour import behaviour
-from apprentice.evaluation.scores import Condition, abstention, by_difficulty, by_hops, difference, rounded, score_condition, summary
+import numpy as np
+
+from apprentice.evaluation.statistics import paired_difference
 from apprentice.records import Task, Trajectory
 
-CONDITIONS = {
-    "base_closed_book": "Base model, no retrieval",
-    "base_rag": "Base model, plain RAG",
+AGENTS = {
     "before": "Agent before training",
     "warm_start": "Agent after the warm start",
     "trained": "Agent after PPO",
 }
-"""The conditions in the order of the report, in words."""
-AGENTS = ("before", "warm_start", "trained")
-"""The conditions that act for themselves."""
+"""The conditions under which the agent itself acts, with their labels, in the order of the report."""
 SAMPLED = ("warm_start", "trained")
-"""The conditions that have sampled episodes too: what training started from and what came of it. The base model's greedy ones say enough."""
+"""The conditions with sampled episodes besides the greedy ones: the policy that training started from and the trained one."""
 DIFFERENCES = {
     "trained_minus_before": ("trained", "before"),
     "warm_start_minus_before": ("warm_start", "before"),
@@ -63,7 +58,8 @@ class HeldOut:
         return f"{number} tasks of {self.words}" if self.key else f"{number} {self.words}"
 
 
-SETS = (HeldOut("held-out tasks"),)
+HELD_OUT = (HeldOut("held-out tasks"),)
+"""The sets of a use case that has one split of held-out tasks."""
 
 
 def greedy(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
@@ -76,37 +72,6 @@ def sampled(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
     return [trajectory for trajectory in trajectories if trajectory.temperature > 0]
 
 
-def compare(tasks: Sequence[Task], episodes: Episodes, config: EvaluateConfig, seconds: Mapping[str, float]) -> dict:
-    """What evaluation.json holds. The figures at the top are of the greedy episodes; `sampled` has the same of the others.
-
-    Args:
-        tasks: the held-out tasks that every condition was run on.
-        seconds: wall time of each condition.
-    """
-    by_greedy = {name: score_condition(tasks, greedy(episodes[name]), len(tasks)) for name in CONDITIONS}
-    by_sampling = {name: score_condition(tasks, sampled(episodes[name]), len(tasks) * config.samples) for name in SAMPLED}
-    pass_rates = {score.task_id: score.em for score in by_sampling["warm_start"].scores}
-    return {
-        **_figures(by_greedy),
-        "sampled": _figures(by_sampling) if config.samples else {},
-        "by_hops": {name: by_hops(condition.scores) for name, condition in by_greedy.items()},
-        "by_difficulty": {name: by_difficulty(condition.scores, pass_rates) for name, condition in by_greedy.items()} if pass_rates else {},
-        "abstention": {name: abstention(condition.scores) for name, condition in by_greedy.items()},
-        "behaviour": {name: {**behaviour(greedy(episodes[name])), "faults": by_greedy[name].faults} for name in AGENTS},
-        **spent(CONDITIONS, episodes, seconds),
-    }
-
-
-def strata(figures: Mapping) -> Strata:
-    """EM by hops, and by how hard the task was to the starting policy."""
-    words = {
-        "by_hops": "EM by the number of facts that must be chained, greedy.",
-        "by_difficulty": "EM by how often the starting policy solved the task in its sampled episodes, greedy.",
-    }
-    named = {"by_hops": _hop_name, "by_difficulty": lambda key: key.replace("_", " ")}
-    return {words[part]: {name: {named[part](key): row for key, row in rows.items()} for name, rows in figures[part].items()} for part in words}
-
-
 def spent(conditions: Iterable[str], episodes: Episodes, seconds: Mapping[str, float]) -> dict:
     """`tokens` and `seconds` of each condition; the seconds in all stand under `total`."""
     names = list(conditions)
@@ -114,16 +79,6 @@ def spent(conditions: Iterable[str], episodes: Episodes, seconds: Mapping[str, f
         "tokens": {name: _tokens(episodes[name]) for name in names},
         "seconds": {**{name: rounded(seconds[name], 1) for name in names}, "total": rounded(sum(seconds[name] for name in names), 1)},
     }
-
-
-def _figures(conditions: Mapping[str, Condition]) -> dict:
-    scores = {name: summary(condition.scores) for name, condition in conditions.items()}
-    differences = {
-        name: difference(conditions[after].scores, conditions[before].scores)
-        for name, (after, before) in DIFFERENCES.items()
-        if {after, before} <= conditions.keys()
-    }
-    return {**scores, **differences}
 
 
 def _tokens(trajectories: Sequence[Trajectory]) -> dict[str, int]:
@@ -134,5 +89,30 @@ def _tokens(trajectories: Sequence[Trajectory]) -> dict[str, int]:
     }
 
 
-def _hop_name(key: str) -> str:
-    return key if not key.isdigit() else f"{key} hop{'' if key == '1' else 's'}"
+def paired(key: str, after: Mapping[str, float], before: Mapping[str, float], scenarios: Mapping[str, str]) -> dict:
+    """`{<key>, <key>_ci95, p, n, scenarios}` of `after - before` in a score, paired over the tasks that both have.
+
+    Args:
+        after, before: scores by task id.
+        scenarios: the scenario of each task, by task id.
+    """
+    shared = [task for task in after if task in before]
+    if not shared:
+        return {key: 0.0, f"{key}_ci95": [-1.0, 1.0], "p": 1.0, "n": 0, "scenarios": 0}
+    new, old = (np.array([scores[task] for task in shared]) for scores in (after, before))
+    result = paired_difference(new, old, [scenarios[task] for task in shared])
+    interval = [rounded(result.low), rounded(result.high)]
+    return {key: rounded(result.mean), f"{key}_ci95": interval, "p": float(f"{result.p:.3g}"), "n": result.n, "scenarios": result.scenarios}
+
+
+def rounded(value: float, digits: int = 4) -> float:
+    """For files that people and `dvc metrics diff` compare."""
+    if math.isnan(value):
+        raise ValueError("a figure without data")
+    return round(value, digits)
+
+
+def mean(values: Iterable[float]) -> float:
+    """Mean of the values; 0.0 if there are none."""
+    values = list(values)
+    return fmean(values) if values else 0.0

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from apprentice.config import PipelineConfig
 from apprentice.config.schema import EvaluateConfig
-from apprentice.evaluation import behaviour, comparison, conduct, goals
+from apprentice.config.usecases import find_use_case
 from apprentice.evaluation.comparison import Episodes, HeldOut, Strata
-from apprentice.evaluation.scores import episode_scores
 from apprentice.records import Task, Trajectory
 
 
@@ -75,49 +74,9 @@ class Measure:
         return text.getvalue()
 
 
-DEEPSEARCH = Measure(
-    key="em",
-    name="EM",
-    full_name="exact match",
-    also={"cover_em": "cover-EM", "f1": "F1"},
-    counts={"n": "tasks"},
-    method="Exact match (EM) of one greedy episode a task, as the official script of NQ-open counts it, with 95% Wilson intervals over tasks. "
-    "Folded EM also ignores dashes, quotes and apostrophes of other scripts, and the width of characters.",
-    conditions=comparison.CONDITIONS,
-    sets=comparison.SETS,
-    marks=("right", "wrong"),
-    scores=episode_scores,
-    compare=comparison.compare,
-    strata=comparison.strata,
-    behaviour=behaviour.FIGURES,
-    shares=behaviour.SHARES,
-    beside={"em_folded": "folded EM"},
-)
-ASSISTANT = Measure(
-    key="tgc",
-    name="TGC",
-    full_name="task goal completion",
-    also={"sgc": "SGC"},
-    counts={"n": "tasks", "scenarios": "scenarios"},
-    method="Task goal completion (TGC): the share of tasks solved, one greedy episode a task, with 95% Wilson intervals that count "
-    "the tasks of a scenario as one cluster. "
-    "Scenario goal completion (SGC): the share of scenarios all of whose evaluated tasks were solved. "
-    "Held-out variants: of scenarios whose other variants were learned from. Held-out scenarios: nothing of them was learned from.",
-    conditions=goals.ACTING,
-    sets=goals.SETS,
-    marks=("solved", "failed"),
-    scores=goals.episode_goals,
-    compare=goals.compare,
-    strata=goals.strata,
-    behaviour=conduct.FIGURES,
-    shares=conduct.SHARES,
-    drawn=tuple(conduct.FIGURES),
-)
-
-
 def measure_of(config: PipelineConfig) -> Measure:
     """Return the measure of a pipeline's use case; its words name the algorithm that the pipeline trains with."""
-    measure = {"deepsearch": DEEPSEARCH, "appworld": ASSISTANT}[config.environment.use]
+    measure = find_use_case(config.environment.use).measure()
     trained = f"Agent after {algorithm(config)}"
     return measure if measure.conditions["trained"] == trained else replace(measure, conditions={**measure.conditions, "trained": trained})
 

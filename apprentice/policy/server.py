@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from apprentice.config.layout import RUNTIME
-from apprentice.config.schema import RETRIEVER_AUTH, PolicyConfig
+from apprentice.config.schema import PolicyConfig
 from apprentice.errors import ApprenticeError
 from apprentice.policy.endpoint import HOST, KEY_VARIABLE, Endpoint, new_endpoint
 from apprentice.policy.postmortem import root_cause
@@ -244,7 +244,7 @@ def _address(endpoint: Endpoint) -> tuple[str, ...]:
 
 def engine_environment(config: PolicyConfig) -> dict[str, str | None]:
     """What differs from the caller's environment: without (None) what would reach into vLLM's own or is a secret, and with what it needs."""
-    foreign = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_PRELOAD", RETRIEVER_AUTH, *(name for name in os.environ if name.startswith("OMP_")))
+    foreign = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_PRELOAD", *(name for name in os.environ if name.startswith(("APPRENTICE_", "OMP_"))))
     threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     return dict.fromkeys(foreign) | {
         "VLLM_SERVER_DEV_MODE": "1",

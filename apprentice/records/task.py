@@ -8,6 +8,9 @@ from pydantic import Field, ValidationInfo, field_validator
 from apprentice.records.record import Record, Text
 from apprentice.records.skill import Skill
 
+UNKNOWN = ("unknown",)
+"""The accepted answers of a question that cannot be answered."""
+
 
 class Task(Record):
     """One task. Variants of the same situation share a `scenario`; splits are made by scenario, never by variant."""
@@ -22,7 +25,7 @@ class Task(Record):
     judge: Literal["answers", "environment"] = "answers"
     """What decides whether it was solved: its accepted answers, or the environment by itself."""
     answers: tuple[Text, ...] = Field(default=(), validate_default=True)
-    """Every accepted answer; none where the environment judges. For a question that cannot be answered: ("unknown",)."""
+    """Every accepted answer; none where the environment judges. `UNKNOWN` for a question that cannot be answered."""
     answerable: bool = True
     hops: int = Field(default=1, ge=1)
     """Facts that must be chained to reach the answer."""

@@ -59,7 +59,7 @@ async def _traces(config: PipelineConfig, layout: Layout, tasks: Sequence[Task],
 
 async def _expert_traces(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
     """Every other task has the functions at hand that the expert has kept from earlier ones, where the environment lets it."""
-    from apprentice.environments.usecases import use_case
+    from apprentice.environments.usecase import use_case
     from apprentice.policy.chat import ChatFormat
     from apprentice.policy.models import base_model
     from apprentice.rollout.expert import enact
@@ -87,7 +87,7 @@ async def _expert_traces(config: PipelineConfig, layout: Layout, tasks: Sequence
 
 async def _own_successes(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
     """Rejection sampling: the base policy tries tasks until it has enough successes; the shortest success of a task is kept."""
-    from apprentice.environments.usecases import use_case
+    from apprentice.environments.usecase import use_case
     from apprentice.policy.chat import ChatFormat
     from apprentice.policy.models import base_model
     from apprentice.policy.opening import open_policy
@@ -112,7 +112,7 @@ async def _own_successes(config: PipelineConfig, layout: Layout, tasks: Sequence
 
 
 def _fine_tune(config: PipelineConfig, layout: Layout, base: Path, traces: Sequence[Trajectory], progress: Progress) -> None:
-    from apprentice.environments.usecases import use_case
+    from apprentice.environments.usecase import use_case
     from apprentice.learning.checkpoint import CheckpointStore
     from apprentice.learning.distillation import fine_tune
 

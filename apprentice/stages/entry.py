@@ -10,13 +10,12 @@ from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
 from apprentice.config.layout import PARAMS
+from apprentice.config.load import check_active
 from apprentice.config.locks import reading_params
-from apprentice.errors import ApprenticeError, InfrastructureFault
+from apprentice.errors import ApprenticeError, ExitCode, InfrastructureFault
 from apprentice.processes import bypass_proxies_on_loopback, raise_file_limit, use_cores_sparingly
 from apprentice.records.events import Progress
 from apprentice.versioning.dvc import recorded_parameters
-
-EXIT_USER_ERROR, EXIT_FAULT, EXIT_INTERRUPTED = 2, 3, 130
 
 Stage = Callable[[PipelineConfig, Layout, Progress], None]
 
@@ -35,6 +34,7 @@ def _exit_code(run: Stage, name: str, pipeline: str) -> int:
     try:
         with reading_params(), _unchanged_parameters(name, pipeline):
             config, layout = load_pipeline(pipeline), Layout(pipeline)
+            check_active(pipeline)
             progress = Progress(layout.events, name)
             progress.begin()
             _prepare_process()
@@ -42,13 +42,13 @@ def _exit_code(run: Stage, name: str, pipeline: str) -> int:
         progress.end()
     except ApprenticeError as error:
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return ExitCode.USER_ERROR
     except InfrastructureFault as fault:
         print(f"fault: {fault}", file=sys.stderr)
-        return EXIT_FAULT
+        return ExitCode.FAULT
     except KeyboardInterrupt:
         print(f"interrupted: {name}; run it again to continue", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return ExitCode.INTERRUPTED
     return 0
 
 

@@ -63,7 +63,7 @@ def held_out(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
 
 def _plans(config: PipelineConfig, layout: Layout, progress: Progress) -> list[Plan]:
     from apprentice.environments.protocol import AGENT
-    from apprentice.environments.usecases import use_case
+    from apprentice.environments.usecase import use_case
     from apprentice.policy.models import base_model, starting_policy
 
     base, start, samples = base_model(config.model.name, progress), starting_policy(config, layout), config.evaluate.samples
@@ -93,7 +93,7 @@ async def _episodes(
 
 def _tag(config: PipelineConfig, layout: Layout, plan: Plan, tasks: Sequence[Task]) -> str:
     """Everything that determines a condition's episodes."""
-    from apprentice.environments.usecases import use_case
+    from apprentice.environments.usecase import use_case
 
     reads = use_case(config, layout).reads
     return fingerprint(config.environment, config.evaluate, config.policy.engine, config.policy.max_context, plan.name, plan.checkpoint, *reads, *tasks)
@@ -102,7 +102,7 @@ def _tag(config: PipelineConfig, layout: Layout, plan: Plan, tasks: Sequence[Tas
 async def _simulate_all(
     config: PipelineConfig, layout: Layout, plans: Sequence[Plan], tasks: Sequence[Task], files: Mapping[str, Path], progress: Progress
 ) -> None:
-    from apprentice.environments.usecases import use_case
+    from apprentice.environments.usecase import use_case
     from apprentice.policy.chat import ChatFormat
     from apprentice.policy.opening import open_policy
 

@@ -96,7 +96,7 @@ def difficulty_rows(tasks: Sequence[Task], rates: Mapping[str, float], curriculu
 
 
 async def _probe(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> tuple[list[Trajectory], int]:
-    from apprentice.environments.usecases import use_case
+    from apprentice.environments.usecase import use_case
     from apprentice.policy.chat import ChatFormat
     from apprentice.policy.models import starting_policy
     from apprentice.policy.opening import open_policy

@@ -7,8 +7,8 @@ from pathlib import Path
 from random import Random
 
 from apprentice.config import Layout, PipelineConfig
-from apprentice.config.schema import AppWorldDataConfig
-from apprentice.data.readers import SPLITS, VARIANTS, Candidate, DataSet, read_data
+from apprentice.data.candidates import SPLITS, VARIANTS, Candidate
+from apprentice.environments.usecase import use_case
 from apprentice.records.events import Progress
 from apprentice.records.files import write_json, write_text
 
@@ -20,7 +20,7 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
         ApprenticeError: the source cannot be had, or one of its files is missing or empty.
     """
     data = config.data
-    found = _read(config, layout, progress)
+    found = use_case(config, layout).read_data(progress)
     for note in found.notes:
         progress.note(note)
     taken = found.tasks
@@ -36,15 +36,6 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     write_json(layout.raw / "source.json", found.fingerprint | counts)
     passages = f" and {len(found.passages)} passages" if found.passages else ""
     progress.note(f"{len(taken)} tasks{passages} from {found.fingerprint.get('source', data.format)}")
-
-
-def _read(config: PipelineConfig, layout: Layout, progress: Progress) -> DataSet:
-    data = config.data
-    if isinstance(data, AppWorldDataConfig):
-        from apprentice.data.appworld import read_appworld
-
-        return read_appworld(data, layout, progress)
-    return read_data(data.format, data.source, data.seed, data.train, data.dev, needs_corpus=config.environment.searches_here)
 
 
 def without_strangers(tasks: Sequence[Candidate]) -> tuple[Candidate, ...]:

@@ -37,7 +37,7 @@ def drawn(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
 
 
 async def _simulate(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> tuple[list[Trajectory], list[Trajectory]]:
-    from apprentice.environments.usecases import use_case
+    from apprentice.environments.usecase import use_case
     from apprentice.policy.chat import ChatFormat
     from apprentice.policy.models import starting_policy
     from apprentice.policy.opening import open_policy

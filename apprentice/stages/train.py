@@ -25,7 +25,7 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
 
 
 async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
-    from apprentice.environments.usecases import use_case
+    from apprentice.environments.usecase import use_case
     from apprentice.learning.checkpoint import CheckpointStore
     from apprentice.learning.ranks import open_learner
     from apprentice.online.chains import Chains
@@ -42,7 +42,8 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
     progress.note(f"{len(curriculum)} tasks, {config.train.steps} steps of {config.train.tasks_per_step} x {config.train.attempts} episodes")
     case = use_case(config, layout)
     if config.train.chains and case.skills is None:
-        raise ApprenticeError("there is nothing that an attempt could hand on", where="train.chains", todo="set environment.skills (only AppWorld has it)")
+        todo = "set environment.skills, with a use case that has skills, such as the assistant"
+        raise ApprenticeError("there is nothing that an attempt could hand on", where="train.chains", todo=todo)
     run_id = fingerprint(config.train, config.environment, config.model, start, layout.curriculum, layout.rollouts)
     library = SkillLibrary()
     store = CheckpointStore(layout.checkpoints / f"train-{run_id}")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig
 from apprentice.config.schema import ValidateConfig
+from apprentice.data.candidates import SPLITS, Candidate
 from apprentice.data.expectations import check_tasks
-from apprentice.data.readers import SPLITS, Candidate
 from apprentice.data.validation import Judged, Lengths, judge, share_refused, summarise
-from apprentice.environments.deepsearch.scoring import punctuation_warning
+from apprentice.environments.usecase import use_case
 from apprentice.errors import ApprenticeError
 from apprentice.records.events import Progress
 from apprentice.records.files import write_json, write_text
@@ -31,11 +31,11 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     figures = summarise(judged) | {"expectations_passed": 0, "expectations_total": 0}
     write_json(layout.metrics("validation"), figures)
     progress.note(f"{figures['tasks_clean']} of {figures['tasks_read']} tasks and {figures['passages_clean']} of {figures['passages_read']} passages are clean")
-    if warning := punctuation_warning((entry.place, answer) for entry in judged.tasks if not entry.problems for answer in entry.record.answers):
+    case = use_case(config, layout)
+    for warning in case.warnings((entry.place, answer) for entry in judged.tasks if not entry.problems for answer in entry.record.answers):
         progress.note(warning)
-
     _refuse_bad_share(judged, config.validation, layout)
-    _refuse_empty(judged, layout, config.environment.searches_here)
+    _refuse_empty(judged, layout, case.needs_passages)
     outcome = check_tasks(judged.clean_tasks, lengths, layout.data_docs)
     write_json(layout.metrics("validation"), figures | {"expectations_passed": outcome.passed, "expectations_total": outcome.total})
     if outcome.failures:
@@ -85,7 +85,7 @@ def _refuse_bad_share(judged: Judged, limits: ValidateConfig, layout: Layout) ->
             )
 
 
-def _refuse_empty(judged: Judged, layout: Layout, searches_here: bool) -> None:
+def _refuse_empty(judged: Judged, layout: Layout, needs_passages: bool) -> None:
     left = {task.split for task in judged.clean_tasks}
     for split in SPLITS:
         if split not in left:
@@ -95,7 +95,7 @@ def _refuse_empty(judged: Judged, layout: Layout, searches_here: bool) -> None:
                 where=", ".join(files) or layout.raw / "tasks.jsonl",
                 todo=f"see {layout.quarantine} for the reasons, and add tasks to that split",
             )
-    if searches_here and not judged.clean_passages:
+    if needs_passages and not judged.clean_passages:
         raise ApprenticeError("no usable passage is left", where=layout.raw / "corpus.jsonl", todo=f"see {layout.quarantine} for the reasons")
 
 

@@ -1,6 +1,6 @@
 """DVC, and nothing but DVC, decides whether a stage's work is already done."""
 
-from apprentice.versioning.dvc import STAGES, StageFailed, StageRun, changed_stages, output_hash, output_hashes
+from apprentice.versioning.dvc import StageFailed, StageRun, changed_stages, output_hash, output_hashes
 from apprentice.versioning.folder import check_folder
 
-__all__ = ["STAGES", "StageFailed", "StageRun", "changed_stages", "check_folder", "output_hash", "output_hashes"]
+__all__ = ["StageFailed", "StageRun", "changed_stages", "check_folder", "output_hash", "output_hashes"]

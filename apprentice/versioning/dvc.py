@@ -15,12 +15,11 @@ from typing import Any
 
 from apprentice.config.layout import PARAMS
 from apprentice.config.load import read_document
+from apprentice.config.stages import STAGES
 from apprentice.errors import ApprenticeError
 from apprentice.processes import Child, killed_by, spawn
 from apprentice.versioning.folder import LOCK_FILE, STAGES_FILE, check_folder, check_rwlock, read_lock, read_stages
 
-STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
-"""In the order in which each needs the one before."""
 ENVIRONMENT = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "true"}
 SECRETS = ("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY", "PREFECT_SERVER_API_AUTH_STRING", "APPRENTICE_PAGES_KEY")
 """Variables that no stage needs."""
@@ -114,8 +113,9 @@ def changed_stages(pipeline: str, root: Path = Path()) -> tuple[str, ...]:
             raise _busy_error(root)
         raise ApprenticeError(f"DVC cannot tell what is up to date: {done.stderr.strip()}", where=root / "dvc.yaml")
     changed = {name.partition("@")[0] for name in json.loads(done.stdout or "{}")}
-    first = next((position for position, stage in enumerate(STAGES) if stage in changed), len(STAGES))
-    return STAGES[first:]
+    names = tuple(STAGES)
+    first = next((position for position, stage in enumerate(names) if stage in changed), len(names))
+    return names[first:]
 
 
 def recorded_parameters(stage: str, pipeline: str, root: Path = Path()) -> dict[str, Any]:
@@ -126,9 +126,9 @@ def recorded_parameters(stage: str, pipeline: str, root: Path = Path()) -> dict[
     """
     if not (root / STAGES_FILE).is_file():
         return {}
-    keys = read_stages(root / STAGES_FILE)[stage]["params"]
+    keys = read_stages(root / STAGES_FILE)[stage]["do"]["params"]
     values = read_document(root / PARAMS)
-    return {key: _at(values, key) for key in (key.replace("${item.pipeline}", pipeline) for key in keys)}
+    return {key: _at(values, key) for key in (key.replace("${key}", pipeline) for key in keys)}
 
 
 def _at(values: Any, dotted: str) -> Any:

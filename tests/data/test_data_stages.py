@@ -8,7 +8,6 @@ import pytest
 
 from apprentice.config import Layout, load_pipeline
 from apprentice.data.expectations import check_tasks
-from apprentice.data.readers import Candidate
 from apprentice.data.validation import REASONS, Lengths, judge
 from apprentice.errors import ApprenticeError
 from apprentice.evaluation import report
@@ -16,6 +15,7 @@ from apprentice.records import Task
 from apprentice.records.events import Progress
 from apprentice.records.tables import read_passages, read_tasks
 from apprentice.stages import prepare, validate
+from apprentice.usecases.deepsearch.source.readers import Candidate
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 

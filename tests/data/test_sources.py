@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apprentice.data.readers import _candidate, _musique_task, _nq_task, _plain_task
 from apprentice.data.sources import Line, Source, find_file, open_source, read_lines
 from apprentice.errors import ApprenticeError
+from apprentice.usecases.deepsearch.source.readers import _candidate, _musique_task, _nq_task, _plain_task
 
 ROW = {"question": "q", "answer": "a"}
 

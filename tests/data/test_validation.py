@@ -5,8 +5,8 @@ import time
 import pytest
 
 from apprentice.config.schema import ValidateConfig
-from apprentice.data.readers import Candidate
 from apprentice.data.validation import Lengths, judge, summarise
+from apprentice.usecases.deepsearch.source.readers import Candidate
 
 LIMITS = ValidateConfig(max_bad_share=0.5, require_answer_in_corpus=True)
 LENGTHS = Lengths(len, instruction=100, passage=150)

@@ -7,10 +7,12 @@ from evaluated import episode, errand, run_errand, task
 
 from apprentice.config import load_pipeline, pipeline_names
 from apprentice.evaluation.comparison import AGENTS, DIFFERENCES, SAMPLED
-from apprentice.evaluation.measures import ASSISTANT, DEEPSEARCH, measure_of
+from apprentice.evaluation.measures import measure_of
+from apprentice.usecases.assistant.metrics.goals import MEASURE as ASSISTANT
+from apprentice.usecases.deepsearch.metrics.measure import MEASURE as DEEPSEARCH
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
-MEASURES = {"deepsearch": DEEPSEARCH, "appworld": ASSISTANT}
+MEASURES = {"deepsearch": DEEPSEARCH, "assistant": ASSISTANT}
 
 
 @pytest.mark.parametrize("pipeline", pipeline_names(PARAMS))

@@ -10,9 +10,9 @@ from apprentice.evaluation.comparison import DIFFERENCES
 from apprentice.evaluation.configuration import parameters
 from apprentice.evaluation.cost import stage_seconds
 from apprentice.evaluation.examples import choose_examples, tally
-from apprentice.evaluation.measures import ASSISTANT
 from apprentice.evaluation.report import report_page
 from apprentice.records.events import Progress
+from apprentice.usecases.assistant.metrics.goals import MEASURE as ASSISTANT
 
 
 class Tags(HTMLParser):

@@ -9,11 +9,11 @@ from tiny import make_tiny_checkpoint
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
 from apprentice.errors import ApprenticeError
-from apprentice.evaluation.comparison import CONDITIONS
 from apprentice.records import Passage
 from apprentice.records.events import Progress
 from apprentice.records.tables import read_trajectories, write_passages, write_tasks
 from apprentice.stages.evaluate import held_out, run
+from apprentice.usecases.deepsearch.metrics.measure import CONDITIONS
 
 
 def small_config(base: Path, source: str) -> PipelineConfig:

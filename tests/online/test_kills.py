@@ -32,7 +32,7 @@ from apprentice.rollout.simulator import Simulator
 
 CONFIG = train_config(steps=6, tasks_per_step=3, attempts=3, learning_rate=1e-2, micro_batch_tokens=200, sampling="adaptive",
                       replay=3, advantage="rloo", kl_coefficient=0.0, **json.loads(sys.argv[4]))
-LIMITS = EnvironmentConfig(max_turns=1, max_turn_tokens=4, max_failed_turns=1, max_tokens=200, concurrency=9)
+LIMITS = EnvironmentConfig(use="toy", max_turns=1, max_turn_tokens=4, max_failed_turns=1, max_tokens=200, concurrency=9)
 TASKS = [Task(id=f"t{n}", scenario="s", split="train", instruction=f"Task {n}?", answers=("x",)) for n in range(6)]
 
 

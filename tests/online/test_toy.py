@@ -20,7 +20,7 @@ from apprentice.records.events import Progress
 from apprentice.rollout.simulator import Simulator
 from benchmarks.algorithms import ALGORITHMS
 
-LIMITS = EnvironmentConfig(max_turns=2, max_turn_tokens=1, max_failed_turns=2, max_tokens=200, concurrency=64)
+LIMITS = EnvironmentConfig(use="toy", max_turns=2, max_turn_tokens=1, max_failed_turns=2, max_tokens=200, concurrency=64)
 COMMON = {"steps": 14, "tasks_per_step": 4, "attempts": 8, "micro_batch_tokens": 800, "learning_rate": 2e-2, "warmup_steps": 0, "checkpoint_every": 99,
           "critic_warmup_epochs": 4, "entropy_coefficient": 0.0, "kl_coefficient": 0.0, "gamma": 1.0, "alarm_entropy": 0.0}  # fmt: skip
 TASKS = [Task(id=f"t{number}", scenario="s", split="train", instruction=f"{number}?", answers=("x",)) for number in range(8)]

@@ -98,7 +98,7 @@ def limits():
 
     def make(**settings) -> EnvironmentConfig:
         roomy = {"max_turns": 3, "max_turn_tokens": 40, "max_failed_turns": 3, "max_tokens": 500, "concurrency": 8}
-        return EnvironmentConfig(**(roomy | settings))
+        return EnvironmentConfig(use="toy", **(roomy | settings))
 
     return make
 

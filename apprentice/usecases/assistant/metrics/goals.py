@@ -1,0 +1,165 @@
+"""evaluation.json of tasks that the environment judges: how many goals were reached, as AppWorld counts them, under stable names.
+
+TGC, task goal completion: the share of tasks solved. SGC, scenario goal completion: the share of scenarios all of whose evaluated tasks were solved.
+(Trivedi et al. 2024, AppWorld, section 4.)
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+
+from apprentice.config.schema import EvaluateConfig
+from apprentice.evaluation.comparison import AGENTS, DIFFERENCES, SAMPLED, Episodes, HeldOut, Strata, greedy, paired, rounded, sampled, spent
+from apprentice.evaluation.measures import Measure
+from apprentice.evaluation.statistics import share_interval
+from apprentice.records import Task, Trajectory
+from apprentice.usecases.assistant.metrics import conduct
+
+SETS = (HeldOut("held-out variants", "heldout_variants", "variants"), HeldOut("held-out scenarios", "heldout_scenarios", "dev"))
+"""The headline first: other variants of scenarios that were learned from. Then scenarios of which nothing was learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoalScore:
+    """One task under one condition."""
+
+    task: Task
+    runs: tuple[float, ...]
+    """1.0 where it was solved, else 0.0; one value a run, those that the infrastructure broke left out."""
+
+    @property
+    def tgc(self) -> float:
+        """Mean over the runs."""
+        return fmean(self.runs)
+
+
+Scores = Mapping[str, Sequence[GoalScore]]
+"""Of one condition, by the key of the set."""
+
+
+def compare(tasks: Sequence[Task], episodes: Episodes, config: EvaluateConfig, seconds: Mapping[str, float]) -> dict:
+    """What evaluation.json holds. The figures at the top are of the greedy episodes; `sampled` has the same of the others.
+
+    Args:
+        tasks: the held-out tasks that every condition was run on.
+        seconds: wall time of each condition.
+    """
+    by_greedy = {name: _scores(tasks, greedy(episodes[name])) for name in AGENTS}
+    by_sampling = {name: _scores(tasks, sampled(episodes[name])) for name in SAMPLED}
+    return {
+        **_figures(by_greedy),
+        "sampled": _figures(by_sampling) if config.samples else {},
+        "by_level": {name: {key: by_level(scores) for key, scores in of_condition.items()} for name, of_condition in by_greedy.items()},
+        "behaviour": {name: {**conduct.conduct(greedy(episodes[name])), "faults": _faults(by_greedy[name])} for name in AGENTS},
+        **spent(AGENTS, episodes, seconds),
+    }
+
+
+def strata(figures: Mapping) -> Strata:
+    """TGC by the difficulty that the source gives its tasks, a set at a time."""
+    return {
+        f"TGC by difficulty level, {held_out.words}, greedy.": {
+            name: {f"level {level}": row for level, row in sets[held_out.key].items()} for name, sets in figures["by_level"].items()
+        }
+        for held_out in SETS
+        if held_out.key in figures["by_level"]["trained"]
+    }
+
+
+def episode_goals(_task: Task, trajectory: Trajectory) -> dict[str, float]:
+    """Whether the goal was reached, and the reward."""
+    return {"tgc": float(trajectory.outcome == "success"), "reward": trajectory.reward}
+
+
+def score_goals(tasks: Iterable[Task], trajectories: Iterable[Trajectory]) -> list[GoalScore]:
+    """A score a task, in the order of the tasks; without runs where all of them broke."""
+    runs: dict[str, list[float]] = defaultdict(list)
+    for trajectory in trajectories:
+        if trajectory.outcome != "fault":
+            runs[trajectory.task_id].append(float(trajectory.outcome == "success"))
+    return [GoalScore(task, tuple(runs[task.id])) for task in tasks]
+
+
+def summary(scores: Sequence[GoalScore]) -> dict:
+    """`{tgc, sgc, n, scenarios, tgc_ci95: [low, high]}`, means over the runs; n counts tasks."""
+    scored = [score for score in scores if score.runs]
+    if not scored:
+        return {"tgc": 0.0, "sgc": 0.0, "n": 0, "scenarios": 0, "tgc_ci95": [0.0, 1.0]}
+    completion, scenarios = scenario_completion(scores)
+    solved = np.array([score.tgc for score in scored])
+    interval = share_interval(solved, [score.task.scenario for score in scored])
+    figures = {"tgc": rounded(fmean(solved)), "sgc": rounded(completion), "n": len(scored), "scenarios": scenarios}
+    return {**figures, "tgc_ci95": [rounded(end) for end in interval]}
+
+
+def scenario_completion(scores: Sequence[GoalScore]) -> tuple[float, int]:
+    """SGC, of each run and then their mean; and how many scenarios it is of.
+
+    A scenario is left out of a run that lost one of its tasks: with fewer variants to solve it would be easier than it is.
+    """
+    scenarios: dict[str, list[tuple[float, ...]]] = defaultdict(list)
+    for score in scores:
+        scenarios[score.task.scenario].append(score.runs)
+    # zip ends at the variant with the fewest runs.
+    solved = [[min(of_run) for of_run in zip(*variants, strict=False)] for variants in scenarios.values()]
+    runs = [[of_scenario[run] for of_scenario in solved if run < len(of_scenario)] for run in range(max(map(len, solved), default=0))]
+    return (fmean(map(fmean, runs)), len(runs[0])) if runs else (0.0, 0)
+
+
+def by_level(scores: Iterable[GoalScore]) -> dict[str, dict]:
+    """`{difficulty: {tgc, n}}`; tasks of unknown difficulty are left out."""
+    levels: dict[int, list[float]] = defaultdict(list)
+    for score in scores:
+        if score.runs and score.task.difficulty is not None:
+            levels[score.task.difficulty].append(score.tgc)
+    return {str(level): {"tgc": rounded(fmean(values)), "n": len(values)} for level, values in sorted(levels.items())}
+
+
+def _scores(tasks: Sequence[Task], trajectories: Sequence[Trajectory]) -> Scores:
+    """Of the sets that have tasks."""
+    by_set = {held_out.key: [task for task in tasks if held_out.holds(task)] for held_out in SETS}
+    return {key: score_goals(of_set, trajectories) for key, of_set in by_set.items() if of_set}
+
+
+def _figures(conditions: Mapping[str, Scores]) -> dict:
+    figures = {name: {key: summary(scores) for key, scores in sets.items()} for name, sets in conditions.items()}
+    for name, (after, before) in DIFFERENCES.items():
+        if {after, before} <= conditions.keys():
+            figures[name] = {
+                key: paired("tgc", _by_task(scores), _by_task(conditions[before][key]), {score.task.id: score.task.scenario for score in scores})
+                for key, scores in conditions[after].items()
+            }
+    return figures
+
+
+def _by_task(scores: Iterable[GoalScore]) -> dict[str, float]:
+    return {score.task.id: score.tgc for score in scores if score.runs}
+
+
+def _faults(sets: Scores) -> int:
+    return sum(not score.runs for scores in sets.values() for score in scores)
+
+
+MEASURE = Measure(
+    key="tgc",
+    name="TGC",
+    full_name="task goal completion",
+    also={"sgc": "SGC"},
+    counts={"n": "tasks", "scenarios": "scenarios"},
+    method="Task goal completion (TGC): the share of tasks solved, one greedy episode a task, with 95% Wilson intervals that count "
+    "the tasks of a scenario as one cluster. "
+    "Scenario goal completion (SGC): the share of scenarios all of whose evaluated tasks were solved. "
+    "Held-out variants: of scenarios whose other variants were learned from. Held-out scenarios: nothing of them was learned from.",
+    conditions=AGENTS,
+    sets=SETS,
+    marks=("solved", "failed"),
+    scores=episode_goals,
+    compare=compare,
+    strata=strata,
+    behaviour=conduct.FIGURES,
+    shares=conduct.SHARES,
+    drawn=tuple(conduct.FIGURES),
+)

@@ -1,0 +1,1 @@
+"""Where the assistant's tasks come from: an AppWorld data root, official or generated."""

@@ -1,0 +1,71 @@
+"""Serves a knowledge base on loopback in Search-R1's protocol (`python -m apprentice serve-index PIPELINE`)."""
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apprentice.errors import ApprenticeError
+from apprentice.records.tables import read_passages
+from apprentice.usecases.deepsearch.environment.retrieval import Bm25Retriever, Hit, Retriever
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+HOST = "127.0.0.1"
+DEFAULT_TOP_K = 3
+
+
+def create_app(retriever: Retriever) -> "FastAPI":
+    """The application: `POST /retrieve`, and `GET /health` for whoever waits for it."""
+    from fastapi import FastAPI
+    from pydantic import BaseModel, Field
+
+    class Query(BaseModel):
+        queries: list[str]
+        topk: int | None = Field(default=None, ge=1)
+        return_scores: bool = False
+
+    app = FastAPI(title="Search-R1 retrieval")
+
+    @app.post("/retrieve")
+    async def retrieve(query: Query) -> dict:
+        found = await retriever.search(query.queries, query.topk or DEFAULT_TOP_K)
+        return {"result": [[_entry(hit, query.return_scores) for hit in hits] for hits in found]}
+
+    @app.get("/health")
+    async def health() -> dict:
+        return {"status": "ok"}
+
+    return app
+
+
+def _entry(hit: Hit, with_score: bool) -> dict:
+    document = {"id": hit.passage.id, "contents": f'"{hit.passage.title}"\n{hit.passage.text}'}
+    return {"document": document, "score": hit.score} if with_score else document
+
+
+def listen(port: int) -> socket.socket:
+    """A listening socket on loopback; 0 takes a free port.
+
+    Raises:
+        ApprenticeError: the port is taken.
+    """
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+    except OSError as error:
+        listener.close()
+        raise ApprenticeError(f"port {port} cannot be listened on: {error.strerror}", todo="name a free one with --port, or 0") from None
+    listener.listen(128)
+    return listener
+
+
+def serve(corpus: Path, port: int) -> None:
+    """Serves until interrupted."""
+    import uvicorn
+
+    app = create_app(Bm25Retriever(read_passages(corpus)))
+    listener = listen(port)
+    print(f"http://{HOST}:{listener.getsockname()[1]}/retrieve", flush=True)
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])

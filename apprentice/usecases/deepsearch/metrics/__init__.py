@@ -1,0 +1,1 @@
+"""How the answers of DeepSearch's agents are scored and compared."""

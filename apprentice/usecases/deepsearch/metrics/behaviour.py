@@ -1,0 +1,65 @@
+"""How an agent went about its tasks, whatever came of them."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from apprentice.evaluation.comparison import mean, rounded
+from apprentice.records import Trajectory, Turn
+
+QUERY = re.compile(r"<search>(.*?)(?:</search>|$)", re.DOTALL)
+THOUGHT = re.compile(r"<think>.*?\S.*?</think>", re.DOTALL)
+
+FIGURES = {
+    "searched_before_answering": "episodes that searched before they answered",
+    "searches": "searches an episode",
+    "repeated_queries": "searches that repeat an earlier one of the episode",
+    "malformed": "malformed actions",
+    "thinking": "actions with a thought",
+    "turns": "turns an episode",
+    "action_tokens": "tokens sampled an episode",
+    "answered": "episodes that ended with an answer",
+    "truncated": "episodes that ran out of turns or tokens",
+}
+"""What each figure of `behaviour` counts, in words."""
+SHARES = ("searched_before_answering", "repeated_queries", "malformed", "thinking", "answered", "truncated")
+"""Those that are shares; the others are means an episode."""
+
+
+def behaviour(trajectories: Iterable[Trajectory]) -> dict[str, float]:
+    """The figures named in `FIGURES`: shares in [0, 1], the others means an episode. Faults are left out.
+
+    Returns:
+        Zeros where no episode was completed.
+    """
+    episodes = [trajectory for trajectory in trajectories if trajectory.outcome != "fault"]
+    turns = [turn for episode in episodes for turn in episode.turns]
+    queries = [_queries(episode) for episode in episodes]
+    asked = sum(map(len, queries))
+    repeated = asked - sum(len(set(of_episode)) for of_episode in queries)
+    figures = {
+        "searched_before_answering": mean(_searched_before_answering(episode) for episode in episodes),
+        "searches": mean(len(of_episode) for of_episode in queries),
+        "repeated_queries": repeated / asked if asked else 0.0,
+        "malformed": mean(turn.kind == "malformed" for turn in turns),
+        "thinking": mean(bool(THOUGHT.search(turn.action)) for turn in turns),
+        "turns": mean(len(episode.turns) for episode in episodes),
+        "action_tokens": mean(episode.action_tokens for episode in episodes),
+        "answered": mean(any(turn.kind == "answer" for turn in episode.turns) for episode in episodes),
+        "truncated": mean(episode.outcome == "truncated" for episode in episodes),
+    }
+    return {name: rounded(value) for name, value in figures.items()}
+
+
+def query_of(turn: Turn) -> str:
+    """What a search action asked for, in lower case with single spaces; the whole action where it has no tags."""
+    match = QUERY.search(turn.action)
+    return " ".join((match.group(1) if match else turn.action).lower().split())
+
+
+def _queries(episode: Trajectory) -> Sequence[str]:
+    return [query_of(turn) for turn in episode.turns if turn.kind == "search"]
+
+
+def _searched_before_answering(episode: Trajectory) -> bool:
+    kinds = [turn.kind for turn in episode.turns]
+    return "answer" in kinds and "search" in kinds[: kinds.index("answer")]

@@ -1,0 +1,1 @@
+"""Where DeepSearch's questions and passages come from: NQ, MuSiQue, plain JSONL, or a generated organisation."""

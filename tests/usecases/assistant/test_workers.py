@@ -1,0 +1,456 @@
+"""The engine, for real: worlds open, execute as AppWorld does, are judged rightly, and stay apart."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from apprentice.errors import ApprenticeError
+from apprentice.processes import descendants
+from apprentice.usecases.assistant.environment.client import AppWorldWorkers, WorkerLimits, World, WorldDied
+
+pytestmark = pytest.mark.timeout(900)
+"""Seconds: the first test that needs a data root generates it."""
+
+NUMBERS = count()
+
+LOGIN = """
+def login(app):
+    password = {p["account_name"]: p["password"] for p in apis.supervisor.show_account_passwords()}[app]
+    return apis[app].login(username=apis.supervisor.show_profile()["email"], password=password)["access_token"]
+"""
+NOTE = LOGIN + 'print(apis.simple_note.create_note(title="TITLE", content="x", access_token=login("simple_note"))["message"])'
+COUNT_NOTES = LOGIN + 'print(sum(n["title"] == "TITLE" for n in apis.simple_note.search_notes(query="TITLE", access_token=login("simple_note"))))'
+
+BLOCKS = [
+    "x = 5",
+    "print(x)\nx += 1",
+    "print(x, 'and', [1, 2])",
+    "print({'a': [1, 2, 3], 'b': 'c' * 200})",
+    "print([])\nprint(None)\nprint('', end='')",
+    "x",
+    "",
+    "   ",
+    "# only a comment",
+    "1 / 0",
+    "def f(n):\n    return g(n)\ndef g(n):\n    raise ValueError(f'bad {n}')\nprint('before')\nf(3)",
+    "try:\n    f(4)\nexcept ValueError as error:\n    raise KeyError('other') from error",
+    "print(undefined_name)",
+    "print('unclosed",
+    "for i in range(3):\nprint(i)",
+    "return 5",
+    "await something()",
+    "import os\nprint(os.listdir('/'))",
+    "import subprocess, socket",
+    "open('/etc/passwd').read()",
+    "exit()",
+    "import sys\nsys.exit(1)",
+    "raise SystemExit(3)",
+    "input('your name?')",
+    "%time 1",
+    "!ls",
+    "print(DateTime.now(), datetime.datetime.now(), datetime.date.today())",
+    "import time\nprint(time.time())\ntime.sleep(1)",
+    "import time\nprint(time.strftime('%Y-%m-%d'))",
+    "print(DateTime.now().add(days=3).strftime('%A %d %B %Y'), pendulum.now())",
+    "print(pendulum.parse('2023-02-03T10:00:00').diff_for_humans())",
+    "print(datetime.datetime.strptime('3 May 2023', '%d %B %Y'))",
+    "print(random.random(), random.randint(1, 1000))",
+    "from collections import OrderedDict\nimport yaml, uuid, difflib, heapq\nprint(OrderedDict(a=1), yaml.safe_load('a: [1, 2]'))",
+    "import statistics",
+    "print(sorted(apis.supervisor.show_profile().items()))",
+    "print(apis.api_docs.show_app_descriptions())",
+    "print(apis.api_docs.show_api_doc(app_name='spotify', api_name='login'))",
+    "print(apis.api_docs.show_api_doc(app_name='spotify', api_name='no_such'))",
+    "print(apis.api_docs.show_api_descriptions(app_name='nope'))",
+    "print(apis.no_app.no_api())",
+    "print(apis.spotify.no_api())",
+    "print(apis.spotify)",
+    "print(apis.supervisor.show_profile('positional'))",
+    "print(apis.supervisor.show_profile(extra=1))",
+    "print(apis.spotify.login(username='x'))",
+    "print(apis.spotify.login(username='x', password='wrong'))",
+    "print(apis.spotify.show_song_library())",
+    "print(apis.spotify.show_song_library(access_token='nonsense'))",
+    "print(apis.simple_note.show_note(note_id='abc', access_token='t'))",
+    "print(apis.simple_note.show_note(note_id='', access_token='t'))",
+    "print(apis.simple_note.show_note(note_id='1/2?x=3', access_token='t'))",
+    "print(apis.simple_note.create_note(title={1, 2}, content='x', access_token='t'))",
+    "print(apis.simple_note.create_note(title=DateTime.now(), content='x', access_token='t'))",
+    LOGIN + "t = login('simple_note')\nprint(len(t) > 20)",
+    "print(apis.simple_note.create_note(title='é ü 漢字 🙂', content='tab\\tquote\"', access_token=t))",
+    "print(apis.simple_note.search_notes(query='漢字', access_token=t, page_limit=1))",
+    "print(apis.simple_note.search_notes(query='', page_index=-1, access_token=t))",
+    "print(apis.simple_note.search_notes(query='', page_limit=10**6, access_token=t))",
+    "print(apis.simple_note.search_notes(query='x', sort_by='nonsense', access_token=t))",
+    "print(apis.simple_note.search_notes(query=['a', 'b'], access_token=t))",
+    "print(apis.simple_note.delete_note(note_id=999999, access_token=t))",
+    "print(requester.request('simple_note', 'show_note', note_id=10**12, access_token=t))",
+    "print(apis.simple_note.show_note(note_id=1, access_token=t, raise_on_failure=False))",
+    "for i in range(1001):\n    apis.supervisor.show_profile()",
+    "print('still here', x)",
+    "print(apis.supervisor.complete_task(answer='wrong'))",
+    "print(apis.supervisor.complete_task(status='fail'))",
+]
+
+STOCK = """
+import json, sys
+from appworld import AppWorld
+task, blocks, timeout = json.load(sys.stdin)
+world = AppWorld(task_id=task, experiment_name="stock", timeout_seconds=timeout, load_ground_truth=False)
+print(json.dumps([world.execute(block) for block in blocks]), file=sys.__stderr__)
+"""
+
+
+def go(loop: asyncio.AbstractEventLoop, work):
+    return loop.run_until_complete(asyncio.wait_for(work, 240))
+
+
+async def opened(workers: AppWorldWorkers, task_id: str) -> World:
+    return await workers.open(task_id, f"test{next(NUMBERS)}")
+
+
+def solution(root: Path, task_id: str) -> str:
+    return (root / "data" / "tasks" / task_id / "ground_truth" / "solution.py").read_text() + "\nsolution(apis, requester)"
+
+
+@pytest.mark.slow
+def test_observations_are_those_of_appworld_itself(appworld_python, appworld_root, loop, task_ids, tmp_path):
+    """The same blocks through AppWorld's own `execute`, in a process of its own."""
+    limits = WorkerLimits(timeout_s=60, output_chars=1_000_000)
+    (tmp_path / "data").symlink_to(appworld_root / "data")
+    stock = subprocess.run(
+        [appworld_python, "-W", "ignore", "-c", STOCK],
+        input=json.dumps([task_ids[0], BLOCKS, limits.timeout_s]),
+        env={**os.environ, "APPWORLD_ROOT": str(tmp_path), "IPYTHONDIR": str(tmp_path), "TZ": "UTC"},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=240,
+    )
+    expected = json.loads(stock.stderr.splitlines()[-1])
+
+    async def ours() -> list[str]:
+        workers = AppWorldWorkers(appworld_python, appworld_root, tmp_path / "scratch", limits=limits)
+        await workers.start()
+        try:
+            world = await workers.open(task_ids[0], "same")
+            return [(await world.execute(block)).output for block in BLOCKS]
+        finally:
+            await workers.close()
+
+    differing = [(block, theirs, our) for block, theirs, our in zip(BLOCKS, expected, go(loop, ours()), strict=True) if theirs != our]
+    assert differing == [], differing
+
+
+@pytest.mark.slow
+def test_the_reference_solution_of_every_task_passes(workers, loop, appworld_root, task_ids):
+    async def play(task_id: str):
+        world = await opened(workers, task_id)
+        execution = await world.execute(solution(appworld_root, task_id))
+        judgement = await world.judge()
+        await world.close()
+        return execution, judgement
+
+    for task_id in task_ids:
+        execution, judgement = go(loop, play(task_id))
+        assert execution.completed and not execution.failed and execution.killed is None, execution.output
+        assert judgement.success and judgement.passes == judgement.tests > 1 and judgement.failures == ()
+
+
+@pytest.mark.slow
+def test_doing_nothing_and_only_completing_fail(workers, loop, task_ids):
+    async def play(*blocks: str):
+        world = await opened(workers, task_ids[0])
+        executions = [await world.execute(block) for block in blocks]
+        return executions, await world.judge()
+
+    executions, judgement = go(loop, play())
+    assert executions == [] and not judgement.success and judgement.failures
+    executions, judgement = go(loop, play("apis.supervisor.complete_task()"))
+    assert executions[0].completed and not judgement.success
+
+
+@pytest.mark.slow
+def test_a_change_beside_the_task_fails_it(workers, loop, appworld_root, task_ids):
+    async def play():
+        world = await opened(workers, task_ids[0])
+        note = await world.execute(NOTE.replace("TITLE", "beside the task"))
+        await world.execute(solution(appworld_root, task_ids[0]))
+        return note, await world.judge()
+
+    note, judgement = go(loop, play())
+    assert note.output.strip() == "Note created." and not note.failed
+    assert not judgement.success and judgement.passes < judgement.tests
+
+
+@pytest.mark.slow
+def test_calls_are_told(workers, loop, task_ids):
+    async def play():
+        world = await opened(workers, task_ids[0])
+        execution = await world.execute("apis.supervisor.show_profile()\napis.spotify.login(username='x', password='y')")
+        await world.close()
+        return execution, await world.execute("print(1)")
+
+    execution, after = go(loop, play())
+    assert [(call.app, call.api, call.status, call.ok) for call in execution.api_calls] == [
+        ("supervisor", "show_profile", 200, True),
+        ("spotify", "login", 401, False),
+    ]
+    assert execution.failed and after.killed == "closed"
+
+
+@pytest.mark.slow
+def test_worlds_of_one_task_stay_apart(workers, loop, task_ids):
+    async def play():
+        first, second = await opened(workers, task_ids[0]), await opened(workers, task_ids[0])
+        await first.execute(NOTE.replace("TITLE", "zebra"))
+        await first.execute("secret = 1")
+        third = await opened(workers, task_ids[0])
+        found = [(await world.execute(COUNT_NOTES.replace("TITLE", "zebra"))).output.strip() for world in (first, second, third)]
+        name = await second.execute("print(secret)")
+        for world in (first, second, third):
+            await world.close()
+        return found, name
+
+    found, name = go(loop, play())
+    assert found == ["1", "0", "0"]
+    assert "NameError" in name.output
+
+
+@pytest.mark.slow
+def test_two_worlds_of_one_task_play_alike_under_secrets_of_their_own(workers, loop, task_ids):
+    async def play():
+        world = await opened(workers, task_ids[1])
+        blocks = (NOTE.replace("TITLE", "a"), "print(random.random(), DateTime.now())", LOGIN + "print(login('simple_note'))")
+        outputs = [(await world.execute(block)).output for block in blocks]
+        await world.close()
+        return outputs
+
+    first, second = (["\n".join(go(loop, play())).rpartition(".")[part] for part in (0, 2)] for _ in range(2))
+    assert first[0] == second[0] and first[1] != second[1], "tokens differ in their signature alone"
+
+
+@pytest.mark.slow
+def test_sixty_four_worlds_at_once(appworld_python, appworld_root, loop, task_ids, tmp_path):
+    async def play(workers: AppWorldWorkers, number: int):
+        task_id = task_ids[number % 4]
+        world = await opened(workers, task_id)
+        await everybody.wait()
+        if number % 2:
+            await world.execute(solution(appworld_root, task_id))
+        else:
+            await world.execute("apis.supervisor.complete_task()")
+        judgement = await world.judge()
+        await world.close()
+        return judgement.success
+
+    everybody = asyncio.Barrier(64)
+
+    async def all_of_them():
+        workers = AppWorldWorkers(appworld_python, appworld_root, tmp_path, limits=WorkerLimits(timeout_s=150))
+        await workers.start()
+        try:
+            successes = await asyncio.gather(*(play(workers, number) for number in range(64)))
+            return successes, [path for path in workers.outputs.iterdir() if path.name.startswith("test")]
+        finally:
+            await workers.close()
+
+    assert go(loop, all_of_them()) == ([bool(number % 2) for number in range(64)], [])
+
+
+@pytest.mark.slow
+def test_a_world_that_is_killed_fails_alone(workers, loop, task_ids):
+    async def play():
+        victim, other = await opened(workers, task_ids[0]), await opened(workers, task_ids[0])
+        os.kill(await victim.pid(), signal.SIGKILL)
+        execution = await victim.execute("print(1)")
+        return execution, await victim.judge(), await other.execute("print(2)"), await other.judge()
+
+    execution, judgement, other, other_judgement = go(loop, play())
+    assert execution.killed and execution.failed and execution.output == ""
+    assert not judgement.success and "killed" in judgement.failures[0]
+    assert other.output == "2\n" and other.killed is None and other_judgement.tests > 1
+
+
+@pytest.mark.slow
+def test_a_world_that_stops_answering_is_ended_from_outside(appworld_python, appworld_root, loop, task_ids, tmp_path, monkeypatch):
+    from apprentice.usecases.assistant.environment import client as module
+
+    monkeypatch.setattr(module, "GRACE_S", 1.0)
+    limits = module.WorkerLimits(timeout_s=1)
+
+    async def play():
+        workers = AppWorldWorkers(appworld_python, appworld_root, tmp_path, limits=limits)
+        await workers.start()
+        try:
+            world = await workers.open(task_ids[0], "stopped")
+            pid = await world.pid()
+            os.kill(pid, signal.SIGSTOP)
+            execution = await world.execute("print(1)")
+            await asyncio.sleep(0.5)
+            return execution, Path(f"/proc/{pid}").exists()
+        finally:
+            await workers.close()
+
+    execution, alive = go(loop, play())
+    assert execution.killed.startswith("time") and not alive
+
+
+@pytest.mark.slow
+def test_an_engine_that_dies_is_started_again(appworld_python, appworld_root, loop, task_ids, tmp_path):
+    async def play():
+        workers = AppWorldWorkers(appworld_python, appworld_root, tmp_path)
+        await workers.start()
+        try:
+            world = await workers.open(task_ids[0], "first")
+            os.kill(workers.pid, signal.SIGKILL)
+            await asyncio.sleep(1.0)
+            dead = await world.execute("print(1)")
+            for number in range(20):
+                try:
+                    again = await workers.open(task_ids[0], f"again{number}")
+                    break
+                except WorldDied:
+                    await asyncio.sleep(0.2)
+            return dead, await again.execute("print(2)")
+        finally:
+            await workers.close()
+
+    dead, execution = go(loop, play())
+    assert dead.killed and execution.output == "2\n"
+
+
+@pytest.mark.slow
+def test_nothing_outlives_a_killed_client(appworld_python, appworld_root, task_ids, tmp_path):
+    script = textwrap.dedent(
+        f"""
+        import asyncio, sys
+        from pathlib import Path
+        from apprentice.usecases.assistant.environment.client import AppWorldWorkers
+        async def main():
+            workers = AppWorldWorkers(Path({str(appworld_python)!r}), Path({str(appworld_root)!r}), Path({str(tmp_path)!r}))
+            world = await workers.open({task_ids[0]!r}, "e")
+            print("open", flush=True)
+            await world.execute("while True: pass")
+        asyncio.run(main())
+        """
+    )
+    client = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert client.stdout.readline() == "open\n"
+    started = descendants(client.pid)
+    assert len(started) > 5
+    client.kill()
+    client.wait()
+    deadline = 50
+    while any(Path(f"/proc/{pid}").exists() for pid in started) and deadline:
+        deadline -= 1
+        subprocess.run(["sleep", "0.2"], check=True)
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+
+def test_without_an_environment_the_error_says_how_to_get_one(loop, tmp_path):
+    workers = AppWorldWorkers(tmp_path / "python", tmp_path, tmp_path / "scratch")
+    with pytest.raises(ApprenticeError, match="install.py appworld"):
+        go(loop, workers.start())
+
+
+def test_a_folder_that_is_no_data_root_is_refused(appworld_python, loop, tmp_path):
+    workers = AppWorldWorkers(appworld_python, tmp_path, tmp_path / "scratch")
+    with pytest.raises(ApprenticeError, match="no data root"):
+        go(loop, workers.start())
+
+
+@pytest.mark.slow
+def test_an_unknown_task_is_one_clear_error(workers, loop, task_ids):
+    for name in ("fffffff_1", "../../etc", ""):
+        with pytest.raises(ApprenticeError, match="no task"):
+            go(loop, workers.open(name, "unknown"))
+    with pytest.raises(ApprenticeError, match="cannot be called"):
+        go(loop, workers.open(task_ids[0], "../outside"))
+
+
+@pytest.mark.slow
+def test_a_broken_task_is_one_clear_error(appworld_python, appworld_root, loop, task_ids, tmp_path):
+    import shutil
+
+    shutil.copytree(appworld_root / "data", tmp_path / "root" / "data", symlinks=True)
+    specification = tmp_path / "root" / "data" / "tasks" / task_ids[1] / "specs.json"
+    specification.write_text(specification.read_text().replace('"db_version": "', '"db_version": "9.'))
+
+    async def play():
+        workers = AppWorldWorkers(appworld_python, tmp_path / "root", tmp_path / "scratch")
+        await workers.start()
+        try:
+            with pytest.raises(ApprenticeError, match="have version"):
+                await workers.open(task_ids[1], "broken")
+            world = await workers.open(task_ids[0], "whole")
+            return await world.execute("print(1)")
+        finally:
+            await workers.close()
+
+    assert go(loop, play()).output == "1\n"
+
+
+ISOLATION_SCRIPT = """
+import asyncio, sys
+from pathlib import Path
+from apprentice.usecases.assistant.environment.client import AppWorldWorkers
+from apprentice.errors import ApprenticeError
+
+async def main(python, root, scratch, task, isolation):
+    workers = AppWorldWorkers(Path(python), Path(root), Path(scratch), isolation=isolation)
+    try:
+        world = await workers.open(task, "e")
+        print(workers.missing_walls)
+        code = "posix = getattr(builtins, '__imp' + 'ort__')('posix')\\\\nprint(posix.open('@', 0))".replace("@", "/etc/passwd")
+        print((await world.execute(code.replace("\\\\n", chr(10)))).output)
+        print((await world.execute("print(apis.supervisor.show_profile()['email'])")).output)
+    except ApprenticeError as error:
+        print(error)
+    finally:
+        await workers.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+AS_A_USER = ["unshare", "-U", "--map-user=65534", "--map-group=65534"]
+"""An account without any privilege, which may make user namespaces."""
+ALLOWED_NOTHING = [
+    *("unshare", "-Ur", "bash", "-c"),
+    'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set -all --inh-caps -all "$@"',
+    "bash",
+]
+
+
+def isolated(prefix: list[str], isolation: str, python: Path, root: Path, scratch: Path, task_id: str) -> subprocess.CompletedProcess:
+    if subprocess.run(["unshare", "-Ur", "true"], capture_output=True).returncode:
+        pytest.skip("user namespaces, which play the machine without privileges, are not allowed here")
+    command = [*prefix, sys.executable, "-c", ISOLATION_SCRIPT, str(python), str(root), str(scratch), task_id, isolation]
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3], timeout=240)
+
+
+@pytest.mark.slow
+def test_an_unprivileged_account_isolates_fully(appworld_python, appworld_root, task_ids, tmp_path):
+    done = isolated(AS_A_USER, "full", appworld_python, appworld_root, tmp_path, task_ids[0])
+    assert done.stdout.startswith("()\n") and "FileNotFoundError" in done.stdout and "@" in done.stdout.splitlines()[-2], done
+    assert "WARNING" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_machine_that_allows_no_isolation_is_refused(appworld_python, appworld_root, task_ids, tmp_path):
+    done = isolated(ALLOWED_NOTHING, "full", appworld_python, appworld_root, tmp_path, task_ids[0])
+    assert "cannot isolate the agent's code: no namespaces" in done.stdout and "degraded-allowed" in done.stdout, done
+
+
+@pytest.mark.slow
+def test_degraded_isolation_is_loud_and_still_filters(appworld_python, appworld_root, task_ids, tmp_path):
+    done = isolated(ALLOWED_NOTHING, "degraded-allowed", appworld_python, appworld_root, tmp_path, task_ids[0])
+    assert "WARNING: the agent's code runs with degraded isolation: no namespaces" in done.stderr, done
+    assert "FileNotFoundError" in done.stdout and "@" in done.stdout.splitlines()[-2], done

@@ -36,14 +36,14 @@ def fake_interpreter(tmp_path, monkeypatch):
     script.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} {FAKE} "$@"\n')
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv(INTERPRETER_VARIABLE, str(script))
-    monkeypatch.setenv("APPRENTICE_TEST_MARK", str(tmp_path))
+    monkeypatch.setenv("STARTED_BY_TEST", str(tmp_path))
     yield
     assert eventually(lambda: not marked(tmp_path)), "processes were left behind"
 
 
 def marked(tmp_path) -> list[int]:
     """Every living process started under this test, this one excepted."""
-    needle, found = f"APPRENTICE_TEST_MARK={tmp_path}\0".encode(), []
+    needle, found = f"STARTED_BY_TEST={tmp_path}\0".encode(), []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if needle in (folder / "environ").read_bytes() and int(folder.name) != os.getpid():

@@ -1,1 +1,1 @@
-"""How fast Apprentice is on this machine: `make bench`."""
+"""Benchmarks of Apprentice on this machine: `make bench`."""

@@ -1,8 +1,11 @@
-"""`python -m benchmarks.algorithms`: every algorithm from one starting policy, on one curriculum, with one budget and several seeds.
+"""Compares algorithms with the same starting policy, curriculum, and budget over several seeds.
 
-Needs a pipeline that has run up to `rollout`. Each run trains as long as the pipeline says, with its budget, and is scored on held-out tasks, greedily and
-sampled; it is logged to MLflow as a run of the experiment `<pipeline>-algorithms`, where the curves can be compared. All runs share one policy server; each has
-a process of its own, because DeepSpeed does not give back all that it held. What has been run is not run again; an interrupted run continues.
+    python -m benchmarks.algorithms
+
+The pipeline must have run up to `rollout`. Each run trains with the pipeline's budget, is scored on held-out tasks in
+greedy and sampled episodes, and is logged to the MLflow experiment `<pipeline>-algorithms`. All runs share one policy
+server. Each has its own process, because DeepSpeed does not free all its memory. Finished runs are skipped, and an
+interrupted run resumes.
 """
 
 import argparse
@@ -24,7 +27,7 @@ from apprentice.records.events import Progress
 from apprentice.records.files import read_json, write_json, write_text
 
 GROUP = {"normalize_advantages": False, "kl_coefficient": 0.0}
-"""A group's advantages have their scale; there is no reference to hold on to."""
+"""Group advantages need no further normalisation, and these algorithms use no reference."""
 ALGORITHMS: Mapping[str, Mapping[str, object]] = {
     "PPO with critic (GAE)": {"advantage": "gae"},
     "RLOO": {**GROUP, "advantage": "rloo"},
@@ -39,20 +42,20 @@ ALGORITHMS: Mapping[str, Mapping[str, object]] = {
     "GSPO": {**GROUP, "advantage": "grpo", "objective": "gspo", "loss_mean": "sequence", "clip": 0.0003, "clip_high": 0.0004},
     "CISPO": {**GROUP, "advantage": "grpo", "objective": "cispo", "clip": 0.99, "clip_high": 4.0},
 }
-"""What each changes in the `train` section; bounds and means are those of its paper."""
+"""Parameters of the `train` section that each algorithm sets; clip bounds and loss means follow its paper."""
 RESULT, LOG = "result.json", "run.log"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One algorithm from one seed."""
+    """One algorithm with one seed."""
 
     name: str
     seed: int
     folder: Path
 
     def config(self, pipeline: PipelineConfig, steps: int) -> PipelineConfig:
-        """The pipeline's parameters with the algorithm's."""
+        """Returns the pipeline's parameters with those of the algorithm."""
         train = type(pipeline.train)(**{**pipeline.train.model_dump(), "steps": steps, "seed": self.seed, **ALGORITHMS[self.name]})
         return pipeline.model_copy(update={"train": train})
 
@@ -60,11 +63,11 @@ class Job:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.algorithms", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pipeline", default="quick")
-    parser.add_argument("--names", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS), metavar="NAME", help=f"of {', '.join(ALGORITHMS)}")
+    parser.add_argument("--names", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS), metavar="NAME", help=f"algorithms to run: {', '.join(ALGORITHMS)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, help="of each run; the pipeline's train.steps unless said")
-    parser.add_argument("--tasks", type=int, help="held-out tasks, at most; the pipeline's evaluate.tasks unless said")
-    parser.add_argument("--table", type=Path, help="also write the table here")
+    parser.add_argument("--steps", type=int, help="training steps of each run (default: the pipeline's train.steps)")
+    parser.add_argument("--tasks", type=int, help="maximum number of held-out tasks (default: the pipeline's evaluate.tasks)")
+    parser.add_argument("--table", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
     use_cores_sparingly()
     pipeline, layout = load_pipeline(arguments.pipeline), Layout(arguments.pipeline)
@@ -123,7 +126,7 @@ def _run(job: Job, config: PipelineConfig, layout: Layout, tasks: int) -> None:
 
 
 async def _scores(config: PipelineConfig, layout: Layout, tasks: int, progress: Progress) -> dict[str, float]:
-    """Share of held-out tasks that the trained policy solves."""
+    """Returns the share of held-out tasks that the trained policy solves, greedily and sampled."""
     from apprentice.environments.usecase import use_case
     from apprentice.policy.chat import ChatFormat
     from apprentice.policy.opening import open_policy
@@ -160,7 +163,7 @@ def _curve(path: Path) -> Iterator[dict[str, float]]:
 
 
 def _table(names: list[str], jobs: list[Job]) -> Iterator[str]:
-    """Markdown: means over the seeds, and the lowest and highest of them."""
+    """Yields a Markdown table: the mean over the seeds with the lowest and highest value."""
     yield "| algorithm | reward, first steps | reward, last steps | held out, greedy | held out, sampled | seconds a step |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for name in names:

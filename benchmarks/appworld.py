@@ -1,8 +1,11 @@
-"""`python -m benchmarks.appworld`: episodes a second of the engine beside AppWorld's own HTTP server, in one run.
+"""Compares the throughput of the engine with that of AppWorld's own HTTP server in one run.
 
-Both play the same scripted episodes of 30 API calls in 10 blocks, are judged, and must give the same observations and verdicts. Turns alternate
-between the two, so that a busy machine slows both alike. Compared are wall-clock time and, above all, processor time: every process of either
-side is counted, its client too, which is what one core gives.
+    python -m benchmarks.appworld
+
+Both sides play the same scripted episodes of 30 API calls in 10 blocks, are judged, and must return the same
+observations and verdicts. They take turns, so that load on the machine slows both alike. The main metric is episodes
+per second of processor time, which counts every process of a side including its client; wall-clock time is reported
+too.
 """
 
 import argparse
@@ -21,6 +24,7 @@ from pathlib import Path
 
 from apprentice.processes import spawn
 from apprentice.records.files import write_json
+from apprentice.usecases.assistant.config import ENGINE
 from apprentice.usecases.assistant.environment.client import AppWorldWorkers, WorkerLimits
 from benchmarks.figures import spread
 
@@ -28,7 +32,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 SERVER_START_S = 120.0
 PYTHON = Path(".venv-appworld/bin/python")
 LIVE = 16
-"""Worlds open at once while memory is measured."""
+"""Number of worlds that are open while memory is measured."""
 
 BLOCKS = (
     "print(apis.api_docs.show_app_descriptions())\nprint(apis.supervisor.show_profile())",
@@ -45,12 +49,12 @@ BLOCKS = (
     "for page in range(4): print(apis.spotify.show_song_library(page_index=page, page_limit=5, access_token=spotify))",
     "for i in ids: apis.simple_note.delete_note(note_id=i, access_token=note)\nprint(apis.supervisor.complete_task(answer='none'))",
 )
-"""An assistant's working day: documentation, logins, reading, writing, one error. 30 calls."""
+"""A typical episode of 30 API calls: documentation, logins, reads, writes, and one error."""
 
 
 @dataclass(frozen=True)
 class Played:
-    """What one episode came to."""
+    """The outputs and verdict of one episode."""
 
     outputs: tuple[str, ...]
     success: bool
@@ -59,7 +63,7 @@ class Played:
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one side."""
+    """The throughput of one side."""
 
     episodes: int
     wall_seconds: float
@@ -67,12 +71,12 @@ class Speed:
 
     @property
     def per_core(self) -> float:
-        """Episodes that one core plays in a second."""
+        """Episodes per second of processor time."""
         return self.episodes / self.cpu_seconds
 
 
 class Server:
-    """AppWorld's own environment server, unchanged, and the client it needs."""
+    """AppWorld's unmodified environment server with a client."""
 
     def __init__(self, python: Path, root: Path, folder: Path):
         self.port = _free_port()
@@ -83,7 +87,7 @@ class Server:
         _wait_for(self.port, self.child, folder / "server.log")
 
     def play(self, task_id: str, name: str) -> Played:
-        """One episode over HTTP."""
+        """Plays one episode over HTTP."""
         self._post("initialize", task_id=task_id, experiment_name=name)
         outputs = tuple(self._post("execute", task_id=task_id, code=block) for block in BLOCKS)
         report = self._post("evaluate", task_id=task_id, suppress_errors=True)
@@ -91,7 +95,8 @@ class Server:
         return Played(outputs, report["success"], len(report["passes"]))
 
     def _post(self, method: str, **arguments):
-        # A connection a request, as AppWorld's own client does: opening and closing a task moves the server's clock, and with it its idle timers.
+        # One connection per request, as in AppWorld's own client: opening and closing a task moves the server's clock
+        # and thus its idle timers.
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
         connection.request("POST", f"/{method}", json.dumps(arguments), {"content-type": "application/json", "connection": "close"})
         response = connection.getresponse()
@@ -119,7 +124,7 @@ def _wait_for(port: int, child, log: Path) -> None:
 
 
 def tree(pid: int) -> Iterator[int]:
-    """A process and everything below it."""
+    """Yields a process id and the ids of all its descendants."""
     yield pid
     try:
         children = [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
@@ -130,7 +135,7 @@ def tree(pid: int) -> Iterator[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a tree, those of its children that have ended included."""
+    """Returns the processor seconds of a process tree, including children that have exited."""
     total = 0
     for member in tree(pid):
         try:
@@ -142,7 +147,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_mb(pids: list[int]) -> float:
-    """Proportional set size: memory shared with others counts by its share."""
+    """Returns the proportional set size: each process counts its share of shared memory."""
     total = 0
     for pid in pids:
         try:
@@ -154,7 +159,7 @@ def memory_mb(pids: list[int]) -> float:
 
 
 async def play(workers: AppWorldWorkers, task_id: str, name: str) -> Played:
-    """One episode on the engine."""
+    """Plays one episode on the engine."""
     world = await workers.open(task_id, name)
     outputs = tuple([(await world.execute(block)).output for block in BLOCKS])
     judgement = await world.judge()
@@ -163,7 +168,7 @@ async def play(workers: AppWorldWorkers, task_id: str, name: str) -> Played:
 
 
 async def ours(workers: AppWorldWorkers, jobs: list[tuple[str, str]], in_flight: int) -> list[Played]:
-    """All `jobs`, (task, name), at most `in_flight` at once."""
+    """Plays all `jobs`, pairs of a task id and an episode name, with at most `in_flight` running concurrently."""
     gate = asyncio.Semaphore(in_flight)
 
     async def one(job: tuple[str, str]) -> Played:
@@ -174,7 +179,7 @@ async def ours(workers: AppWorldWorkers, jobs: list[tuple[str, str]], in_flight:
 
 
 async def phases(workers: AppWorldWorkers, task_id: str, episodes: int) -> dict[str, float]:
-    """Milliseconds of the phases of an episode alone on the engine: median of `episodes`."""
+    """Returns the median milliseconds of each phase of an episode that has the engine to itself."""
     times: dict[str, list[float]] = {"open": [], "blocks": [], "one API call": [], "an empty block": [], "flush and judge": []}
     for number in range(episodes):
         marks = [time.perf_counter()]
@@ -196,7 +201,7 @@ async def phases(workers: AppWorldWorkers, task_id: str, episodes: int) -> dict[
 
 
 async def live_memory(workers: AppWorldWorkers, task_ids: list[str]) -> float:
-    """MB that one more live world takes, its interpreter included, after a few blocks."""
+    """Returns the MB that one more live world and its interpreter need after a few blocks."""
     before = memory_mb(list(tree(workers.pid)))
     worlds = [await workers.open(task_ids[number % 4], f"live{number}") for number in range(LIVE)]
     for world in worlds:
@@ -209,7 +214,7 @@ async def live_memory(workers: AppWorldWorkers, task_ids: list[str]) -> float:
 
 
 async def measure(python: Path, root: Path, groups: int, group: int, rounds: int, in_flight: int) -> dict:
-    """Alternates between both sides; the figures."""
+    """Starts both sides, lets them play in turn, and returns the metrics."""
     task_ids = sorted(path.name for path in (root / "data" / "tasks").iterdir())
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as stock:
         server = await asyncio.to_thread(Server, python, root, Path(stock))
@@ -247,7 +252,7 @@ async def _compare(server: Server, workers: AppWorldWorkers, task_ids: list[str]
             raise SystemExit("observations or verdicts differ")
         ratios.append(cores["stock"] / cores["ours"])
         per_core.append(len(jobs) / cores["ours"])
-        print(f"round {number}: {ratios[-1]:.2f} times as many episodes a second and core", flush=True)
+        print(f"round {number}: {ratios[-1]:.2f} times as many episodes per second and core", flush=True)
     speeds = {side: Speed(*values) for side, values in totals.items()}
     return {
         "stock": {**asdict(speeds["stock"]), "per_core": speeds["stock"].per_core},
@@ -264,12 +269,12 @@ async def _compare(server: Server, workers: AppWorldWorkers, task_ids: list[str]
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.appworld", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", type=Path, default=PYTHON)
-    parser.add_argument("--root", type=Path, help="a data root; default: a small one is generated")
-    parser.add_argument("--groups", type=int, default=2, help="tasks a round")
-    parser.add_argument("--group", type=int, default=8, help="episodes of one task")
+    parser.add_argument("--root", type=Path, help="an AppWorld data root (default: generate a small one)")
+    parser.add_argument("--groups", type=int, default=2, help="tasks per round (default: %(default)s)")
+    parser.add_argument("--group", type=int, default=8, help="episodes per task (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--in-flight", type=int, default=os.cpu_count(), help="episodes at once on the engine; the server plays one at a time")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--in-flight", type=int, default=os.cpu_count(), help="concurrent episodes on the engine (default: one per CPU)")
+    parser.add_argument("--json", type=Path, help="also write the metrics to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = arguments.root or generate(arguments.python, Path(folder))
@@ -277,8 +282,8 @@ def main() -> None:
     for side, name in (("stock", "AppWorld's HTTP server"), ("ours", "engine")):
         speed = figures[side]
         wall, cpu = speed["wall_seconds"] / speed["episodes"], speed["cpu_seconds"] / speed["episodes"]
-        print(f"{name:<24} {speed['per_core']:6.2f} episodes/s a core   {1e3 * cpu:6.0f} ms of processor, {1e3 * wall:6.0f} ms of wall time an episode")
-    print(f"{'ratio a core':<24} {figures['appworld_episodes_vs_stock']['median']:6.2f}")
+        print(f"{name:<24} {speed['per_core']:6.2f} episodes/s per core   {1e3 * cpu:6.0f} ms of processor time, {1e3 * wall:6.0f} ms of wall time per episode")
+    print(f"{'ratio per core':<24} {figures['appworld_episodes_vs_stock']['median']:6.2f}")
     print("ms: " + ", ".join(f"{name} {value:.1f}" for name, value in figures["phases_ms"].items()))
     print(f"MB: live world {figures['live_world_mb']:.0f}, idle engine {figures['idle_engine_mb']:.0f}, server {figures['stock_server_mb']:.0f}")
     if arguments.json:
@@ -286,10 +291,9 @@ def main() -> None:
 
 
 def generate(python: Path, root: Path) -> Path:
-    """A small data root."""
-    package = Path(__file__).parent.parent / "apprentice" / "environments" / "appworld"
+    """Generates a small data root and returns its path."""
     command = [str(python.absolute()), "-m", "generator", "--root", str(root), "--seed", "7", "--scenarios", "3"]
-    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(package)}, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ENGINE)}, check=True, stdout=subprocess.DEVNULL)
     return root
 
 

@@ -1,7 +1,9 @@
-"""The engine's side of `benchmarks.sampling`: runs in vLLM's environment, samples a line's episodes, says how long that took.
+"""Runs vLLM's engine alone for `benchmarks.sampling`, in vLLM's environment, and prints the seconds of each input line.
 
-python engine_side.py '{"model": …, "max_model_len": 1024, "max_num_seqs": 64, "kv_cache_memory_bytes": 1073741824}'
-A line holds, of each episode, of each turn, the prompt's token ids and the number of tokens to sample.
+    python engine_side.py '{"model": …, "max_model_len": 1024, "max_num_seqs": 64, "kv_cache_memory_bytes": 1073741824}'
+
+A line of input is a JSON list of episodes. An episode is a list of turns, and a turn holds the token ids of its prompt
+and the number of tokens to sample.
 """
 
 import asyncio
@@ -17,7 +19,7 @@ BATCHED_TOKENS = 2048
 
 
 async def serve() -> None:
-    """Samples until its input ends."""
+    """Samples the episodes of each line until the input ends."""
     from vllm import SamplingParams
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM

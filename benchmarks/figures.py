@@ -1,15 +1,15 @@
-"""How a benchmark says what it measured."""
+"""Summarises and prints the measurements of a benchmark."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least, most and how many."""
+    """Returns the median, minimum, maximum, and number of the values."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
 
 
 def print_spreads(figures: Mapping[str, Mapping[str, float]]) -> None:
-    """A line a figure."""
+    """Prints one line per metric."""
     for name, values in figures.items():
         print(f"{name:<34} {values['median']:10.2f} ({values['min']:.2f} to {values['max']:.2f}, n {values['n']})")

@@ -1,12 +1,15 @@
-"""`python -m benchmarks.grpo`: seconds of a GRPO step beside TRL's GRPOTrainer, in one run.
+"""Compares the seconds of a GRPO step with those of TRL's GRPOTrainer in one run.
 
-The same model, prompts, group size, turns, new tokens a turn, observations, reward and objective (TRL's default: group advantages, token mean over what was
-sampled, no reference). The two take steps in turn, so that a busy machine slows both alike; the first step of each is left out. Each plays to its
-strength: ours samples with vLLM and keeps float32 master weights, TRL samples with Transformers, all sequences in one batch, and trains bf16 weights as
-they are, without checkpointing activations. TRL's own vLLM modes need a GPU.
+    python -m benchmarks.grpo
 
-With several turns TRL goes through its environment interface (`environment_factory`): every action, whatever it says, is a call of the environment's only
-tool, so that every episode has all its turns on both sides.
+Both use the same model, prompts, group size, turns, new tokens per turn, observations, reward, and objective (TRL's
+default: group advantages, a mean over sampled tokens, no reference). They take steps in turn, so that load on the
+machine slows both alike; the first step of each is a warm-up. Apprentice samples with vLLM and keeps float32 master
+weights. TRL samples with Transformers, all sequences in one batch, because its vLLM modes need a GPU; it trains bf16
+weights and does not checkpoint activations.
+
+With several turns, TRL uses its environment interface (`environment_factory`). Every action is parsed as a call of the
+environment's only tool, so that every episode has all its turns on both sides.
 """
 
 import argparse
@@ -34,7 +37,7 @@ from benchmarks.figures import print_spreads, spread
 
 PYTHON = Path(".venv-trl/bin/python")
 LOOK_S = 0.5
-"""Between two looks at the memory of both sides."""
+"""Seconds between two measurements of both sides' memory."""
 TOPICS = ("a lighthouse", "the tides", "two brothers", "a market in spring", "the first snow", "an old clock", "a long train ride", "the desert at night")
 OBSERVATION = "Go on: tell what happens next, and let somebody come into the story who has not been in it so far."
 OURS = {
@@ -44,7 +47,7 @@ OURS = {
 
 
 class Conversation:
-    """Answers every action but the last with OBSERVATION; rewards the share of distinct words in all actions together."""
+    """Answers every action but the last with OBSERVATION. The reward is the share of distinct words in all actions."""
 
     stop: tuple[str, ...] = ()
     takes_cut_actions = True
@@ -53,11 +56,11 @@ class Conversation:
         self._turns, self._words, self._taken = turns, [], 0
 
     async def reset(self, task: Task) -> Observation:
-        """The task's text."""
+        """Returns the task's text."""
         return Observation(task.instruction)
 
     async def step(self, action: str) -> Observation:
-        """Takes what the agent says."""
+        """Counts the words of an action; the last turn ends the episode."""
         self._words += action.split()
         self._taken += 1
         if self._taken == self._turns:
@@ -65,26 +68,26 @@ class Conversation:
         return Observation(OBSERVATION, kind="say")
 
     async def verify(self) -> Verdict:
-        """The share."""
+        """Returns the share of distinct words as the score."""
         share = len(set(self._words)) / max(1, len(self._words))
         return Verdict(share == 1.0, share)
 
     async def close(self) -> None:
-        """Holds nothing."""
+        """Does nothing: there are no resources to release."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step took."""
+    """Measurements of one step."""
 
     seconds: float
     sampled_tokens: float
     turns: float
-    """Mean of its episodes."""
+    """Mean number of turns per episode."""
 
 
 class Trl:
-    """TRL in a process and an environment of its own."""
+    """TRL in a separate process and virtual environment."""
 
     def __init__(self, python: Path, job: dict, log: Path):
         command = [str(python), str(Path(__file__).with_name("trl_side.py")), json.dumps(job)]
@@ -96,7 +99,7 @@ class Trl:
         self.pid = self._child.pid
 
     def step(self) -> Step:
-        """Lets it take one."""
+        """Runs one step and returns its measurements."""
         with contextlib.suppress(BrokenPipeError):
             self._child.stdin.write("go\n")
             self._child.stdin.flush()
@@ -106,36 +109,36 @@ class Trl:
         raise SystemExit(f"TRL ended with exit code {self._child.wait()}:\n{self._log.read_text()[-2000:]}")
 
     def close(self) -> None:
-        """Ends it."""
+        """Kills the process."""
         self._child.kill()
         self._child.wait()
 
 
 class InTurn(Progress):
-    """After each of our steps TRL takes one."""
+    """Progress that lets TRL take a step after each of ours."""
 
     def __init__(self, path: Path, trl: Trl):
         super().__init__(path, "grpo")
         self._trl, self.steps = trl, []
 
     def metrics(self, step: int, figures: dict) -> None:
-        """A step of ours has ended."""
+        """Records a finished step of ours and runs TRL's."""
         ours = Step(figures["seconds_step"], figures["action_tokens"], figures["turns"])
         self.steps.append((ours, self._trl.step(), figures))
         print(f"step {step}: ours {ours.seconds:.1f} s, TRL {self.steps[-1][1].seconds:.1f} s" + (" (to warm up)" if step == 0 else ""), flush=True)
 
 
 def install() -> None:
-    """TRL's environment, where it is missing."""
+    """Installs TRL's environment if it is missing."""
     subprocess.run([sys.executable, "requirements/install.py", "trl"], check=True)
 
 
 def measure(python: Path, prompts: int, new_tokens: int, steps: int, turns: int = 1) -> dict:
-    """Figures of `steps` steps each, after one to warm up.
+    """Runs `steps` steps of each side after a warm-up step and returns the metrics.
 
     Args:
-        new_tokens: that a turn may sample.
-        turns: of every episode.
+        new_tokens: maximum number of sampled tokens per turn.
+        turns: number of turns per episode.
     """
     config = load_pipeline("quick")
     train = type(config.train)(**{**config.train.model_dump(), **OURS, "tasks_per_step": prompts, "steps": steps + 1})
@@ -178,7 +181,7 @@ async def _measure(config: PipelineConfig, folder: Path, python: Path) -> dict:
 
 @contextlib.contextmanager
 def _watched(peaks: Iterable[MemoryPeak]) -> Iterator[None]:
-    """Within it, a thread looks at them all the time."""
+    """Measures memory in a background thread while the context is open."""
     over = threading.Event()
 
     def watch() -> None:
@@ -196,7 +199,7 @@ def _watched(peaks: Iterable[MemoryPeak]) -> Iterator[None]:
 
 
 def _figures(steps: list[tuple[Step, Step, dict]]) -> dict:
-    """Median, least and most of each, and of the ratio step by step."""
+    """Returns the spread of every measurement and of the ratio of paired steps."""
     return {
         "ratio": spread([trl.seconds / ours.seconds for ours, trl, _ in steps]),
         "ours_seconds": spread([ours.seconds for ours, _, _ in steps]),
@@ -211,17 +214,17 @@ def _figures(steps: list[tuple[Step, Step, dict]]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.grpo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", type=Path, default=PYTHON, help="of TRL's environment; installed where it is missing")
+    parser.add_argument("--python", type=Path, default=PYTHON, help="interpreter of TRL's environment (default: %(default)s, installed if missing)")
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--turns", type=int, default=1)
-    parser.add_argument("--new-tokens", type=int, help="of a turn; 64, or 32 where there are several turns")
+    parser.add_argument("--new-tokens", type=int, help="maximum number of sampled tokens per turn (default: 64, or 32 with several turns)")
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=Path, help="also write the metrics to this file")
     arguments = parser.parse_args()
     use_cores_sparingly()
     if arguments.python == PYTHON:
         install()
-    print(f"{arguments.steps + 1} steps of each, a minute or two both together, after a minute to start", flush=True)
+    print(f"{arguments.steps + 1} steps of each, one or two minutes for a step of both, after a minute of start-up", flush=True)
     new_tokens = arguments.new_tokens or (64 if arguments.turns == 1 else 32)
     figures = measure(arguments.python, arguments.prompts, new_tokens, arguments.steps, arguments.turns)
     print_spreads(figures)

@@ -1,4 +1,7 @@
-"""What `benchmarks.scaling` measures: updates of the trainer in processes of their own, completions of the policy server; beside each, the machine."""
+"""Measures the jobs of `benchmarks.scaling`: updates of the trainer and completions of the policy server.
+
+Every measurement comes with the speed of the machine at that time.
+"""
 
 import asyncio
 import ctypes
@@ -27,12 +30,12 @@ if TYPE_CHECKING:
 
 REPEATS = 2
 OBSERVATION = 64
-"""Tokens of a random observation."""
+"""Number of tokens in a random observation."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to measure."""
+    """One point to measure: a phase and the sizes that determine its cost."""
 
     tasks: int = 4
     phase: Literal["learning", "sampling"] = "learning"
@@ -48,7 +51,7 @@ class Job:
 
     @property
     def train(self) -> tuple[tuple[str, int], ...]:
-        """What differs from the pipeline's `train` section."""
+        """Overrides of the pipeline's `train` section."""
         return tuple((name, getattr(self, name)) for name in ("micro_batch_tokens", "minibatches", "ranks", "zero_stage"))
 
 
@@ -57,23 +60,23 @@ WARM_UP = Job(32, "sampling", actions=8)
 
 @dataclass(frozen=True)
 class Measured:
-    """A job, done."""
+    """Measurements of a job."""
 
     job: Job
-    """As it was done: samples may end early."""
+    """The job with the number of tokens that were really sampled; completions may end early."""
     seconds: float
     hardware: Hardware
-    """This machine at that time."""
+    """The speed of this machine during the job."""
     gib: float | None = None
-    """Peak memory of the first rank, without its libraries; None for sampling."""
+    """Peak memory of the first rank in GiB, excluding its libraries; None for sampling."""
 
 
 Tell = Callable[[Job, Measured], None]
-"""Is told of a job that has been done."""
+"""Callback that receives each job and its measurements."""
 
 
 def learn(config: PipelineConfig, checkpoint: Path, jobs: Sequence[Job], tell: Tell) -> dict[Job, Measured]:
-    """Does learning jobs, in a process for those that one learner can do."""
+    """Measures learning jobs; jobs with the same `train` overrides share a learner in a separate process."""
     spawning, done = multiprocessing.get_context("spawn"), {}
     for train in {job.train: None for job in jobs}:
         mine = [job for job in jobs if job.train == train]
@@ -89,8 +92,11 @@ def learn(config: PipelineConfig, checkpoint: Path, jobs: Sequence[Job], tell: T
 
 
 def _learner(results: Connection, config: PipelineConfig, checkpoint: Path, jobs: Sequence[Job]) -> None:
-    """The body of a learner's process. Jobs come in the order of their memory: what an allocator keeps of one is not counted for the next."""
-    import deepspeed  # noqa: F401, so that its memory counts as a library's
+    """Runs a learner's process.
+
+    Jobs arrive in increasing order of memory, so that memory kept from one job does not raise the peak of the next.
+    """
+    import deepspeed  # noqa: F401 (its memory counts as a library's)
     import torch
 
     from apprentice.learning.ranks import open_learner
@@ -102,21 +108,21 @@ def _learner(results: Connection, config: PipelineConfig, checkpoint: Path, jobs
             gc.collect()
             ctypes.CDLL(None).malloc_trim(0)
             before = _machine(job.ranks, cores)
-            Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+            Path("/proc/self/clear_refs").write_text("5")  # resets the peak
             seconds = [_timed(learner, trajectories(job)) for _ in range(REPEATS)]
             peak = _status("VmHWM") - libraries
             results.send(Measured(job, min(seconds), _between(before, _machine(job.ranks, cores)), peak))
 
 
 def _timed(learner: "PpoLearner", attempts: Sequence[Trajectory]) -> float:
-    """Seconds of an update."""
+    """Returns the seconds of an update."""
     began = time.perf_counter()
     learner.update(attempts, 1)
     return time.perf_counter() - began
 
 
 async def sample(config: PipelineConfig, checkpoint: Path, jobs: Sequence[Job], tell: Tell) -> dict[Job, Measured]:
-    """Does sampling jobs, with a policy server of its own."""
+    """Measures sampling jobs on a policy server of its own."""
     from apprentice.policy.chat import ChatFormat
     from apprentice.policy.opening import open_policy
 
@@ -134,7 +140,7 @@ async def sample(config: PipelineConfig, checkpoint: Path, jobs: Sequence[Job], 
 
 
 async def _sampled(policy: Policy, chat: "ChatFormat", job: Job, name: str) -> tuple[float, float, float]:
-    """Lets the policy tell stories, all at a time: seconds; the mean of the tokens that were sampled, and of the prompts'."""
+    """Samples concurrent stories. Returns the seconds and the mean number of sampled tokens and of prompt tokens."""
     prompts = [chat.prompt(f"Tell me a very long story about {TOPICS[index % len(TOPICS)]}, number {name}.{index}.") for index in range(job.tasks)]
     began = time.perf_counter()
     answers = await asyncio.gather(*(policy.generate(prompt, Sampling(job.actions, 1.0, seed)) for seed, prompt in enumerate(prompts)))
@@ -143,7 +149,7 @@ async def _sampled(policy: Policy, chat: "ChatFormat", job: Job, name: str) -> t
 
 
 def trajectories(job: Job) -> list[Trajectory]:
-    """Random tokens: a prompt, then actions and observations in turn."""
+    """Returns trajectories of random tokens: a prompt, then alternating actions and observations."""
     rng, made = random.Random(0), []
     for task in range(job.tasks):
         common = tuple(rng.randrange(5, 40_000) for _ in range(job.shared))
@@ -156,14 +162,14 @@ def trajectories(job: Job) -> list[Trajectory]:
 
 
 def _mask(job: Job) -> tuple[int, ...]:
-    """Actions of equal length, the last at the end, with observations of equal length between them, and the prompt in front."""
+    """Returns the action mask: the prompt, then actions separated by observations, each of equal length."""
     action, observation = job.actions // job.turns, OBSERVATION
     body = ([1] * action + [0] * observation) * (job.turns - 1) + [1] * (job.actions - action * (job.turns - 1))
     return tuple([0] * (job.tokens - len(body)) + body)
 
 
 def _machine(ranks: int, cores: int) -> Hardware:
-    """This machine, measured with all its cores, as `ranks` share it."""
+    """Measures this machine with all its cores, as `ranks` processes share it."""
     import torch
 
     mine = torch.get_num_threads()
@@ -175,10 +181,10 @@ def _machine(ranks: int, cores: int) -> Hardware:
 
 
 def _between(one: Hardware, other: Hardware) -> Hardware:
-    """The mean of two measurements of a machine."""
+    """Returns the mean of two measurements of a machine."""
     return replace(one, **{name: (getattr(one, name) + getattr(other, name)) / 2 for name in ("tflops", "bandwidth_gbs", "link_gbs", "host_gbs")})
 
 
 def _status(name: str) -> float:
-    """GiB that the kernel says this process has."""
+    """Returns a memory field of /proc/self/status in GiB."""
     return int(re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024 / GIB

@@ -1,4 +1,4 @@
-"""The parts of `python -m benchmarks`: each gives its figures of so many rounds."""
+"""The parts of `python -m benchmarks`. Each takes a number of rounds and returns the spread of every metric."""
 
 import asyncio
 import os

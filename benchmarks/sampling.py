@@ -1,8 +1,10 @@
-"""`python -m benchmarks.sampling`: how fast the simulator samples beside vLLM's engine alone, in one run.
+"""Compares the sampling speed of the simulator with that of vLLM's engine alone in one run.
 
-The simulator plays episodes of the generated organisation (DeepSearch: tools, several turns) through the policy server. The engine alone, in a process of
-vLLM's own environment with the server's settings and nobody between it and the requests, is then given the same prompts turn by turn and samples as many
-tokens: no HTTP, no tools, no parsing of actions. Rounds alternate, so that a busy machine slows both alike.
+    python -m benchmarks.sampling
+
+The simulator plays episodes of the generated organisation (tools, several turns) through the policy server. vLLM's
+engine, alone in a process with the server's settings, then receives the same prompts turn by turn and samples as many
+tokens, without HTTP, tools, or parsing. Rounds alternate, so that load on the machine slows both alike.
 """
 
 import argparse
@@ -26,17 +28,17 @@ from benchmarks.figures import print_spreads, spread
 
 @dataclass(frozen=True)
 class Round:
-    """The same sampled tokens, twice."""
+    """One round: both sides sample the same number of tokens."""
 
     tokens: int
-    """Of the episodes, prompts and observations included."""
+    """Tokens of all episodes, prompts and observations included."""
     sampled_tokens: int
     ours_seconds: float
     engine_seconds: float
 
 
 class EngineAlone:
-    """vLLM's engine in a process of its own."""
+    """vLLM's engine in a separate process."""
 
     def __init__(self, config: PipelineConfig, checkpoint: Path, log: Path):
         settings = {
@@ -50,7 +52,7 @@ class EngineAlone:
             self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
 
     def replay(self, trajectories: Sequence[Trajectory]) -> float:
-        """Seconds to sample what the trajectories sampled."""
+        """Samples as many tokens as each turn of the trajectories did; returns the seconds."""
         self._child.stdin.write(json.dumps([turns(trajectory) for trajectory in trajectories]) + "\n")
         self._child.stdin.flush()
         for line in self._child.stdout:
@@ -59,18 +61,19 @@ class EngineAlone:
         raise SystemExit(f"the engine ended with exit code {self._child.wait()}:\n{self._log.read_text()[-2000:]}")
 
     def close(self) -> None:
-        """Ends it and what it started."""
+        """Ends the process and its children."""
         self._child.stdin.close()
         self._child.wait()
 
 
 def turns(trajectory: Trajectory) -> list[tuple[list[int], int]]:
-    """What each turn was sampled from, and how many tokens."""
+    """Returns the prompt of each turn and the number of tokens that were sampled from it."""
     return [(list(trajectory.token_ids[: turn.start]), turn.end - turn.start) for turn in trajectory.turns]
 
 
 def measure(pipeline: str, tasks: int, attempts: int, rounds: int) -> list[Round]:
-    """`rounds` of `tasks` x `attempts` episodes, after a few to warm up; starts a policy server and an engine of its own."""
+    """Measures `rounds` of `tasks` x `attempts` episodes after a warm-up round, on a policy server and an engine of its
+    own."""
     config = load_pipeline(pipeline)
     own_port = config.model_copy(update={"policy": config.policy.model_copy(update={"port": 0})})
     with tempfile.TemporaryDirectory() as folder:
@@ -110,7 +113,7 @@ async def _measure(config: PipelineConfig, layout: Layout, count: int, attempts:
 
 
 def figures(rounds: Sequence[Round]) -> dict:
-    """Spreads of the rounds."""
+    """Returns the spread of every metric over the rounds."""
     return {
         "sampling_vs_engine_alone": spread([each.engine_seconds / each.ours_seconds for each in rounds]),
         "sampled_tokens_per_second": spread([each.sampled_tokens / each.ours_seconds for each in rounds]),
@@ -123,9 +126,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sampling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pipeline", default="quick")
     parser.add_argument("--tasks", type=int, default=8)
-    parser.add_argument("--attempts", type=int, default=4, help="episodes a task")
+    parser.add_argument("--attempts", type=int, default=4, help="episodes per task (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=Path, help="also write the metrics to this file")
     arguments = parser.parse_args()
     use_cores_sparingly()
     found = figures(measure(arguments.pipeline, arguments.tasks, arguments.attempts, arguments.rounds))

@@ -1,9 +1,13 @@
-"""`python -m benchmarks.scaling`: what a step costs on this machine against its size, beside what `apprentice plan` predicts.
+"""Compares the cost of a step on this machine, by its size, with the predictions of `apprentice plan`.
 
-Learning: `PpoLearner.update` on random trajectories on the CPU, with critic and reference as in the pipeline `quick`; seconds, and the peak memory of the first
-rank. Sampling: completions of the policy server. Seconds are the least of REPEATS. Matrix products and copies within the memory are measured before and after
-each point: a prediction knows them, the model's shape and the constants of `apprentice/planning/hardware.py`. About 8 minutes. Exits with 1 where the median
-error exceeds TOLERANCE.
+    python -m benchmarks.scaling
+
+Learning is `PpoLearner.update` on random trajectories on the CPU, with a critic and a reference as in the pipeline
+`quick`; the benchmark measures seconds and the peak memory of the first rank. Sampling is a set of completions of the
+policy server. Seconds are the minimum of REPEATS runs. The speed of matrix products and memory copies is measured
+before and after each point. A prediction knows this speed, the model's shape, and the constants in
+`apprentice/planning/hardware.py`. The benchmark takes about 8 minutes and exits with 1 if the median error exceeds
+TOLERANCE.
 """
 
 import argparse
@@ -28,9 +32,9 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.25
 PROMPT, ACTION = 64, 32
-"""Tokens of a random episode's prompt and of its actions."""
+"""Number of tokens in the prompt and in each action of a random episode."""
 START_S, POINT_S = 20.0, 3.0
-"""Not measured, for the time left: until a learner or a server has started and is warm; beside a point."""
+"""Estimates for the remaining time: seconds to start and warm up a learner or a server, and overhead per point."""
 ON_THE_CPU = {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore"}
 
 
@@ -53,16 +57,16 @@ AXES = {
 
 @dataclass(frozen=True)
 class Point:
-    """A measured figure beside its prediction."""
+    """A measurement and its prediction."""
 
     axis: str
     value: str
     unit: str
-    """`s` or `GiB`."""
+    """Unit of both: `s` or `GiB`."""
     measured: float
     predicted: float
     gflops: float
-    """Of square bf16 matrix products at that time."""
+    """Speed of square bf16 matrix products during the measurement."""
     ratio: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +74,7 @@ class Point:
 
 
 class Predictor:
-    """What the planner says of a job on a machine."""
+    """Predicts the cost of a job with the planner's formulas."""
 
     def __init__(self, config: PipelineConfig, checkpoint: Path):
         from apprentice.planning.shape import Shape
@@ -78,19 +82,19 @@ class Predictor:
         self._config, self._shape = config, Shape.of(checkpoint)
 
     def seconds(self, job: Job, hardware: Hardware) -> float:
-        """Of the job's phase."""
+        """Returns the predicted seconds of the job's phase."""
         from apprentice.planning.cost import step_seconds
 
         return getattr(step_seconds(self._of(job), self._shape, _episodes(job), hardware), job.phase)
 
     def gib(self, job: Job) -> float:
-        """Of one rank of the trainer."""
+        """Returns the predicted memory of one rank of the trainer."""
         from apprentice.planning.plan import trainer_bytes
 
         return sum(trainer_bytes(self._of(job).train, self._shape, _episodes(job), job.ranks).values()) / GIB
 
     def points(self, axis: str, value: str, done: Measured) -> list[Point]:
-        """A job's figures beside the predictions."""
+        """Returns a job's measurements with their predictions."""
         gflops = done.hardware.tflops * done.hardware.gpus * 1e3
         points = [Point(axis, value, "s", done.seconds, self.seconds(done.job, done.hardware), gflops)]
         return points + ([Point(axis, value, "GiB", done.gib, self.gib(done.job), gflops)] if done.gib else [])
@@ -106,7 +110,10 @@ def _episodes(job: Job) -> "Episodes":
 
 
 def _teller(predictor: Predictor, jobs: Sequence[Job]) -> Tell:
-    """Says each point as it comes, and the time left: what was expected of the others, as much longer as what was expected of those done has taken."""
+    """Returns a callback that prints each point and the remaining time.
+
+    The remaining time is the predicted time of the remaining points, scaled by the error of the predictions so far.
+    """
     machine, began = this_machine(), time.monotonic()
     expected = {job: POINT_S + REPEATS * predictor.seconds(job, machine) for job in jobs}
     for first in {(job.phase, job.train): job for job in reversed(jobs)}.values():
@@ -124,7 +131,7 @@ def _teller(predictor: Predictor, jobs: Sequence[Job]) -> Tell:
 
 
 def measure(config: PipelineConfig, checkpoint: Path, axes: Sequence[str]) -> list[Point]:
-    """All points of these axes, told as they come."""
+    """Measures all points of the given axes and prints each as it finishes."""
     predictor, chosen = Predictor(config, checkpoint), {axis: AXES[axis] for axis in axes}
     jobs = sorted({job for points in chosen.values() for job in points.values()}, key=lambda job: (job.train, job.tokens, job.tasks))
     learning, sampling = ([job for job in jobs if job.phase == phase] for phase in ("learning", "sampling"))
@@ -136,7 +143,10 @@ def measure(config: PipelineConfig, checkpoint: Path, axes: Sequence[str]) -> li
 
 
 def _say(points: Sequence[Point]) -> float:
-    """Prints the points and how well they are met, those of several axes counted once; the median error."""
+    """Prints the points and a summary of the errors, and returns the median error.
+
+    A point that belongs to several axes counts once.
+    """
     for axis in dict.fromkeys(point.axis for point in points):
         print(axis)
         for point in points:
@@ -150,7 +160,7 @@ def _say(points: Sequence[Point]) -> float:
 
 
 def _plot(points: Sequence[Point], path: Path) -> None:
-    """A panel an axis and unit: measured and predicted."""
+    """Plots measurements and predictions, one panel per axis and unit."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -171,9 +181,9 @@ def _plot(points: Sequence[Point], path: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=AXES, default=list(AXES), metavar="AXIS", help=f"of: {', '.join(AXES)}")
-    parser.add_argument("--json", type=Path, help="also write the points here")
-    parser.add_argument("--plot", type=Path, help="also draw them here (png, svg, pdf)")
+    parser.add_argument("--only", nargs="+", choices=AXES, default=list(AXES), metavar="AXIS", help=f"axes to measure: {', '.join(AXES)}")
+    parser.add_argument("--json", type=Path, help="also write the points to this file")
+    parser.add_argument("--plot", type=Path, help="also plot the points to this file (png, svg, pdf)")
     arguments = parser.parse_args()
     use_cores_sparingly()
     os.environ.update(ON_THE_CPU)

@@ -1,4 +1,4 @@
-"""How fast passages are found and trajectories are written: what surrounds sampling and learning."""
+"""Measures the speed of passage retrieval and of writing trajectories."""
 
 import asyncio
 import random
@@ -15,7 +15,8 @@ TRAJECTORIES = 2_000
 
 
 def figures(rounds: int) -> dict:
-    """Queries a second of BM25 over `PASSAGES` generated passages of 40 words, and trajectories of 200 tokens written to Parquet a second."""
+    """Returns BM25 queries per second over `PASSAGES` generated passages of 40 words, and trajectories of 200 tokens
+    written to Parquet per second."""
     return {
         "retrieval_queries_per_second": spread(asyncio.run(_queries_per_second(rounds))),
         "trajectories_written_per_second": spread(_written_per_second(rounds)),

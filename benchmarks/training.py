@@ -1,7 +1,7 @@
-"""How fast the trainer is on this machine, against the matrix products it could do at best in the same minute.
+"""Measures the speed of the trainer and its share of the machine's peak speed of matrix products.
 
-FLOP: 2 N a token forward, 6 N forward and backward, N = weights outside the embeddings, plus the output embeddings at action tokens only;
-attention is not counted.
+A forward pass counts as 2 N FLOP per token and a forward and backward pass as 6 N, where N is the number of weights
+outside the embeddings. The output embeddings count at action tokens only, and attention does not count.
 """
 
 import random
@@ -20,43 +20,46 @@ SHARED = 2 / 3
 
 @dataclass(frozen=True)
 class TrainingSpeed:
-    """Of one batch of trajectories."""
+    """The speed of the trainer on one batch of trajectories."""
 
     tokens: int
     action_tokens: int
     body: int
-    """Weights outside the embeddings."""
+    """Number of weights outside the embeddings."""
     embeddings: int
     forward_seconds: float
     both_seconds: float
     group_seconds: float
-    """Forward and backward where the attempts of a task have the first SHARED of their tokens in common."""
+    """Seconds of a forward and backward pass if the attempts at a task share the first SHARED of their tokens."""
     step_seconds: float
     peak: float
-    """FLOP/s of square bf16 matrix products, the better of before and after."""
+    """FLOP/s of square bf16 matrix products, the higher of two measurements before and after."""
 
     @property
     def forward_share(self) -> float:
-        """Of the peak."""
+        """Share of the peak that a forward pass reaches."""
         return self.flop / self.forward_seconds / self.peak
 
     @property
     def update_share(self) -> float:
-        """Of the peak, forward and backward."""
+        """Share of the peak that a forward and backward pass reaches."""
         return 3 * self.flop / self.both_seconds / self.peak
 
     def forward_flop(self, tokens: int, action_tokens: int) -> float:
-        """Work of a forward pass."""
+        """Returns the FLOP of a forward pass."""
         return 2 * (self.body * tokens + self.embeddings * action_tokens)
 
     @property
     def flop(self) -> float:
-        """Work of this batch's forward pass."""
+        """FLOP of this batch's forward pass."""
         return self.forward_flop(self.tokens, self.action_tokens)
 
 
 def measure(checkpoint: Path, sequences: int, rounds: int) -> list[TrainingSpeed]:
-    """Times the trainer's own engine on random trajectories of 150-250 tokens, 30-40 of them actions; a round before the first warms up."""
+    """Times the trainer's engine after a warm-up round.
+
+    The trajectories are random and have 150 to 250 tokens, 30 to 40 of them actions.
+    """
     import torch
 
     from apprentice.learning.engine import Engine
@@ -99,7 +102,7 @@ def measure(checkpoint: Path, sequences: int, rounds: int) -> list[TrainingSpeed
 
 
 def figures(rounds: Sequence[TrainingSpeed]) -> dict:
-    """Spreads of the rounds."""
+    """Returns the spread of every metric over the rounds."""
     return {
         "update_gemm_share": spread([each.update_share for each in rounds]),
         "forward_gemm_share": spread([each.forward_share for each in rounds]),
@@ -112,7 +115,7 @@ def figures(rounds: Sequence[TrainingSpeed]) -> dict:
 
 
 def _trajectories(count: int) -> list[Trajectory]:
-    """Trajectories of random tokens: a prompt, a search, an observation and an answer."""
+    """Returns trajectories of random tokens: a prompt, a search, an observation, and an answer."""
     rng = random.Random(0)
     made = []
     for number in range(count):
@@ -127,7 +130,7 @@ def _trajectories(count: int) -> list[Trajectory]:
 
 
 def _grouped(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
-    """The same trajectories, but ATTEMPTS in a row begin alike."""
+    """Returns the same trajectories with a shared prefix in each group of ATTEMPTS."""
     made = []
     for index, trajectory in enumerate(trajectories):
         first = trajectories[index - index % ATTEMPTS].token_ids

@@ -1,6 +1,9 @@
-"""TRL's side of `benchmarks.grpo`: runs in .venv-trl, takes a step whenever a line comes in, and says what the step took.
+"""Runs TRL's trainer for `benchmarks.grpo`, in .venv-trl.
 
-python trl_side.py '{"checkpoint": …, "prompts": […], "observation": …, "attempts": 4, "turns": 3, "new_tokens": 32, "max_tokens": 496, "steps": 4}'
+    python trl_side.py '{"checkpoint": …, "prompts": […], "observation": …, "attempts": 4, "turns": 3, "new_tokens": 32,
+                         "max_tokens": 496, "steps": 4}'
+
+It takes a step for each line of input and prints the step's measurements.
 """
 
 import json
@@ -23,7 +26,8 @@ CHAT_TEMPLATE = """
 {{ '<|im_end|>\\n' }}
 {%- endfor -%}
 {{ '<|im_start|>assistant\\n' if add_generation_prompt }}"""
-"""ChatML without a system message; what a tool returned is a user message, as our observations are. TRL wants tool calls rendered, though these never are."""
+"""ChatML without a system message. A tool's output is a user message, as in Apprentice. TRL requires that the template
+renders tool calls."""
 RESPONSE_TEMPLATE = {
     "defaults": {"role": "assistant"},
     "start_anchor": "<|im_start|>assistant\n",
@@ -36,32 +40,32 @@ RESPONSE_TEMPLATE = {
         }
     },
 }
-"""Whatever the model writes is one call of `say`."""
+"""Parses every message of the model as one call of `say`."""
 
 
 class Conversation:
-    """`benchmarks.grpo.Conversation` as TRL's environment: its last turn is the one after which TRL runs no more tools."""
+    """`benchmarks.grpo.Conversation` as an environment of TRL, which runs no tool after the last turn."""
 
     def reset(self, **_) -> None:
-        """The prompt is the data set's."""
+        """Does nothing: the data set provides the prompt."""
 
     def say(self, text: str) -> str:
         """Says something.
 
         Args:
-            text: What is said.
+            text: What to say.
         """
         return JOB["observation"]
 
 
 def distinct_words(completions: list[list[dict]], **_) -> list[float]:
-    """The reward of `benchmarks.grpo.Conversation`."""
+    """Returns the rewards of `benchmarks.grpo.Conversation`."""
     episodes = [" ".join(call["function"]["arguments"]["text"] for message in talk for call in message.get("tool_calls", ())) for talk in completions]
     return [len(set(text.split())) / max(1, len(text.split())) for text in episodes]
 
 
 class Steps(TrainerCallback):
-    """Waits before each step, reports after it."""
+    """Waits for a line of input before each step and prints a report after it."""
 
     trainer: GRPOTrainer
 
@@ -78,7 +82,7 @@ class Steps(TrainerCallback):
 
 
 def chat_tokenizer() -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer, with both templates."""
+    """Returns the checkpoint's tokenizer with both templates."""
     tokenizer = AutoTokenizer.from_pretrained(JOB["checkpoint"])
     tokenizer.chat_template, tokenizer.response_template = CHAT_TEMPLATE, RESPONSE_TEMPLATE
     return tokenizer

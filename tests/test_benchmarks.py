@@ -1,4 +1,4 @@
-"""What the benchmarks measure, and what they make of it."""
+"""Tests of the benchmarks' measurements and statistics."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ TASK = Task(id="t", scenario="s", split="train", instruction="Tell me a story.",
 
 
 def held(*actions):
-    """The texts of a conversation, whether each ended it, and the verdict."""
+    """Returns the texts of a conversation, whether each ended it, and the verdict."""
 
     async def hold():
         environment = Conversation(len(actions))

@@ -75,10 +75,18 @@ class Measure:
 
 
 def measure_of(config: PipelineConfig) -> Measure:
-    """Return the measure of a pipeline's use case; its words name the algorithm that the pipeline trains with."""
-    measure = find_use_case(config.environment.use).measure()
+    """Return the measure of a pipeline's use case, or the success rate; its labels name the algorithm that the pipeline trains with."""
+    case = find_use_case(config.environment.use)
+    measure = case.measure() or _success_rate(case.baselines)
     trained = f"Agent after {algorithm(config)}"
     return measure if measure.conditions["trained"] == trained else replace(measure, conditions={**measure.conditions, "trained": trained})
+
+
+def _success_rate(baselines: Sequence[str]) -> Measure:
+    """The default measure, with a use case's baselines before the agent."""
+    from apprentice.evaluation.success import SUCCESS
+
+    return replace(SUCCESS, conditions={**{name: name.replace("_", " ").capitalize() for name in baselines}, **SUCCESS.conditions})
 
 
 def algorithm(config: PipelineConfig) -> str:

@@ -16,6 +16,7 @@ from apprentice.errors import ApprenticeError, ExitCode, InfrastructureFault
 from apprentice.processes import bypass_proxies_on_loopback, raise_file_limit, use_cores_sparingly
 from apprentice.records.events import Progress
 from apprentice.versioning.dvc import recorded_parameters
+from apprentice.versioning.folder import STAGES_FILE
 
 Stage = Callable[[PipelineConfig, Layout, Progress], None]
 
@@ -34,7 +35,8 @@ def _exit_code(run: Stage, name: str, pipeline: str) -> int:
     try:
         with reading_params(), _unchanged_parameters(name, pipeline):
             config, layout = load_pipeline(pipeline), Layout(pipeline)
-            check_active(pipeline)
+            if STAGES_FILE.is_file():
+                check_active(pipeline)
             progress = Progress(layout.events, name)
             progress.begin()
             _prepare_process()

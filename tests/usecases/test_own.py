@@ -74,6 +74,15 @@ def test_the_success_rate_is_its_measure(params):
     assert measure_of(load_pipeline("sums", params)).key == "success"
 
 
+def test_an_installed_package_offers_it_under_a_name(params):
+    installed = params.parent / "sums-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: sums\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[apprentice.usecases]\nsums = arithmetic:Arithmetic\n")
+    add_pipeline(params, "tiny", use="sums")
+    assert load_pipeline("sums", params).data.largest == 10
+
+
 @pytest.mark.parametrize(
     ("use", "message"),
     [

@@ -16,12 +16,13 @@ export DVC_NO_ANALYTICS := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test setup lint bench mlflow prefect clean
+.PHONY: help run test test-fast setup lint bench mlflow prefect clean
 
 help:
 	@echo "make run                      run the pipeline quick: set up, train, evaluate, register"
 	@echo "make run PIPELINE=nq ARGS=\"data.source=/data/nq train.seed=3\"   another pipeline, with overrides"
 	@echo "make test                     set up what is missing, run the tests (ARGS goes to pytest)"
+	@echo "make test-fast                the tests that need no model, server or AppWorld"
 	@echo "make setup                    only set up: .venv and .venv-serve"
 	@echo "make lint                     ruff"
 	@echo "make bench                    speed against this machine's limits, vLLM's engine, AppWorld's server and TRL"
@@ -37,6 +38,10 @@ run: setup
 test:
 	$(INSTALL) core serve appworld
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-fast:
+	$(INSTALL) core
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q -m "not slow and not gpu" --ignore tests/usecases/assistant $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

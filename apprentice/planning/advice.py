@@ -5,20 +5,20 @@ from itertools import product
 
 from apprentice.config import PipelineConfig
 from apprentice.config.schema import TrainConfig
-from apprentice.planning.cost import Episodes, step_seconds
+from apprentice.planning.estimate import Episodes, step_seconds
 from apprentice.planning.hardware import GIB, Hardware
 from apprentice.planning.plan import moments, optimizer_step_tokens, token_bytes
 from apprentice.planning.shape import Shape
 
 KNOBS = ("zero_stage", "recompute_activations", "offload_optimizer", "micro_batch_tokens")
-"""Parameters of the `train` section that are advised on."""
+"""Parameters of the `train` section that are advise on."""
 STAGES = (1, 2, 3)
 """Of ZeRO; 0 runs as 1."""
 ROUND_TOKENS = 256
 MOST_GPUS = 1024
 
 
-def advised(config: PipelineConfig, shape: Shape, episodes: Episodes, hardware: Hardware) -> TrainConfig | None:
+def advise(config: PipelineConfig, shape: Shape, episodes: Episodes, hardware: Hardware) -> TrainConfig | None:
     """The `train` section with the smallest ZeRO stage that fits and the largest micro-batch that fits and still leaves one for each rank.
 
     With and without recomputation and offloading; of those that fit, the one whose step is fastest. None where nothing fits.
@@ -37,7 +37,7 @@ def advised(config: PipelineConfig, shape: Shape, episodes: Episodes, hardware: 
 def enough_gpus(config: PipelineConfig, shape: Shape, episodes: Episodes, hardware: Hardware) -> int | None:
     """The least power of two of these GPUs with which something fits; None where not even MOST_GPUS suffice."""
     powers = (1 << power for power in range(MOST_GPUS.bit_length()))
-    return next((gpus for gpus in powers if advised(config, shape, episodes, replace(hardware, gpus=gpus))), None)
+    return next((gpus for gpus in powers if advise(config, shape, episodes, replace(hardware, gpus=gpus))), None)
 
 
 def _filled(config: PipelineConfig, train: TrainConfig, shape: Shape, episodes: Episodes, hardware: Hardware) -> TrainConfig | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from apprentice.config import PipelineConfig
 from apprentice.config.schema import TrainConfig
-from apprentice.planning.cost import BF16, FP32, Episodes, Load, StepSeconds, step_seconds, trained_weights
+from apprentice.planning.estimate import BF16, FP32, Episodes, Load, StepSeconds, step_seconds, trained_weights
 from apprentice.planning.hardware import GIB, Hardware
 from apprentice.planning.shape import Shape
 

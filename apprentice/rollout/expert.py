@@ -6,7 +6,7 @@ from apprentice.config.schema import EnvironmentConfig
 from apprentice.environments.protocol import Environment, Expert
 from apprentice.policy.protocol import Completion
 from apprentice.records import Task, Trajectory
-from apprentice.rollout.episode import Chat, Episode, Tape, play
+from apprentice.rollout.episode import Chat, Episode, TrajectoryBuilder, play
 
 
 class _GaveUp(Exception):
@@ -30,9 +30,9 @@ async def enact(task: Task, environment: Environment, chat: Chat, expert: Expert
             written += (chat.end_token_id,)
         return Completion(written[:room], (0.0,) * len(written[:room]), "length" if len(written) > room else "stop", version=0)
 
-    tape = Tape(Episode(f"expert-{task.id}", task, f"expert-{task.id}", seed), temperature=0.0)
+    builder = TrajectoryBuilder(Episode(f"expert-{task.id}", task, f"expert-{task.id}", seed), temperature=0.0)
     try:
-        trajectory = await play(tape, environment, chat, limits, decide)
+        trajectory = await play(builder, environment, chat, limits, decide)
     except _GaveUp:
         return None
     finally:

@@ -13,7 +13,7 @@ from apprentice.processes import episodes_at_once
 from apprentice.records import Trajectory, Verdict
 from apprentice.records.events import Progress
 from apprentice.rollout.busy import BusyTime
-from apprentice.rollout.episode import Chat, Episode, Tape, derive_seed, each_episode, plan_episodes, play
+from apprentice.rollout.episode import Chat, Episode, TrajectoryBuilder, derive_seed, each_episode, plan_episodes, play
 
 __all__ = ["Episode", "Played", "Simulator", "each_episode", "nothing_left", "plan_episodes"]
 
@@ -145,11 +145,11 @@ class Simulator:
         return played
 
     async def _attempt(self, episode: Episode) -> tuple[Trajectory, Exception | None]:
-        tape = Tape(episode, self._temperature)
+        builder = TrajectoryBuilder(episode, self._temperature)
         try:
             environment = self._make_environment()
             try:
-                return await play(tape, environment, self._chat, self._limits, self._sampler(environment, episode)), None
+                return await play(builder, environment, self._chat, self._limits, self._sampler(environment, episode)), None
             finally:
                 await environment.close()
         # The one boundary where whatever a user's environment, a knowledge base or the policy's engine raises becomes a fault of
@@ -157,7 +157,7 @@ class Simulator:
         except Exception as error:
             if asyncio.current_task().cancelling():
                 raise
-            return tape.trajectory("fault", Verdict(success=False, score=0.0), f"{type(error).__name__}: {error}"), error
+            return builder.trajectory("fault", Verdict(success=False, score=0.0), f"{type(error).__name__}: {error}"), error
 
     def _sampler(self, environment: Environment, episode: Episode):
         async def decide(token_ids: Sequence[int], told: str, room: int, turn: int) -> Completion:

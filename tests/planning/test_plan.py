@@ -13,8 +13,8 @@ from tiny import make_tiny_checkpoint
 from apprentice.cli import main
 from apprentice.config import load_pipeline, set_overrides
 from apprentice.errors import ApprenticeError
-from apprentice.planning.advice import advised, enough_gpus
-from apprentice.planning.cost import Episodes, Load, step_seconds
+from apprentice.planning.advice import advise, enough_gpus
+from apprentice.planning.estimate import Episodes, Load, step_seconds
 from apprentice.planning.hardware import GPUS, Efficiency, Hardware, hardware, this_machine
 from apprentice.planning.plan import expected_episodes, plan
 from apprentice.planning.shape import Shape
@@ -200,7 +200,7 @@ def test_the_advice_fits_and_takes_the_smallest_stage_that_does():
 
     def stage(memory_gib):
         machine = replace(EIGHT, memory_gib=memory_gib)
-        train = advised(config, shape, episodes, machine)
+        train = advise(config, shape, episodes, machine)
         assert plan(config.model_copy(update={"train": train}), shape, episodes, machine).total_gib <= memory_gib
         assert not train.recompute_activations and not train.offload_optimizer
         return train.zero_stage
@@ -221,14 +221,14 @@ def test_a_server_that_sleeps_shares_the_memory_with_the_activations():
 
 def test_nothing_is_offloaded_or_recomputed_where_all_fits():
     config, whole = load_pipeline("quick", PARAMS), replace(SLOW, memory_gib=64, host_gbs=1.0)
-    train = advised(config, SMOLLM2_135M, expected_episodes(config), whole)
+    train = advise(config, SMOLLM2_135M, expected_episodes(config), whole)
     assert (train.zero_stage, train.recompute_activations, train.offload_optimizer) == (1, False, False)
 
 
 def test_the_advised_micro_batch_is_the_largest_that_fits(qwen):
     config, shape = load_pipeline("assistant-32b", PARAMS), Shape.of(qwen)
     episodes = expected_episodes(config, actions=4000)
-    train = advised(config, shape, episodes, EIGHT)
+    train = advise(config, shape, episodes, EIGHT)
     larger = trained(config, **(train.model_dump() | {"micro_batch_tokens": train.micro_batch_tokens + 256}))
     assert plan(larger, shape, episodes, EIGHT).total_gib > EIGHT.memory_gib or train.micro_batch_tokens * 8 >= episodes.count * episodes.tokens / 8
 
@@ -236,9 +236,9 @@ def test_the_advised_micro_batch_is_the_largest_that_fits(qwen):
 def test_where_nothing_fits_the_advice_is_more_gpus(qwen):
     config, shape = load_pipeline("assistant-32b", PARAMS), Shape.of(qwen)
     episodes, two = expected_episodes(config), hardware("h100", 2)
-    assert advised(config, shape, episodes, two) is None
+    assert advise(config, shape, episodes, two) is None
     enough = enough_gpus(config, shape, episodes, two)
-    assert advised(config, shape, episodes, replace(two, gpus=enough)) and not advised(config, shape, episodes, replace(two, gpus=enough // 2))
+    assert advise(config, shape, episodes, replace(two, gpus=enough)) and not advise(config, shape, episodes, replace(two, gpus=enough // 2))
     assert enough_gpus(config, shape, replace(episodes, tokens=10**9), two) is None
 
 

@@ -4,7 +4,7 @@ import zipfile
 from hashlib import sha256
 from pathlib import Path
 
-from apprentice.policy.packaged import GEMMA_TURNS, InWheel, PackagedModel
+from apprentice.policy.packaged import GEMMA_TURNS, PackagedModel, WheelFile
 
 CONTROL, BYTE, NORMAL = 3, 6, 1
 """Kinds of tokens in GGUF."""
@@ -105,7 +105,7 @@ def _name(name: str) -> str:
     return f"blk.{layer}.{NAMES[part]}.weight"
 
 
-def _wheel(folder: Path, name: str, file: str, content: bytes) -> InWheel:
+def _wheel(folder: Path, name: str, file: str, content: bytes) -> WheelFile:
     package, version = name.replace("-", "_"), "1.0.0"
     about = f"{package}-{version}.dist-info"
     with zipfile.ZipFile(folder / f"{package}-{version}-py3-none-any.whl", "w") as archive:
@@ -113,4 +113,4 @@ def _wheel(folder: Path, name: str, file: str, content: bytes) -> InWheel:
         archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{about}/RECORD", "")
-    return InWheel(f"{name}=={version}", f"{package}/data/{file}")
+    return WheelFile(f"{name}=={version}", f"{package}/data/{file}")

@@ -8,8 +8,8 @@ from transformers import AutoTokenizer
 
 from apprentice.environments.tools import ANSWER, Call, parse_action
 from apprentice.errors import ApprenticeError
+from apprentice.policy.base_models import CACHE
 from apprentice.policy.chat import ChatFormat
-from apprentice.policy.models import CACHE
 from tests.policy.chat_styles import CHATML_FIRST, CHATML_THEN, STYLES, Style
 from tests.tiny import CHATML
 

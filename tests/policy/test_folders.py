@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from apprentice.errors import ApprenticeError
-from apprentice.policy.models import base_model, fitting_model
+from apprentice.policy.base_models import base_model, checked_model
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 269060552\n"
@@ -201,7 +201,7 @@ def test_tensors_that_the_architecture_lacks_are_named_by_the_check_in_a_process
     del tensors["model.layers.0.mlp.up_proj.weight"]
     save_file(tensors, copy / SINGLE, metadata={"format": "pt"})
     with pytest.raises(ApprenticeError, match="What the folder lacks: model.layers.0.mlp.up_proj.weight\n") as caught:
-        fitting_model(str(copy))
+        checked_model(str(copy))
     assert caught.value.where == str(copy)
 
 

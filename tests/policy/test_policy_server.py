@@ -19,7 +19,7 @@ import pytest
 from apprentice.config import Layout, load_pipeline
 from apprentice.config.schema import PolicyConfig
 from apprentice.errors import ApprenticeError, PolicyUnavailable
-from apprentice.policy.opening import open_policy
+from apprentice.policy.factory import open_policy
 from apprentice.policy.protocol import Sampling
 from apprentice.policy.server import INTERPRETER_VARIABLE, PolicyServer, engine_environment
 from apprentice.policy.vllm_client import VllmPolicy

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from apprentice.config.schema import PolicyConfig
-from apprentice.policy.models import CACHE
+from apprentice.policy.base_models import CACHE
 from apprentice.policy.protocol import Sampling
 from apprentice.policy.server import INTERPRETER, PolicyServer
 from apprentice.policy.vllm_client import VllmPolicy

@@ -12,7 +12,7 @@ import pytest
 from apprentice.data.trajectories import check_trajectory
 from apprentice.errors import ApprenticeError, InfrastructureFault, PolicyUnavailable
 from apprentice.records.events import Progress
-from apprentice.rollout.figures import rollout_figures
+from apprentice.rollout.metrics import rollout_metrics
 from apprentice.rollout.simulator import Simulator, each_episode, plan_episodes
 
 
@@ -238,7 +238,7 @@ def test_figures_by_hand(simulator, tasks):
             return "<answer>yes</answer>" if "Write" in prompt else "hm"
         return "<say>a</say>"
 
-    figures = rollout_figures(asyncio.run(simulator(mixed, max_turns=2).run(plan_episodes(tasks(2), 1, 0, "x"))))
+    figures = rollout_metrics(asyncio.run(simulator(mixed, max_turns=2).run(plan_episodes(tasks(2), 1, 0, "x"))))
     # task 0: malformed, then right; task 1: two tools, then out of turns
     assert figures["episodes"] == 2 and figures["turns"] == 2 and figures["searches"] == 0
     assert figures["success_rate"] == figures["reward"] == figures["truncated_share"] == 0.5
@@ -247,7 +247,7 @@ def test_figures_by_hand(simulator, tasks):
 
 
 def test_figures_of_nothing_are_zero():
-    assert set(rollout_figures([]).values()) == {0.0}
+    assert set(rollout_metrics([]).values()) == {0.0}
 
 
 def test_few_open_files_mean_fewer_episodes_at_a_time_and_no_fault(simulator, tasks, echo):

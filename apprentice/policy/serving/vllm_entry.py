@@ -26,16 +26,16 @@ def suit_cpu() -> bool:
 
     platform.check_and_update_config = classmethod(check_and_update_config)
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-    _draw_tokens_fast()
-    _normalise_fast()
+    _use_fast_sampling()
+    _use_fused_rms_norm()
     return True
 
 
-def _draw_tokens_fast() -> None:
+def _use_fast_sampling() -> None:
     """Noise for the whole vocabulary, and counting the tokens that are likelier than the one drawn (a function that is compiled for it), were an eighth of
     a decode step."""
     import torch
-    from drawing import draw
+    from sampling import sample
     from vllm.v1.outputs import LogprobsTensors
     from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler, apply_top_k_top_p
     from vllm.v1.sample.sampler import Sampler
@@ -43,7 +43,7 @@ def _draw_tokens_fast() -> None:
     with_others = Sampler.gather_logprobs
 
     def forward_cpu(self, logits, generators, k, p):
-        return draw(apply_top_k_top_p(logits, k, p), generators)
+        return sample(apply_top_k_top_p(logits, k, p), generators)
 
     def gather_logprobs(logprobs, num_logprobs, token_ids):
         if num_logprobs:
@@ -55,7 +55,7 @@ def _draw_tokens_fast() -> None:
     Sampler.gather_logprobs = staticmethod(gather_logprobs)
 
 
-def _normalise_fast() -> None:
+def _use_fused_rms_norm() -> None:
     """vLLM's kernel for it, which it uses on GPUs alone: a CPU's takes a seventh of the time of the operations one by one, 60 times a decode step."""
     import torch
     from vllm.model_executor.layers.layernorm import RMSNorm

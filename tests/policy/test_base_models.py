@@ -11,7 +11,7 @@ import pytest
 
 from apprentice.config import Layout, load_pipeline
 from apprentice.errors import ApprenticeError
-from apprentice.policy.models import architecture, base_model, starting_policy, tokenizer_folder
+from apprentice.policy.base_models import architecture, base_model, starting_policy, tokenizer_folder
 from apprentice.policy.packaged import MARKER, PACKAGED
 from apprentice.records.files import write_json
 
@@ -41,7 +41,7 @@ def test_a_cached_packaged_model_is_not_fetched_again(tmp_path):
 def test_asking_for_a_model_imports_no_torch(tiny):
     import subprocess
 
-    program = f"import sys; from apprentice.policy.models import base_model; base_model({str(tiny)!r}); print('torch' in sys.modules)"
+    program = f"import sys; from apprentice.policy.base_models import base_model; base_model({str(tiny)!r}); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
@@ -97,7 +97,7 @@ def test_an_id_may_name_the_revision_that_is_fetched(tmp_path):
     code = """
 from apprentice.data.sources import open_source
 from apprentice.errors import ApprenticeError
-from apprentice.policy.models import tokenizer_folder
+from apprentice.policy.base_models import tokenizer_folder
 for fetch in (tokenizer_folder, open_source):
     try:
         fetch("some/thing@abc123")

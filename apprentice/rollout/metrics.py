@@ -7,7 +7,7 @@ from apprentice.environments.protocol import MALFORMED
 from apprentice.records import Trajectory
 
 
-def rollout_figures(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """Means an episode unless the name says otherwise; all 0.0 where there are no trajectories. Faults are to be left out."""
     turns = [turn for trajectory in trajectories for turn in trajectory.turns]
     groups = defaultdict(set)

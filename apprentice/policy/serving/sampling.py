@@ -8,7 +8,7 @@ import torch
 BLOCK = 256
 
 
-def draw(logits: torch.Tensor, generators: Mapping[int, torch.Generator]) -> tuple[torch.Tensor, torch.Tensor]:
+def sample(logits: torch.Tensor, generators: Mapping[int, torch.Generator]) -> tuple[torch.Tensor, torch.Tensor]:
     """One token of each row, by inverting the cumulative distribution: one uniform number picks a block of the vocabulary, a second the token in it.
 
     vLLM makes noise for every token of the vocabulary instead, which takes three times as long.

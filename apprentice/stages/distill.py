@@ -48,7 +48,7 @@ def _refuse_unfit(base: Path) -> None:
 
     from apprentice.policy.loading import load_causal_model
 
-    load_causal_model(base, torch.bfloat16, on_paper=True)
+    load_causal_model(base, torch.bfloat16, on_meta=True)
 
 
 async def _traces(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:

@@ -22,8 +22,8 @@ MOST_GPUS = 1024
 def advise(config: PipelineConfig, shape: Shape, episodes: Episodes, hardware: Hardware) -> TrainConfig | None:
     """Find the `train` section that fits the memory and has the fastest step.
 
-    It tries each combination of recomputation and offloading, with the smallest ZeRO stage that fits and
-    the largest micro-batch that fits and still leaves one for each rank.
+    It tries each combination of recomputation and offloading, with the smallest ZeRO stage that fits, and the largest
+    micro-batch that fits and still leaves one for each rank.
 
     Returns:
         The best candidate; None if nothing fits.

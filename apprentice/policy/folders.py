@@ -16,7 +16,7 @@ READ = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_co
 POINTER = b"version https://git-lfs"
 """First bytes of the text file that stands in for a file that Git LFS has not fetched."""
 MAX_POINTER_BYTES = 1024
-NO_CAUSAL_MODEL = re.compile(r"(For(MaskedLM|PreTraining|\w*Classification|QuestionAnswering)|(?<!LMHead)Model)$")
+NOT_CAUSAL = re.compile(r"(For(MaskedLM|PreTraining|\w*Classification|QuestionAnswering)|(?<!LMHead)Model)$")
 """Matches the name of a Transformers class without a head that predicts the next token."""
 
 
@@ -66,7 +66,7 @@ def _settings(path: Path) -> dict[str, Any]:
     if not isinstance(settings, dict) or not isinstance(settings.get("model_type"), str):
         raise ApprenticeError("is not a model's configuration: it has no `model_type`", where=path, todo="save the model with save_pretrained")
     names = settings.get("architectures") or []
-    if names and all(NO_CAUSAL_MODEL.search(str(each)) for each in names):
+    if names and all(NOT_CAUSAL.search(str(each)) for each in names):
         raise ApprenticeError(f"is not a causal language model: {names[0]}", where=path, todo="choose a model whose architecture ends in ForCausalLM")
     if settings.get("quantization_config"):
         raise ApprenticeError("the weights are quantised (quantization_config) and cannot be trained", where=path, todo="choose the unquantised model")

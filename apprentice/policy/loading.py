@@ -29,11 +29,11 @@ def load_causal_model(folder: Path, dtype, *, attention: str = "sdpa", on_meta: 
     from transformers import AutoModelForCausalLM
 
     without_chatter()
-    how = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True, "attn_implementation": attention}
-    told = {"output_loading_info": True, "ignore_mismatched_sizes": True, **({"device_map": "meta"} if on_meta else {})}
+    options = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True, "attn_implementation": attention}
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True, **({"device_map": "meta"} if on_meta else {})}
     try:
         with _quietly():
-            model, found = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **how, **told)
+            model, found = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **options)
     except unfit_errors() as error:
         if attention != "eager" and isinstance(error, ValueError) and "eager" in str(error):
             return load_causal_model(folder, dtype, attention="eager", on_meta=on_meta)

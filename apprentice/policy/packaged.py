@@ -46,7 +46,7 @@ class PackagedModel:
     rms_norm_eps: float
     """Epsilon of the original model; the GGUF file holds a rounded one."""
     licence: str
-    """Name of the licence, with its address where it has one of its own."""
+    """Name of the licence, with its address if it is not a standard one."""
     begins_text: bool = False
     """Whether the tokenizer begins every text with its BOS token; Transformers does not read this from GGUF."""
     chat_template: str | None = None

@@ -66,6 +66,7 @@ class ServerState:
     max_sequences: int
     log: str
     started: float
+    """Unix time of the start, for people who read the file."""
 
     @property
     def alive(self) -> bool:

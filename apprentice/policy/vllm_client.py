@@ -114,8 +114,8 @@ class VllmPolicy:
         if self._outages != outages:
             return
         if self._revive is None or self._outages == MAX_REVIVALS:
-            reason = f"; it ended with: {root_cause(self._log)}" if self._log else ""
-            raise PolicyUnavailable(f"the policy server has ended, after {self._outages} restarts{reason}")
+            cause = f"; root cause: {root_cause(self._log)}" if self._log else ""
+            raise PolicyUnavailable(f"the policy server ended after {self._outages} restarts{cause}")
         self._outages += 1
         endpoint = await self._revive()
         await self._client.aclose()

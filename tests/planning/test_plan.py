@@ -253,12 +253,12 @@ def test_the_command_prints_the_plan_and_refuses_what_does_not_fit(qwen, tmp_pat
     set_overrides("assistant-32b", [f"model.name={qwen}"], tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
     assert main(["plan", "assistant-32b", "--gpus", "8", "--gpu-memory", "141"]) == 0
-    told = capsys.readouterr().out
-    assert all(words in told for words in ("32.8 billion weights", "gradients (fp32)", "sampling", "hours", "advice: train.zero_stage=3"))
-    assert told.endswith("train.ranks=8 policy.gpus=8\n")
+    output = capsys.readouterr().out
+    assert all(words in output for words in ("32.8 billion weights", "gradients (fp32)", "sampling", "hours", "advice: train.zero_stage=3"))
+    assert output.endswith("train.ranks=8 policy.gpus=8\n")
     assert main(["plan", "assistant-32b", "--gpus", "2", "--gpu", "h100"]) == 1
-    told = capsys.readouterr().out
-    assert "does not fit" in told and "GPUs, train.zero_stage=" in told
+    output = capsys.readouterr().out
+    assert "does not fit" in output and "GPUs, train.zero_stage=" in output
     assert main(["plan", "assistant-32b", "--context", "8192", "--actions", "2000", "--shared", "3000", "--utilisation", "0.4"]) == 0
     assert "240 episodes of 8,192 tokens, 2,000 sampled" in capsys.readouterr().out
 

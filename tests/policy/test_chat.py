@@ -17,7 +17,7 @@ from tests.tiny import CHATML
 SMOLLM2 = CACHE / "smollm2-135m-instruct"
 QUESTION = "Question: who leads the team in Berlin?\nSearch first."
 ACTIONS = "<search>Berlin team lead</search>", "<answer>Ada</answer>"
-TOLD = "<information>\n(1) Berlin: Ada leads it.\n\n(2) Paris\n</information>", "And then?"
+REPLIES = "<information>\n(1) Berlin: Ada leads it.\n\n(2) Paris\n</information>", "And then?"
 TAGS = {"search": "query", ANSWER: "phrase"}
 DEFAULT_SYSTEM = "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are helpful.<|im_end|>\n' }}{% endif %}"
 CLOSED = "</think>\n\n"
@@ -52,15 +52,15 @@ def saved(name: str, folder: Path) -> Path:
 def three_turns(style: Style, ended: bool) -> str:
     """Return a whole conversation without thoughts; if `ended`, each answer ends its turn without a space before it."""
     answers = [(CLOSED if style.opens else "") + style.lead + action for action in ACTIONS]
-    messages = [style.first.format(QUESTION), *((style.then.lstrip() if ended else style.then).format(told) for told in TOLD)]
+    messages = [style.first.format(QUESTION), *((style.then.lstrip() if ended else style.then).format(reply) for reply in REPLIES)]
     return messages[0] + style.opens + answers[0] + messages[1] + style.opens + answers[1] + messages[2] + style.opens
 
 
 def appended(chat: ChatFormat, ended: bool) -> list[int]:
     """Return the tokens of the same conversation, appended turn by turn."""
     tokens = chat.prompt(QUESTION)
-    for action, told in zip(ACTIONS, TOLD, strict=True):
-        tokens += chat.action(action) + ([chat.end_token_id] if ended else []) + chat.reply(told, ended=ended)
+    for action, reply in zip(ACTIONS, REPLIES, strict=True):
+        tokens += chat.action(action) + ([chat.end_token_id] if ended else []) + chat.reply(reply, ended=ended)
     return tokens
 
 

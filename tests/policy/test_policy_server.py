@@ -332,7 +332,7 @@ def test_the_error_of_a_server_that_keeps_failing_has_its_root_cause(tiny, tmp_p
                     await policy.generate([13], Sampling(2, 1.0, 0))
             return str(lost.value)
 
-    assert asyncio.run(scenario()) == "the policy server has ended, after 3 restarts; it ended with: RuntimeError: the engine cannot take 13"
+    assert asyncio.run(scenario()) == "the policy server ended after 3 restarts; root cause: RuntimeError: the engine cannot take 13"
 
 
 def test_two_users_of_one_server_are_refused(tiny, tmp_path):

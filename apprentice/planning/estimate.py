@@ -1,8 +1,8 @@
 """Estimate of the seconds of an online step, by phase, from its parameters, the model's shape and the machine's speed.
 
-A forward pass takes 2 FLOP per weight and token, and a backward pass 4 (Kaplan et al. 2020, section 2.1). Attention takes
-4 FLOP per channel and pair of tokens, and 2.5 times that backward (Dao 2023, section 4.1). The time of a phase is its work
-divided by the share of the peak that `Efficiency` gives. The estimate does not include the time of tools.
+A forward pass takes 2 FLOP per weight and token, and a backward pass 4 (Kaplan et al. 2020, section 2.1). Attention
+takes 4 FLOP per channel and pair of tokens, and 2.5 times that backward (Dao 2023, section 4.1). The time of a phase is
+its work divided by the share of the peak that `Efficiency` gives. The estimate does not include the time of tools.
 """
 
 import math
@@ -187,9 +187,9 @@ def _sampling(config: PipelineConfig, shape: Shape, episodes: Episodes, load: Lo
 def _between_ranks(train: TrainConfig, shape: Shape, load: Load, steps: int, looks_ahead: bool, hardware: Hardware) -> float:
     """Return the seconds of ZeRO's collectives (Rajbhandari et al. 2020, section 7).
 
-    A collective moves (ranks - 1) / ranks of its bytes through the link of each rank. Stage 1 reduces fp32 gradients once
-    per optimizer step, and stage 2 reduces bf16 gradients at each micro-batch; both then gather the new bf16 weights.
-    Stage 3 gathers the weights for each pass of each micro-batch instead.
+    A collective moves (ranks - 1) / ranks of its bytes through the link of each rank. Stage 1 reduces fp32 gradients
+    once per optimizer step, and stage 2 reduces bf16 gradients at each micro-batch; both then gather the new bf16
+    weights. Stage 3 gathers the weights for each pass of each micro-batch instead.
     """
     trained, passes, layers = trained_weights(train, shape), steps * load.micro_batches, 0
     if train.zero_stage <= 1:

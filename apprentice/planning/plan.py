@@ -92,8 +92,8 @@ def token_bytes(train: TrainConfig, shape: Shape, episodes: Episodes) -> float:
 def trainer_bytes(train: TrainConfig, shape: Shape, episodes: Episodes, ranks: int) -> dict[str, float]:
     """Return the memory of one rank of the trainer, by purpose.
 
-    ZeRO (Rajbhandari et al. 2020, section 3) shards the optimizer's state in stage 1, also the gradients in stage 2, and
-    also the weights in stage 3.
+    ZeRO (Rajbhandari et al. 2020, section 3) shards the optimizer's state in stage 1, also the gradients in stage 2,
+    and also the weights in stage 3.
     """
 
     def shards(stage: int) -> int:

@@ -29,7 +29,7 @@ class Chat(Protocol):
 
 
 Decide = Callable[[Sequence[int], str, int, int], Awaitable[Completion]]
-"""Chooses an action, given the tokens so far, the last observation as text, the action's token limit, and the turn's index."""
+"""Chooses an action, given the tokens so far, the last observation, the action's token limit, and the turn's index."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,8 +162,8 @@ class Simulator:
                 return await play(builder, environment, self._chat, self._limits, self._sampler(environment, episode)), None
             finally:
                 await environment.close()
-        # This boundary turns every error of a user's environment, a knowledge base or the policy's engine into a fault of
-        # this episode, so that it neither reaches other episodes nor counts as the agent's failure.
+        # This boundary turns every error of a user's environment, a knowledge base or the policy's engine into a fault
+        # of this episode, so that it neither reaches other episodes nor counts as the agent's failure.
         except Exception as error:
             if asyncio.current_task().cancelling():
                 raise

@@ -243,7 +243,7 @@ def test_the_advice_is_more_gpus_if_nothing_fits(qwen):
     assert enough_gpus(config, shape, replace(episodes, tokens=10**9), two) is None
 
 
-def test_the_published_run_has_72_tasks_and_all_variants(qwen):
+def test_the_published_run_has_72_tasks_and_all_variants():
     data = load_pipeline("assistant-32b", PARAMS).data
     assert (data.train, data.heldout_variants) == (72, 0)
 

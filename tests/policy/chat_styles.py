@@ -90,8 +90,8 @@ def sentencepiece(space: str, special: tuple[str, ...], plain: tuple[str, ...] =
     """Make a BPE tokenizer with `▁` for spaces and the control tokens in the model's vocabulary.
 
     Args:
-        space: where the tokenizer adds a space: before the `first` word (Llama 2), after each added token (`legacy`), or
-            `never` (Gemma).
+        space: where the tokenizer adds a space: before the `first` word (Llama 2), after each added token (`legacy`),
+            or `never` (Gemma).
         special: added tokens that are flagged as special.
         plain: added tokens that are not flagged.
         rstrip: whether the special tokens strip the white space after them.

@@ -1,9 +1,9 @@
 """A fake of vLLM's server, which takes vLLM's flags and implements the endpoints that a policy needs.
 
-The completion of a prompt is [version, seed]; the prompt [13] kills the server. A sleeping server takes weights once it
-has memory for them, and completes nothing until it is fully awake. Environment variables control it: FAKE_FAMILY (it has
-a child and a grandchild that ignore SIGTERM), FAKE_SHARED_MEMORY (name of a segment that it leaves behind), and FAKE_DIES
-(it ends at once, see `die`).
+The completion of a prompt is [version, seed]; the prompt [13] kills the server. A sleeping server takes weights once
+it has memory for them, and completes nothing until it is fully awake. Environment variables control it: FAKE_FAMILY
+(it has a child and a grandchild that ignore SIGTERM), FAKE_SHARED_MEMORY (name of a segment that it leaves behind), and
+FAKE_DIES (it ends at once, see `die`).
 """
 
 import argparse

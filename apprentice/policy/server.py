@@ -1,16 +1,18 @@
 """vLLM's OpenAI server as a child process that ends with its parent, and to which other processes can attach."""
 
+import fcntl
 import hashlib
 import json
 import os
 import signal
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
-from filelock import FileLock
 
 from apprentice.config.layout import RUNTIME
 from apprentice.config.schema import RETRIEVER_AUTH, PolicyConfig
@@ -131,7 +133,7 @@ class PolicyServer:
         Raises:
             ApprenticeError: vLLM's environment is missing, or another program has taken the port.
         """
-        with self._lock():
+        with _locked(self._state_file):
             running = _read_state(self._state_file)
             if running and running.alive and running.recorded == self._record and self._config.port in (0, running.endpoint.port):
                 self._attach(running)
@@ -182,7 +184,7 @@ class PolicyServer:
         if child is None:
             return
         child.stop()
-        with self._lock():
+        with _locked(self._state_file):
             if _read_state(self._state_file) == state:
                 self._state_file.unlink()
                 state.endpoint.remove_socket()
@@ -230,11 +232,6 @@ class PolicyServer:
             *("--logprobs-mode", "processed_logprobs", "--enable-prefix-caching"),
             *("--worker-extension-cls", "vllm_extension.PolicyWeights", "--disable-uvicorn-access-log", "--disable-fastapi-docs"),
         ]
-
-    def _lock(self) -> FileLock:
-        """Return the lock that lets one process at a time decide whether to attach or to start."""
-        self._state_file.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(self._state_file.with_suffix(".lock"))
 
     def _healthy(self) -> bool:
         try:
@@ -290,6 +287,15 @@ def interpreter() -> Path:
     if not python.exists():
         raise ApprenticeError("vLLM's environment is missing", where=python, todo="set it up with `make setup`, or choose policy.engine=transformers")
     return python
+
+
+@contextmanager
+def _locked(state: Path) -> Iterator[None]:
+    """Let one process at a time decide whether to attach or to start."""
+    state.parent.mkdir(parents=True, exist_ok=True)
+    with state.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _read_state(path: Path) -> ServerState | None:

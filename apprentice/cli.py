@@ -166,7 +166,7 @@ def _plan(chosen: argparse.Namespace) -> int:
     from apprentice.config import load_pipeline
     from apprentice.planning.plan import expected_episodes, plan
     from apprentice.planning.shape import Shape
-    from apprentice.policy.models import architecture
+    from apprentice.policy.base_models import architecture
 
     config = load_pipeline(chosen.pipeline)
     if chosen.context is not None:
@@ -202,9 +202,9 @@ def _planned_hardware(chosen: argparse.Namespace, ranks: int) -> Any:
 
 def _advice(config: Any, shape: Any, episodes: Any, machine: Any) -> str:
     """Parameters to set, as `make run ARGS=` takes them; where nothing fits, on how many GPUs."""
-    from apprentice.planning.advice import KNOBS, MOST_GPUS, advised, enough_gpus
+    from apprentice.planning.advice import KNOBS, MOST_GPUS, advise, enough_gpus
 
-    if train := advised(config, shape, episodes, machine):
+    if train := advise(config, shape, episodes, machine):
         knobs = {f"train.{name}": getattr(train, name) for name in KNOBS} | {"train.ranks": machine.gpus, "policy.gpus": machine.gpus}
         return " ".join(f"{name}={str(value).lower()}" for name, value in knobs.items())
     if gpus := enough_gpus(config, shape, episodes, machine):

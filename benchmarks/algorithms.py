@@ -87,9 +87,9 @@ def _folder(layout: Layout, name: str, seed: int, steps: int) -> Path:
 
 
 def _run_all(jobs: list[Job], pipeline: PipelineConfig, layout: Layout, steps: int, tasks: int) -> None:
-    from apprentice.policy.opening import policy_server
+    from apprentice.policy.factory import make_policy_server
 
-    with policy_server(pipeline, layout) if pipeline.policy.engine == "vllm" else nullcontext():
+    with make_policy_server(pipeline, layout) if pipeline.policy.engine == "vllm" else nullcontext():
         started = time.monotonic()
         for number, job in enumerate(jobs):
             pace = (time.monotonic() - started) / number if number else None
@@ -129,7 +129,7 @@ async def _scores(config: PipelineConfig, layout: Layout, tasks: int, progress: 
     """Returns the share of held-out tasks that the trained policy solves, greedily and sampled."""
     from apprentice.environments.usecase import use_case
     from apprentice.policy.chat import ChatFormat
-    from apprentice.policy.opening import open_policy
+    from apprentice.policy.factory import open_policy
     from apprentice.records.tables import read_tasks
     from apprentice.rollout.setup import make_simulator
     from apprentice.rollout.simulator import plan_episodes

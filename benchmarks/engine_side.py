@@ -47,7 +47,7 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    from vllm_entry import suit_cpu
+    from vllm_entry import patch_for_cpu
 
-    suit_cpu()
+    patch_for_cpu()
     asyncio.run(serve())

@@ -153,8 +153,8 @@ async def _measure(config: PipelineConfig, folder: Path, python: Path) -> dict:
     from apprentice.learning.ranks import open_learner
     from apprentice.online.loop import OnlineTraining
     from apprentice.online.sampler import TaskSampler
-    from apprentice.policy.models import base_model
-    from apprentice.policy.opening import open_policy
+    from apprentice.policy.base_models import base_model
+    from apprentice.policy.factory import open_policy
     from apprentice.rollout.setup import make_simulator
 
     layout, base, train, limits = Layout("quick", folder), base_model(config.model.name).absolute(), config.train, config.environment

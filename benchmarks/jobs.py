@@ -124,7 +124,7 @@ def _timed(learner: "PpoLearner", attempts: Sequence[Trajectory]) -> float:
 async def sample(config: PipelineConfig, checkpoint: Path, jobs: Sequence[Job], tell: Tell) -> dict[Job, Measured]:
     """Measures sampling jobs on a policy server of its own."""
     from apprentice.policy.chat import ChatFormat
-    from apprentice.policy.opening import open_policy
+    from apprentice.policy.factory import open_policy
 
     chat, done = ChatFormat(checkpoint), {}
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ def _sampling(rounds: int) -> dict:
 
 
 def _training(rounds: int) -> dict:
-    from apprentice.policy.models import base_model
+    from apprentice.policy.base_models import base_model
 
     return training.figures(training.measure(base_model(load_pipeline("quick").model.name), sequences=16, rounds=rounds))
 

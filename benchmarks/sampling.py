@@ -82,9 +82,9 @@ def measure(pipeline: str, tasks: int, attempts: int, rounds: int) -> list[Round
 
 async def _measure(config: PipelineConfig, layout: Layout, count: int, attempts: int, rounds: int) -> list[Round]:
     from apprentice.environments.usecase import use_case
+    from apprentice.policy.base_models import base_model
     from apprentice.policy.chat import ChatFormat
-    from apprentice.policy.models import base_model
-    from apprentice.policy.opening import open_policy
+    from apprentice.policy.factory import open_policy
     from apprentice.records.tables import write_passages
     from apprentice.rollout.setup import make_simulator
     from apprentice.rollout.simulator import plan_episodes

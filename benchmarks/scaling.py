@@ -28,7 +28,7 @@ from apprentice.records.files import write_json
 from benchmarks.jobs import OBSERVATION, REPEATS, Job, Measured, Tell, learn, sample
 
 if TYPE_CHECKING:
-    from apprentice.planning.cost import Episodes
+    from apprentice.planning.estimate import Episodes
 
 TOLERANCE = 0.25
 PROMPT, ACTION = 64, 32
@@ -83,7 +83,7 @@ class Predictor:
 
     def seconds(self, job: Job, hardware: Hardware) -> float:
         """Returns the predicted seconds of the job's phase."""
-        from apprentice.planning.cost import step_seconds
+        from apprentice.planning.estimate import step_seconds
 
         return getattr(step_seconds(self._of(job), self._shape, _episodes(job), hardware), job.phase)
 
@@ -104,7 +104,7 @@ class Predictor:
 
 
 def _episodes(job: Job) -> "Episodes":
-    from apprentice.planning.cost import Episodes
+    from apprentice.planning.estimate import Episodes
 
     return Episodes(job.tasks, job.attempts, job.tokens, job.actions, job.shared)
 
@@ -188,7 +188,7 @@ def main() -> int:
     use_cores_sparingly()
     os.environ.update(ON_THE_CPU)
 
-    from apprentice.policy.models import base_model
+    from apprentice.policy.base_models import base_model
 
     config = load_pipeline("quick")
     config = config.model_copy(update={"policy": config.policy.model_copy(update={"port": 0})})

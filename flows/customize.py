@@ -69,9 +69,9 @@ def _opening(pipeline: str, changed: Sequence[str]) -> str:
 
 def _ready_model(name: str, console: Console) -> None:
     """Fetches and checks the base model before any stage starts."""
-    from apprentice.policy.models import remark
+    from apprentice.policy.base_models import fetch_notice
 
-    console.print(f"model: {name}{remark(name)}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"model: {name}{fetch_notice(name)}", markup=False, highlight=False, soft_wrap=True)
     fetch_model(name)
 
 
@@ -81,9 +81,9 @@ def _serving(config: PipelineConfig, layout: Layout, changed: Sequence[str]) -> 
     if not needs_policy_server(config, changed):
         yield
         return
-    from apprentice.policy.opening import policy_server
+    from apprentice.policy.factory import make_policy_server
 
-    server = policy_server(config, layout)
+    server = make_policy_server(config, layout)
     server.start()
     try:
         yield

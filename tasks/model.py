@@ -16,6 +16,6 @@ def is_passing_fault(_task, _task_run, state) -> bool:
 @task(name="model", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=is_passing_fault)
 def fetch_model(name: str) -> Path:
     """The folder of a base model, checked; downloads and converts it where it is not cached yet."""
-    from apprentice.policy.models import fitting_model
+    from apprentice.policy.base_models import checked_model
 
-    return fitting_model(name)
+    return checked_model(name)

@@ -75,12 +75,12 @@ def log_run(*_):
 MODELS = """import os
 from apprentice.errors import ApprenticeError
 
-def fitting_model(name):
+def checked_model(name):
     if os.environ.get("FAKE_MODEL") == "user":
         raise ApprenticeError("is truncated", where="model.safetensors", todo="copy the folder anew")
     return name
 
-def remark(name):
+def fetch_notice(name):
     return ""
 """
 PACKAGED = "class NotFetched(Exception):\n    pass\n"
@@ -104,7 +104,7 @@ def make_project(folder: Path) -> Path:
         _write(library / "stages" / f"{stage}.py", STAGE)
     for name, text in TRACKING.items():
         _write(library / "tracking" / name, text)
-    _write(library / "policy" / "models.py", MODELS)
+    _write(library / "policy" / "base_models.py", MODELS)
     _write(library / "policy" / "packaged.py", PACKAGED)
     _without_server(folder / "params.yaml")
     _write(folder / ".dvc" / "config", "[core]\n    analytics = false\n")

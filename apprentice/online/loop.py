@@ -22,7 +22,7 @@ from apprentice.policy.protocol import Policy
 from apprentice.records import Skill, SkillLibrary, Trajectory
 from apprentice.records.events import Progress
 from apprentice.records.tables import write_trajectories
-from apprentice.rollout.figures import rollout_figures
+from apprentice.rollout.metrics import rollout_metrics
 from apprentice.rollout.simulator import Simulator, plan_episodes
 
 Row = dict[str, float]
@@ -251,7 +251,7 @@ def _of_rollouts(trajectories: Sequence[Trajectory], version: int, seconds: floa
     sampled = sum(trajectory.action_tokens for trajectory in trajectories)
     staleness = [version - trajectory.version for trajectory in trajectories]
     return {
-        **rollout_figures(trajectories),
+        **rollout_metrics(trajectories),
         "staleness_mean": sum(staleness) / len(staleness),
         "staleness_max": max(staleness),
         "sampled_tokens_per_second": sampled / seconds,

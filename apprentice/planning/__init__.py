@@ -1,1 +1,1 @@
-"""What a training would take on a machine: memory, seconds by phase, and with which parameters it fits. Nothing is run."""
+"""Plans of a training on a machine: memory, seconds by phase, and parameters that fit. Nothing is run."""

@@ -1,27 +1,32 @@
-"""With which parameters a training fits the memory of a machine, and takes the least time."""
+"""Advice on the parameters with which a training fits a machine's memory and takes the least time."""
 
 from dataclasses import replace
 from itertools import product
 
 from apprentice.config import PipelineConfig
 from apprentice.config.schema import TrainConfig
-from apprentice.planning.cost import Episodes, step_seconds
+from apprentice.planning.estimate import Episodes, step_seconds
 from apprentice.planning.hardware import GIB, Hardware
-from apprentice.planning.plan import moments, optimizer_step_tokens, token_bytes
+from apprentice.planning.plan import memory_by_phase, optimizer_step_tokens, token_bytes
 from apprentice.planning.shape import Shape
 
 KNOBS = ("zero_stage", "recompute_activations", "offload_optimizer", "micro_batch_tokens")
-"""Parameters of the `train` section that are advised on."""
+"""Parameters of the `train` section that the advice sets."""
 STAGES = (1, 2, 3)
-"""Of ZeRO; 0 runs as 1."""
+"""Stages of ZeRO to choose from; stage 0 runs as stage 1."""
 ROUND_TOKENS = 256
+"""The advised tokens of a micro-batch are a multiple of this, unless one episode is longer."""
 MOST_GPUS = 1024
 
 
-def advised(config: PipelineConfig, shape: Shape, episodes: Episodes, hardware: Hardware) -> TrainConfig | None:
-    """The `train` section with the smallest ZeRO stage that fits and the largest micro-batch that fits and still leaves one for each rank.
+def advise(config: PipelineConfig, shape: Shape, episodes: Episodes, hardware: Hardware) -> TrainConfig | None:
+    """Find the `train` section that fits the memory and has the fastest step.
 
-    With and without recomputation and offloading; of those that fit, the one whose step is fastest. None where nothing fits.
+    It tries each combination of recomputation and offloading, with the smallest ZeRO stage that fits, and the largest
+    micro-batch that fits and still leaves one for each rank.
+
+    Returns:
+        The best candidate; None if nothing fits.
     """
     fitting = []
     for recompute, offload in product((False, True), (False, True)):
@@ -35,15 +40,15 @@ def advised(config: PipelineConfig, shape: Shape, episodes: Episodes, hardware: 
 
 
 def enough_gpus(config: PipelineConfig, shape: Shape, episodes: Episodes, hardware: Hardware) -> int | None:
-    """The least power of two of these GPUs with which something fits; None where not even MOST_GPUS suffice."""
+    """Return the smallest power of two of these GPUs on which the training fits; None if MOST_GPUS are too few."""
     powers = (1 << power for power in range(MOST_GPUS.bit_length()))
-    return next((gpus for gpus in powers if advised(config, shape, episodes, replace(hardware, gpus=gpus))), None)
+    return next((gpus for gpus in powers if advise(config, shape, episodes, replace(hardware, gpus=gpus))), None)
 
 
 def _filled(config: PipelineConfig, train: TrainConfig, shape: Shape, episodes: Episodes, hardware: Hardware) -> TrainConfig | None:
-    """With the micro-batch that fills the memory; None where not even one episode fits."""
+    """Return `train` with the largest useful micro-batch that fits; None if not even one episode fits."""
     one = train.model_copy(update={"micro_batch_tokens": episodes.tokens})
-    updating, playing = (sum(parts.values()) for parts in moments(config.model_copy(update={"train": one}), shape, episodes, hardware.gpus))
+    updating, playing = (sum(parts.values()) for parts in memory_by_phase(config.model_copy(update={"train": one}), shape, episodes, hardware.gpus))
     free = hardware.memory_gib * GIB - updating
     if free < 0 or playing > hardware.memory_gib * GIB:
         return None

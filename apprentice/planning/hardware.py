@@ -1,4 +1,4 @@
-"""Machines to plan for: published figures of GPUs, measured ones of this machine, and the share of both that is reached."""
+"""Machines to plan for: data sheets of GPUs, measurements of this machine, and the efficiency that training reaches."""
 
 import os
 import time
@@ -10,37 +10,37 @@ from apprentice.precision import cpu_dtype
 
 GIB = 1 << 30
 MEASURED_S = 0.5
-"""How long a figure of this machine is measured."""
+"""Duration of one measurement of this machine."""
 GEMM = 2048
-"""Rows and columns of the matrices whose product is taken as the peak."""
-COPIED = 1 << 28
-"""Bytes that are copied to measure the memory, far more than caches hold."""
+"""Rows and columns of the matrices whose product gives the peak FLOP/s."""
+COPY_BYTES = 1 << 28
+"""Bytes that are copied to measure the memory bandwidth; far more than the caches' size."""
 
 
 @dataclass(frozen=True)
 class Efficiency:
-    """Shares of a machine's figures that a training step reaches, and what it takes whatever the machine."""
+    """Shares of a machine's peak that a training step reaches, and times that do not depend on the peak."""
 
     forward: float
-    """Of the peak FLOP/s: linear layers of a forward pass, of trainer and policy server."""
+    """Share of the peak FLOP/s in linear layers of a forward pass, for trainer and policy server."""
     backward: float
-    """Of the peak FLOP/s: linear layers of a backward pass."""
+    """Share of the peak FLOP/s in linear layers of a backward pass."""
     attention: float
-    """Of the peak FLOP/s: attention, forward and backward."""
+    """Share of the peak FLOP/s in attention, forward and backward."""
     decode: float
-    """Of the peak FLOP/s: a decode step of the policy server."""
+    """Share of the peak FLOP/s in a decode step of the policy server."""
     memory: float
-    """Of the memory's bandwidth: weights, keys and values read by a decode step; gradients and optimizer state."""
+    """Share of the memory bandwidth in reading weights, keys and values, and in updating the optimizer."""
     link: float
-    """Of the bandwidth between ranks."""
+    """Share of the bandwidth between ranks."""
     layer_exchange_s: float
-    """Fixed seconds of gathering or reducing one layer under ZeRO 3."""
+    """Fixed seconds to gather or reduce one layer in ZeRO stage 3."""
     decode_step_s: float
-    """Fixed seconds of a decode step: scheduling, kernel launches, the way to the client and back."""
+    """Fixed seconds of a decode step: scheduling, kernel launches, and the round trip to the client."""
     decode_sequence_s: float
-    """Seconds a decode step for each sequence in it: drawing a token, its log-probability, its answer."""
+    """Seconds of a decode step for each sequence: sampling a token, its log-probability, and its response."""
     sync_gbs: float
-    """GB/s at which weights go from the trainer to the policy server, through the machine's memory."""
+    """GB/s of the transfer of weights from trainer to policy server through the machine's memory."""
 
 
 CPU = Efficiency(
@@ -55,7 +55,10 @@ CPU = Efficiency(
     decode_sequence_s=0.0002,
     sync_gbs=0.8,
 )
-"""Measured with SmolLM2-135M on two cores of an AMD EPYC with AVX-512 BF16: `python -m benchmarks.scaling`, `sync_gbs` with `benchmarks.grpo`."""
+"""Measured with SmolLM2-135M on two cores of an AMD EPYC with AVX-512 BF16.
+
+The commands are `python -m benchmarks.scaling`, and `python -m benchmarks.grpo` for `sync_gbs`.
+"""
 GPU = Efficiency(
     forward=0.3,
     backward=0.3,
@@ -68,29 +71,32 @@ GPU = Efficiency(
     decode_sequence_s=2e-5,
     sync_gbs=3.0,
 )
-"""Assumed, not measured: 0.38 to 0.43 of an H100's peak is what pre-training reaches (Grattafiori et al. 2024, table 4), packed trajectories less."""
+"""Assumed, not measured.
+
+Pre-training reaches 0.38 to 0.43 of an H100's peak (Grattafiori et al. 2024, table 4); packed trajectories reach less.
+"""
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """The machine that is asked about.
+    """The machine to plan for.
 
     Raises:
-        ApprenticeError: a figure is not above 0.
+        ApprenticeError: a value is not above 0.
     """
 
     gpus: int
-    """Ranks, each with a GPU of its own; on a CPU, processes that share the machine."""
+    """Ranks, each with its own GPU; on a CPU, processes that share the machine."""
     memory_gib: float
-    """Of one GPU."""
+    """Memory of one GPU."""
     tflops: float
-    """Of one GPU, dense bf16."""
+    """Peak of one GPU in dense bf16."""
     bandwidth_gbs: float
-    """Of one GPU's memory."""
+    """Memory bandwidth of one GPU."""
     link_gbs: float
-    """From one GPU to the others, one direction."""
+    """Bandwidth from one GPU to the others, in one direction."""
     host_gbs: float
-    """Between one GPU and the machine's memory, one direction; an optimizer that is offloaded works at this rate."""
+    """Bandwidth between one GPU and the host's memory, in one direction; it limits an offloaded optimizer."""
     efficiency: Efficiency = GPU
 
     def __post_init__(self) -> None:
@@ -99,10 +105,10 @@ class Hardware:
                 raise ApprenticeError(f"must be above 0, is {getattr(self, name)}", where=f"hardware, {name}")
 
     def at(self, utilisation: float) -> "Hardware":
-        """The same machine, with another share of the peak FLOP/s in all matrix products of the trainer.
+        """Return this machine with another share of the peak FLOP/s in the trainer's matrix products.
 
         Raises:
-            ApprenticeError: it is no share.
+            ApprenticeError: `utilisation` is not above 0 and at most 1.
         """
         if not 0 < utilisation <= 1:
             raise ApprenticeError(f"must be above 0 and at most 1, is {utilisation}", where="utilisation")
@@ -114,49 +120,54 @@ GPUS = {
     "h200": Hardware(1, memory_gib=141, tflops=989, bandwidth_gbs=4800, link_gbs=450, host_gbs=64),
     "a100": Hardware(1, memory_gib=80, tflops=312, bandwidth_gbs=2039, link_gbs=300, host_gbs=32),
 }
-"""NVIDIA's data sheets of the SXM modules (A100: 80 GB). NVLink's 900 and 600 GB/s and PCIe's 128 and 64 are of both directions together."""
+"""Data sheets of NVIDIA's SXM modules (A100: 80 GB).
+
+The data sheets add both directions: 900 and 600 GB/s of NVLink, 128 and 64 GB/s of PCIe.
+"""
 THIS_MACHINE = "cpu"
 
 
 def hardware(name: str, gpus: int) -> Hardware:
-    """`gpus` GPUs of a kind, or this machine's CPU shared by as many processes, which takes a second to measure.
+    """Return a machine with `gpus` GPUs of a kind, or this machine's CPU, shared by `gpus` processes.
+
+    Measuring this machine takes a second.
 
     Raises:
-        ApprenticeError: nothing is known of the name.
+        ApprenticeError: the name is unknown.
     """
     if name == THIS_MACHINE:
         return this_machine(gpus)
     if name not in GPUS:
         raise ApprenticeError(
-            f"nothing is known of {name!r}", where="gpu", todo=f"name one of {', '.join((*GPUS, THIS_MACHINE))}, and its own figures beside it"
+            f"unknown GPU {name!r}", where="gpu", todo=f"choose one of {', '.join((*GPUS, THIS_MACHINE))}, and set other values with flags such as --gpu-memory"
         )
     return replace(GPUS[name], gpus=gpus)
 
 
 def this_machine(ranks: int = 1) -> Hardware:
-    """This machine's CPU, whose cores, memory and bandwidth `ranks` processes share; they reach each other through the memory."""
-    memory, bandwidth = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB, copied_bytes() / 1e9 / ranks
+    """Measure this machine's CPU, whose cores, memory and bandwidth `ranks` processes share."""
+    memory, bandwidth = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB, copy_bandwidth() / 1e9 / ranks
     return Hardware(ranks, memory / ranks, gemm_flops() / 1e12 / ranks, bandwidth, bandwidth, bandwidth, CPU)
 
 
 def gemm_flops() -> float:
-    """FLOP/s of square matrix products on the CPU, in the type that it trains in."""
+    """Measure the FLOP/s of square matrix products on the CPU, in the dtype of training."""
     import torch
 
     left, right = (torch.randn(GEMM, GEMM, dtype=getattr(torch, cpu_dtype())) for _ in range(2))
-    return 2 * GEMM**3 * _a_second(lambda: left @ right)
+    return 2 * GEMM**3 * _rate(lambda: left @ right)
 
 
-def copied_bytes() -> float:
-    """Bytes a second read and written by a copy within the CPU's memory."""
+def copy_bandwidth() -> float:
+    """Measure the bytes per second that a copy in the CPU's memory reads and writes."""
     import torch
 
-    there, here = torch.zeros(COPIED, dtype=torch.uint8), torch.ones(COPIED, dtype=torch.uint8)
-    return 2 * COPIED * _a_second(lambda: there.copy_(here))
+    target, source = torch.zeros(COPY_BYTES, dtype=torch.uint8), torch.ones(COPY_BYTES, dtype=torch.uint8)
+    return 2 * COPY_BYTES * _rate(lambda: target.copy_(source))
 
 
-def _a_second(work: Callable[[], object]) -> float:
-    """How often `work` is done in a second."""
+def _rate(work: Callable[[], object]) -> float:
+    """Measure how often per second `work` runs."""
     work()
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < MEASURED_S:

@@ -1,4 +1,4 @@
-"""A model's architecture, as far as memory and time depend on it."""
+"""The sizes of a model's architecture that determine memory and time."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,21 +9,21 @@ from apprentice.policy.loading import unfit_errors
 
 @dataclass(frozen=True)
 class Shape:
-    """What a model's config.json tells."""
+    """Sizes of a model, from its config.json."""
 
     parameters: int
     layers: int
     hidden: int
     intermediate: int
     edges: int
-    """Inputs and outputs of all linear layers but the last: what an adapter of rank 1 adds."""
+    """Inputs plus outputs of all linear layers but the last: the weights of adapters of rank 1."""
     body: int
-    """Weights of all linear layers but the last: what every token is multiplied with."""
+    """Weights of all linear layers but the last, which every token passes."""
     vocabulary: int
     width: int
-    """Of all query heads of a layer together."""
+    """Width of all query heads of a layer together."""
     key_width: int
-    """Of all key heads of a layer together; a layer keeps twice as many values a token in the cache."""
+    """Width of all key heads of a layer together; a layer caches twice as many values per token."""
 
     @property
     def embeddings(self) -> int:
@@ -32,10 +32,10 @@ class Shape:
 
     @classmethod
     def of(cls, folder: Path) -> "Shape":
-        """Counts the weights exactly, without making them.
+        """Count the weights exactly, without allocating them.
 
         Raises:
-            ApprenticeError: no config.json of a causal language model is there.
+            ApprenticeError: the folder has no config.json of a causal language model.
         """
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM
@@ -46,7 +46,7 @@ class Shape:
                 model = AutoModelForCausalLM.from_config(config)
         except unfit_errors() as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ApprenticeError(f"is no model's architecture: {reason}", where=folder, todo="name a folder with its config.json") from None
+            raise ApprenticeError(f"contains no known model architecture: {reason}", where=folder, todo="name a folder with a model's config.json") from None
         weights = {id(weight): weight.numel() for weight in model.parameters()}
         linear = [layer for layer in model.base_model.modules() if isinstance(layer, torch.nn.Linear)]
         decoder = [layer for layer in model.get_decoder().modules() if isinstance(layer, torch.nn.Linear)]

@@ -1,1 +1,1 @@
-"""What answers a prompt: token ids in; token ids, log-probabilities and the policy's version out."""
+"""Policies: they take token ids and return sampled token ids, log-probabilities and the version of their weights."""

@@ -1,4 +1,4 @@
-"""Conversations as tokens: the model's own chat template, cut into pieces that are appended and never rendered again."""
+"""Conversations as tokens: the pieces of the model's chat template, appended turn by turn."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -7,27 +7,27 @@ from typing import TYPE_CHECKING
 
 from apprentice.errors import ApprenticeError
 from apprentice.policy.sealing import SealedTokenizer
-from apprentice.policy.template import ANSWER, END_OF_THOUGHT, OTHER_TEMPLATE, THINK, ChatTemplate, cut
+from apprentice.policy.template import ANSWER, END_OF_THOUGHT, OTHER_TEMPLATE, THINK, ChatTemplate, find_pieces
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TALK = ("Who leads the team in Berlin?\nSearch first.", "I search: Berlin", "(1) Ada leads it.\n(2) Bo left.", "It is Ada.", "Are you sure?")
-"""Three user messages and two answers, with which appended pieces are compared with the template."""
+SAMPLE_CONVERSATION = ("Who leads the team in Berlin?\nSearch first.", "I search: Berlin", "(1) Ada leads it.\n(2) Bo left.", "It is Ada.", "Are you sure?")
+"""Three user messages and two answers, for which the appended pieces are compared with the rendered template."""
 
 
 class ChatFormat:
     """The chat format of one model.
 
-    Only what the template itself writes is read as control tokens. Text given to these methods never is: a passage that contains the
-    end-of-turn token's spelling is encoded as ordinary characters. A system message that the template adds by itself is left out.
+    Only the template itself writes control tokens. Text given to these methods never does: a passage that spells the
+    end-of-turn token is encoded as ordinary characters. A system message that the template adds by default is left out.
 
     Args:
         checkpoint: folder with a tokenizer and its chat template.
 
     Raises:
-        ApprenticeError: the tokenizer cannot be read, or has no chat template; the template fails, cannot be cut at the messages' texts, or gives
-            other tokens for a conversation than the appended pieces do.
+        ApprenticeError: the tokenizer cannot be read or has no chat template; or the template fails, cannot be split at
+            the messages' texts, or renders a conversation to other tokens than the appended pieces.
     """
 
     def __init__(self, checkpoint: Path):
@@ -35,16 +35,16 @@ class ChatFormat:
         self._tokenizer = _read_tokenizer(checkpoint)
         self._template = ChatTemplate(self._tokenizer, checkpoint)
         try:
-            self._sealed = SealedTokenizer(self._tokenizer, self._template.furniture)
+            self._sealed = SealedTokenizer(self._tokenizer, self._template.own_text)
         except ApprenticeError as error:
             raise ApprenticeError(error.what, where=checkpoint, todo=error.todo) from None
-        self._pieces = cut(self._template, self._sealed)
-        thought = self._sealed.unseal(self._pieces.opened)
+        self._pieces = find_pieces(self._template, self._sealed)
+        thought = self._sealed.unseal(self._pieces.thought_opening)
         self._thought = thought if THINK in thought and END_OF_THOUGHT not in thought else ""
         self._closing = self._after(self._pieces.answered + self._pieces.lead + ANSWER, self._pieces.closing)
         special = {token.id for token in self._sealed.control.values() if token.special and token.text not in (THINK, END_OF_THOUGHT)}
         self._hidden = special | {self.end_token_id}
-        self._compare()
+        self._compare_with_template()
 
     @property
     def end_token_id(self) -> int:
@@ -52,21 +52,21 @@ class ChatFormat:
         return self._pieces.end.id
 
     def prompt(self, user_text: str) -> list[int]:
-        """The first user message, and what opens the assistant's turn."""
+        """Return the tokens of the first user message and of the opening of the assistant's turn."""
         return self._message(self._pieces.first_user, user_text, self._pieces.assistant)
 
     def reply(self, text: str, ended: bool) -> list[int]:
-        """What follows an action: the end of the assistant's turn, a user message, and what opens the next turn.
+        """Return the tokens after an action: the end of its turn, a user message, and the opening of the next turn.
 
         Args:
             text: the user message.
-            ended: the action's last token was the end-of-turn token already.
+            ended: whether the action's last token is already the end-of-turn token.
         """
         tokens = self._next_message(text, self._pieces.assistant)
         return tokens[1:] if ended else self._closing + tokens
 
     def action(self, text: str) -> list[int]:
-        """The tokens of an answer that is written and not sampled; a thought that the template opens is closed first."""
+        """Return the tokens of an answer that is not sampled; a thought that the template opens is closed first."""
         closed = self._sealed.seal(END_OF_THOUGHT)
         if text.startswith(THINK) and END_OF_THOUGHT in text:
             thought, _, rest = text.removeprefix(THINK).partition(END_OF_THOUGHT)
@@ -76,11 +76,11 @@ class ChatFormat:
         return self._after(self._pieces.assistant, self._pieces.lead + text)
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of plain text; control tokens spelled in it stay characters."""
+        """Return the tokens of plain text; a control token spelled in it is encoded as characters."""
         return self._sealed.encode(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of an action, behind the beginning of a thought where the template opens one; special tokens are dropped."""
+        """Return the text of an action without special tokens, after the thought that the template opens, if any."""
         shown = [token for token in token_ids if token not in self._hidden]
         return self._thought + self._tokenizer.decode(shown, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
@@ -88,28 +88,28 @@ class ChatFormat:
         return self._sealed.encode(before + (text.strip() if self._pieces.trims else text) + after)
 
     def _next_message(self, text: str, after: str) -> list[int]:
-        """Begins with the end of the assistant's turn."""
+        """Return the tokens from the end of the assistant's turn to the end of the next user message and `after`."""
         return self._message(self._sealed.seal(self._pieces.end.text) + self._pieces.next_user, text, after)
 
     def _after(self, before: str, text: str) -> list[int]:
-        """The tokens that a text adds to those of what precedes it; those of the text alone where the border is inside a token."""
+        """Return the tokens that `text` adds to those of `before`; if a token spans both, those of `text` alone."""
         head, whole = self._sealed.encode(before), self._sealed.encode(before + text)
         return whole[len(head) :] if whole[: len(head)] == head else self._sealed.encode(text)
 
-    def _compare(self) -> None:
-        """Refuses a template that gives other tokens for three turns than the appended pieces do."""
-        pieces, (first, search, found, answer, last) = self._pieces, TALK
+    def _compare_with_template(self) -> None:
+        """Raise an error if the template renders three turns to other tokens than the appended pieces."""
+        pieces, (first, search, found, answer, last) = self._pieces, SAMPLE_CONVERSATION
         appended = self._message(pieces.first_user, first, pieces.answered) + self._after(pieces.answered, pieces.lead + search)
         appended += self._closing + self._next_message(found, pieces.answered) + self._after(pieces.answered, pieces.lead + answer)
         appended += self.reply(last, ended=False)
         opening, kept = self._sealed.unseal(pieces.opening), self._sealed.unseal(pieces.first_user)
-        rendered = self._template.render(*TALK)
+        rendered = self._template.render(*SAMPLE_CONVERSATION)
         whole = self._tokenizer.encode(kept + rendered.removeprefix(opening), add_special_tokens=False)
         for place, (ours, theirs) in enumerate(zip_longest(appended, whole)):
             if ours != theirs:
                 raise ApprenticeError(
-                    f"the chat template cannot be continued turn by turn: as token {place} of three turns it writes {self._name(theirs)}, "
-                    f"and {self._name(ours)} where each turn is appended",
+                    f"the chat template cannot be continued turn by turn: token {place} of three turns is {self._name(theirs)} "
+                    f"in the rendered conversation and {self._name(ours)} where each turn is appended",
                     where=self._checkpoint,
                     todo=OTHER_TEMPLATE,
                 )
@@ -123,7 +123,7 @@ def _read_tokenizer(checkpoint: Path) -> "PreTrainedTokenizerBase":
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # a damaged tokenizer.json is a bare Exception of the tokenizers library
+    except Exception as error:  # the tokenizers library raises a bare Exception for a damaged tokenizer.json
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ApprenticeError(f"the tokenizer cannot be read: {reason}", where=checkpoint, todo="fetch the model again, or choose another") from None
     if not tokenizer.chat_template:

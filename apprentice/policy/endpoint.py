@@ -1,8 +1,8 @@
-"""Where a policy server listens and who may talk to it.
+"""The address of a policy server, and who can connect to it.
 
-vLLM's endpoints that take new weights or call worker methods have no lock of their own: whoever reaches them can change the policy and write files as
-the user. A Unix socket in a folder that only the user can enter keeps out other users and web pages alike. A TCP port keeps out neither, so every route
-of a server on one asks for a random key.
+vLLM does not authenticate the endpoints that take new weights or call worker methods: whoever reaches them can change
+the policy and write files as the user. A Unix socket in a folder that only the user can enter excludes other users as
+well as web pages. A TCP port excludes neither, so every route of a server on a port requires a random key.
 """
 
 import hashlib
@@ -21,45 +21,45 @@ from apprentice.errors import ApprenticeError
 HOST = "127.0.0.1"
 FIRST_PORT = 8111
 KEY_VARIABLE = "APPRENTICE_POLICY_KEY"
-"""Environment variable through which a server on a TCP port receives its key; command lines are visible to every local user."""
+"""Environment variable that gives a server on a TCP port its key; every local user could read it on a command line."""
 KEY_BYTES = 32
 LONGEST_SOCKET_PATH = 107
-"""Bytes that `struct sockaddr_un` of Linux has for a path, without its final zero."""
+"""Bytes for a path in Linux's `struct sockaddr_un`, without the terminating zero."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Address of one policy server."""
+    """The address of one policy server."""
 
     port: int | None = None
-    """TCP port on the loopback interface; None where the server listens on a Unix socket."""
+    """TCP port on the loopback interface; None if the server listens on a Unix socket."""
     socket: str = ""
-    """Path of the Unix socket; empty where the server listens on a TCP port."""
+    """Path of the Unix socket; empty if the server listens on a TCP port."""
     key: str = field(default="", repr=False)
-    """What every request to a TCP port must present."""
+    """Key that every request to a TCP port must present."""
 
     @property
     def name(self) -> str:
-        """The address for messages and file names; without the key."""
+        """The address for messages and file names, without the key."""
         return "socket" if self.port is None else f"port {self.port}"
 
     @property
-    def another_port(self) -> int:
-        """A TCP port to propose to somebody who needs a server beside this one."""
+    def suggested_port(self) -> int:
+        """A TCP port to suggest to a user who needs a second server."""
         return self.port + 1 if self.port else FIRST_PORT
 
-    def clear(self) -> None:
-        """Removes the socket's file, once the server has ended."""
+    def remove_socket(self) -> None:
+        """Remove the socket's file after the server has ended."""
         if self.socket:
             Path(self.socket).unlink(missing_ok=True)
 
     def client(self, *, timeout: httpx.Timeout | float, limits: httpx.Limits | None = None) -> httpx.AsyncClient:
-        """An asynchronous client of this server. Proxies of the environment are ignored: the server is on this machine."""
+        """Create an asynchronous client, which ignores proxy variables because the server is on this machine."""
         transport = httpx.AsyncHTTPTransport(uds=self.socket or None, limits=limits or httpx.Limits())
         return httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=timeout, transport=transport, trust_env=False)
 
     def get(self, path: str, timeout_s: float) -> httpx.Response:
-        """One blocking GET request.
+        """Make one blocking GET request.
 
         Raises:
             httpx.TransportError: the server does not answer.
@@ -78,33 +78,34 @@ class Endpoint:
 
 
 def new_endpoint(port: int | None, owner: Path) -> Endpoint:
-    """An address for a server that is about to start.
+    """Create the address of a server that is about to start.
 
     Args:
-        port: a TCP port; 0 takes a free one, None a Unix socket.
-        owner: file that records the server; each such file has a socket of its own.
+        port: a TCP port; 0 chooses a free one, None uses a Unix socket.
+        owner: file that records the server; each such file has its own socket.
 
     Raises:
-        ApprenticeError: the port is taken, or the folder of sockets is not this user's alone.
+        ApprenticeError: the port is taken, or other users can enter the folder of sockets.
     """
     if port is None:
         endpoint = Endpoint(socket=str(socket_path(owner)))
-        endpoint.clear()  # left by a server that was killed
+        endpoint.remove_socket()  # a killed server leaves its socket behind
         return endpoint
     port = port or _free_port()
     if _taken(port):
         raise ApprenticeError(
-            f"port {port} is taken by another program", where="policy.port", todo=f"free it, or take another: policy.port={port + 1} (0 finds a free one)"
+            f"port {port} is taken by another program", where="policy.port", todo=f"free it, or set policy.port={port + 1} (0 chooses a free port)"
         )
     return Endpoint(port=port, key=secrets.token_urlsafe(KEY_BYTES))
 
 
 def socket_path(owner: Path) -> Path:
-    """Path of the socket of the server that `owner` records, in a folder that only this user can enter. The folder lies under the
-    system's temporary folder, because a project's own path may be longer than a socket's may be.
+    """Return the path of the socket of the server that `owner` records, in a folder that only this user can enter.
+
+    The folder is in the system's temporary folder, because the path of a project may exceed the limit for a socket.
 
     Raises:
-        ApprenticeError: the folder belongs to somebody else or is open to others, or the path is too long.
+        ApprenticeError: the folder belongs to another user, other users can enter it, or the path is too long.
     """
     folder = Path(tempfile.gettempdir()) / f"apprentice-{os.getuid()}"
     folder.mkdir(mode=stat.S_IRWXU, exist_ok=True)

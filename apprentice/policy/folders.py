@@ -1,36 +1,36 @@
-"""Check a model folder by its small files and the headers of its weights, before anything starts."""
+"""Checks of a model folder by its small files and the headers of its weights, before any long work starts."""
 
 import re
 from pathlib import Path
 from typing import Any
 
 from apprentice.errors import ApprenticeError
-from apprentice.policy.headers import ANEW, PATTERN, check_weights
+from apprentice.policy.headers import COPY_AGAIN, PATTERN, check_weights
 from apprentice.records.files import read_json
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 ADAPTER = "adapter_config.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 READ = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
-"""The JSON files that Transformers reads where they exist."""
+"""JSON files that Transformers reads if they exist."""
 POINTER = b"version https://git-lfs"
-"""Begins the text that Git LFS leaves in place of a file that it has not fetched."""
+"""First bytes of the text file that stands in for a file that Git LFS has not fetched."""
 MAX_POINTER_BYTES = 1024
-NO_CAUSAL_MODEL = re.compile(r"(For(MaskedLM|PreTraining|\w*Classification|QuestionAnswering)|(?<!LMHead)Model)$")
-"""Ends the name of a Transformers class that has no head for the next token."""
+NOT_CAUSAL = re.compile(r"(For(MaskedLM|PreTraining|\w*Classification|QuestionAnswering)|(?<!LMHead)Model)$")
+"""Matches the name of a Transformers class without a head that predicts the next token."""
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a folder holds a causal language model with its tokenizer and chat template, all of it whole.
+    """Check that a folder holds a complete causal language model with its tokenizer and chat template.
 
     Raises:
-        ApprenticeError: something is missing, damaged, not readable, or belongs to another kind of model.
+        ApprenticeError: a file is missing, damaged, unreadable, or belongs to another kind of model.
     """
     try:
         _check(folder)
     except OSError as error:
         where = error.filename or folder
-        raise ApprenticeError(f"cannot be read: {error.strerror}", where=where, todo="make it a file that you may read") from None
+        raise ApprenticeError(f"cannot be read: {error.strerror}", where=where, todo="replace it with a file that you can read") from None
 
 
 def _check(folder: Path) -> None:
@@ -39,11 +39,11 @@ def _check(folder: Path) -> None:
         todo = "merge it into its base model (`merge_and_unload` of PEFT), save the whole model, and name that folder"
         raise ApprenticeError(f"is an adapter ({ADAPTER}), not a whole model", where=folder, todo=todo)
     if not (folder / "config.json").exists():
-        raise ApprenticeError("is no model: config.json is missing", where=folder, todo="name the folder that holds the model's config.json")
+        raise ApprenticeError("is not a model folder: config.json is missing", where=folder, todo="name the folder that contains the model's config.json")
     settings = _settings(folder / "config.json")
     _check_weights(folder)
     if not any((folder / file).exists() for file in TOKENIZERS):
-        raise ApprenticeError("holds no tokenizer", where=folder, todo="save the tokenizer beside the model")
+        raise ApprenticeError("contains no tokenizer", where=folder, todo="save the tokenizer beside the model")
     files = {name: read_json(folder / name) for name in READ if (folder / name).exists()}
     template = _chat_template(folder, files)
     if not template:
@@ -56,33 +56,33 @@ def _refuse_pointers(folder: Path) -> None:
     small = sorted(path for path in folder.iterdir() if path.is_file() and path.stat().st_size <= MAX_POINTER_BYTES)
     found = [path.name for path in small if path.read_bytes().startswith(POINTER)]
     if found:
-        what = f"holds Git LFS pointers in place of {len(found)} files: {', '.join(found[:3])}"
+        what = f"contains Git LFS pointers in place of {len(found)} files: {', '.join(found[:3])}"
         raise ApprenticeError(what, where=folder, todo="run `git lfs pull` in the repository that the folder comes from")
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """The content of config.json, which must be that of a causal language model with plain weights."""
+    """Read config.json, which must describe a causal language model with weights that are not quantised."""
     settings = read_json(path)
     if not isinstance(settings, dict) or not isinstance(settings.get("model_type"), str):
-        raise ApprenticeError("is no model's configuration: it has no `model_type`", where=path, todo="save the model with save_pretrained")
+        raise ApprenticeError("is not a model's configuration: it has no `model_type`", where=path, todo="save the model with save_pretrained")
     names = settings.get("architectures") or []
-    if names and all(NO_CAUSAL_MODEL.search(str(each)) for each in names):
-        raise ApprenticeError(f"is no causal language model: {names[0]}", where=path, todo="choose a model whose architecture ends in ForCausalLM")
+    if names and all(NOT_CAUSAL.search(str(each)) for each in names):
+        raise ApprenticeError(f"is not a causal language model: {names[0]}", where=path, todo="choose a model whose architecture ends in ForCausalLM")
     if settings.get("quantization_config"):
-        raise ApprenticeError("the weights are quantised (quantization_config) and cannot be trained", where=path, todo="choose the model before quantisation")
+        raise ApprenticeError("the weights are quantised (quantization_config) and cannot be trained", where=path, todo="choose the unquantised model")
     return settings
 
 
 def _check_weights(folder: Path) -> None:
     if not any(folder.glob(PATTERN)):
         pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-        reason = f"; pickled weights ({pickles[0]}) can run code and are refused" if pickles else ""
-        raise ApprenticeError(f"holds no weights ({PATTERN}){reason}", where=folder, todo="save the model with save_pretrained (safetensors)")
+        reason = f"; pickled weights ({pickles[0]}) can run code and are not loaded" if pickles else ""
+        raise ApprenticeError(f"contains no weights ({PATTERN}){reason}", where=folder, todo="save the model with save_pretrained (safetensors)")
     check_weights(folder)
 
 
 def _chat_template(folder: Path, files: dict[str, Any]) -> str:
-    """The text of the folder's chat template or templates; empty where it has none."""
+    """Return the text of the folder's chat template or templates; empty if there is none."""
     if (folder / "chat_template.jinja").exists():
         return (folder / "chat_template.jinja").read_text(encoding="utf-8", errors="replace")
     older = read_json(folder / "chat_template.json") if (folder / "chat_template.json").exists() else None
@@ -95,8 +95,8 @@ def _chat_template(folder: Path, files: dict[str, Any]) -> str:
 def _check_vocabulary(folder: Path, tokenizer: Any, settings: dict[str, Any], template: str) -> None:
     """Refuse a tokenizer with token ids beyond the model's embeddings.
 
-    An added token that the chat template does not contain may be beyond: Gemma 3 has one for images, and no text is
-    encoded as it.
+    Added tokens that the chat template does not contain are not checked: Gemma 3 has one for images beyond its
+    embeddings, and no text is encoded as it.
     """
     text = settings.get("text_config")
     size = settings.get("vocab_size") or (text.get("vocab_size") if isinstance(text, dict) else None)
@@ -105,7 +105,7 @@ def _check_vocabulary(folder: Path, tokenizer: Any, settings: dict[str, Any], te
         ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
         largest = max([*ids, *(each["id"] for each in tokenizer.get("added_tokens") or () if each["content"] in template)])
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise ApprenticeError("is no tokenizer: it lists no vocabulary", where=folder / "tokenizer.json", todo=ANEW) from None
+        raise ApprenticeError("is not a tokenizer: it lists no vocabulary", where=folder / "tokenizer.json", todo=COPY_AGAIN) from None
     if isinstance(size, int) and largest >= size:
         what = f"the tokenizer has token ids up to {largest}, and the model embeds {size} tokens (vocab_size)"
-        raise ApprenticeError(what, where=folder, todo="take the tokenizer and the model from one source")
+        raise ApprenticeError(what, where=folder, todo="take the tokenizer and the model from the same source")

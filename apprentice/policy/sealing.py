@@ -1,4 +1,4 @@
-"""A tokenizer in which only a template can write control tokens: text that spells one is encoded as ordinary characters."""
+"""A tokenizer in which only the chat template can write control tokens; text that spells one is just characters."""
 
 import json
 import re
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MARKUP = re.compile(r"[<>\[\]{}|]")
-"""An added token with one of these characters is a control token even where the tokenizer does not flag it as special."""
+"""An added token with one of these characters is a control token even if the tokenizer does not flag it as special."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,34 +23,35 @@ class ControlToken:
     id: int
     text: str
     special: bool
-    """The tokenizer itself flags it as special."""
+    """Whether the tokenizer flags it as special."""
 
 
 class SealedTokenizer:
     """A copy of a fast tokenizer whose control tokens have secret spellings.
 
-    The copy tokenises whole strings, so that a message is encoded exactly as it is inside the rendered template: the spaces that SentencePiece adds, the
-    spaces that an added token swallows, and merges across the border of a message are those of the original tokenizer. `seal` writes the secret spellings
-    into a template's output; nothing else can contain them, because they are drawn anew for each object.
+    The copy encodes whole strings, so a message has exactly the tokens that it has inside the rendered template: the
+    spaces that SentencePiece adds, the spaces that an added token strips, and merges across a message's boundary are
+    those of the original tokenizer. `seal` writes the secret spellings into the template's output. No other text can
+    contain them, because each object chooses them at random.
 
     Args:
         tokenizer: a tokenizer with a fast backend.
-        furniture: what the chat template itself writes; an added token that occurs in it is a control token.
+        template_text: the text that the chat template itself writes; an added token in it is a control token.
 
     Raises:
         ApprenticeError: the tokenizer has no fast backend, or its control tokens cannot be renamed.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", furniture: str):
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", template_text: str):
         if not tokenizer.is_fast:
-            raise ApprenticeError("the tokenizer has no fast form", todo="save it with a tokenizer.json, or choose another model")
+            raise ApprenticeError("the tokenizer has no fast version", todo="save it with a tokenizer.json, or choose another model")
         nonce = secrets.token_hex(8)
         definition = json.loads(tokenizer.backend_tokenizer.to_str())
         added = definition["added_tokens"]
         self.control = {
             token["id"]: ControlToken(token["id"], token["content"], token["special"])
             for token in added
-            if token["special"] or MARKUP.search(token["content"]) or (token["content"].strip() and token["content"] in furniture)
+            if token["special"] or MARKUP.search(token["content"]) or (token["content"].strip() and token["content"] in template_text)
         }
         self._names = {token.text: f"sealed{nonce}n{token.id}x" for token in self.control.values()}
         longest_first = sorted(self._names, key=len, reverse=True)
@@ -59,19 +60,19 @@ class SealedTokenizer:
         self._copy = self._renamed(definition)
 
     def seal(self, rendered: str) -> str:
-        """The template's output with its control tokens in their secret spellings."""
+        """Return the template's output with its control tokens in their secret spellings."""
         return self._written.sub(lambda found: self._names[found.group()], rendered)
 
     def unseal(self, sealed: str) -> str:
-        """The inverse of `seal`."""
+        """Return the text with the control tokens' own spellings: the inverse of `seal`."""
         return self._sealed.sub(lambda found: self.control[int(found.group(1))].text, sealed)
 
     def encode(self, sealed: str) -> list[int]:
-        """The tokens of text; control tokens arise from secret spellings only."""
+        """Return the tokens of a text; only secret spellings become control tokens."""
         return self._copy.encode(sealed, add_special_tokens=False).ids
 
     def controls(self, sealed: str) -> list[tuple[ControlToken, int, int]]:
-        """The control tokens of a sealed string, with where each begins and ends in it."""
+        """Return the control tokens of a sealed string, each with its start and end in that string."""
         return [(self.control[int(found.group(1))], *found.span()) for found in self._sealed.finditer(sealed)]
 
     def _renamed(self, definition: dict):
@@ -83,11 +84,11 @@ class SealedTokenizer:
         copy = Tokenizer.from_str(json.dumps({**definition, "post_processor": None, "truncation": None, "padding": None}))
         moved = [token for token in definition["added_tokens"] if copy.token_to_id(token["content"]) != token["id"]]
         if moved:
-            raise ApprenticeError(f"the tokenizer's added token {moved[0]['id']} is not where its file says", todo="choose another model")
+            raise ApprenticeError(f"the tokenizer gives its added token {moved[0]['id']} another id than its file says", todo="choose another model")
         return copy
 
     def _rename_vocabulary(self, model: dict, added: Sequence[dict]) -> None:
-        """Renames control tokens in the model's own vocabulary, and drops the merges that would lead to their old spellings."""
+        """Rename control tokens in the model's vocabulary, and drop the merges that produce their old spellings."""
         if isinstance(model["vocab"], list):
             model["vocab"] = [[self._names.get(piece, piece), score] for piece, score in model["vocab"]]
             return

@@ -1,4 +1,4 @@
-"""vLLM's own OpenAI server as a child process: started early, waited for later, attached to where one already runs, stopped with its starter."""
+"""vLLM's OpenAI server as a child process that ends with its parent, and to which other processes can attach."""
 
 import fcntl
 import hashlib
@@ -24,21 +24,27 @@ from apprentice.processes import SHARING_CORES, Child, birth, killed_by, spawn
 from apprentice.records.files import read_json, write_json
 
 STATE = RUNTIME / "policy-server.json"
-"""Which server runs, so that the processes of one flow share it."""
+"""File that records the running server, so that the processes of one flow share it."""
 SERVED_NAME = "policy"
 START_TIMEOUT_S = 300.0
 POLL_S = 0.25
 HEALTH_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 15.0
 GRACE_S = 5.0
-"""Time the server has to end by itself; less than its starter has, so that the starter sees the end of it."""
-LEAKED = "psm_"
-"""Begins the names of the shared memory that a killed vLLM with workers in processes of their own (several GPUs) leaves behind, hundreds of MB a start."""
-BATCHED_TOKENS = 2048
-"""Tokens the engine computes in one step, at least; a whole prompt must fit."""
+"""Time that the server has to end by itself; less than its parent has, so that the parent sees it end."""
+SHARED_MEMORY_PREFIX = "psm_"
+"""Prefix of the shared memory that vLLM leaves behind if it is killed while its workers run in processes of their own.
+
+On several GPUs these are hundreds of MB for each start.
+"""
+MIN_BATCHED_TOKENS = 2048
+"""Tokens that the engine can compute in one step, at least; a whole prompt must fit."""
 GIB = 2**30
 FREE_AT_START = 0.02
-"""Share of a GPU's memory without which the engine does not start; what it takes is said in bytes, and the trainer has the rest."""
+"""Share of a GPU's memory that must be free for the engine to start.
+
+It is small because the trainer uses the same GPU; the memory that the engine takes is set in bytes.
+"""
 INTERPRETER = Path(".venv-serve/bin/python")
 INTERPRETER_VARIABLE = "APPRENTICE_SERVE_PYTHON"
 ENTRY = Path(__file__).parent / "serving" / "vllm_entry.py"
@@ -46,22 +52,23 @@ ENTRY = Path(__file__).parent / "serving" / "vllm_entry.py"
 
 @dataclass(frozen=True)
 class ServerState:
-    """One running server, as written to STATE."""
+    """One running server, as recorded in STATE."""
 
     pid: int
-    """Of the supervisor of the server's tree."""
+    """Process id of the supervisor of the server's process tree."""
     born: str
-    """That process's `birth`: process ids are used again."""
+    """The supervisor's `birth`, because the system reuses process ids."""
     recorded: str
-    """Path of the STATE file it was first written to; another one is a copy in a copied project, to which the server does not belong."""
+    """Path of this STATE file; a file at another path is a copy, and the server is not that copy's."""
     endpoint: Endpoint
     model: str
     architecture: str
-    """Digest of the model's config.json: weights can be exchanged between models that agree in it."""
+    """Digest of the model's config.json; models with the same digest can exchange weights."""
     max_context: int
     max_sequences: int
     log: str
     started: float
+    """Unix time of the start, for people who read the file."""
 
     @property
     def alive(self) -> bool:
@@ -69,13 +76,13 @@ class ServerState:
 
 
 class PolicyServer:
-    """One vLLM server, owned or attached to.
+    """One vLLM server, which this object either starts or attaches to.
 
     Args:
-        config: port, limits, memory.
-        model: checkpoint folder the server starts from; gives the architecture, weights can be loaded later.
+        config: port, limits and memory.
+        model: checkpoint folder that the server starts from; other weights of its architecture can be loaded later.
         log: file that receives the server's output.
-        state: file that tells other processes about the server.
+        state: file that records the server for other processes.
     """
 
     def __init__(self, config: PolicyConfig, model: Path, log: Path, *, state: Path = STATE):
@@ -92,22 +99,22 @@ class PolicyServer:
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where it listens; known once started."""
+        """The server's address; known once the server is started."""
         return self._started.endpoint
 
     @property
     def log(self) -> Path:
-        """File with its output; known once started."""
+        """File with the server's output; known once the server is started."""
         return Path(self._started.log)
 
     @property
     def attached(self) -> bool:
-        """The server belongs to somebody else, who will stop it."""
+        """Whether another process started the server and will stop it."""
         return self._state is not None and self._child is None
 
     @property
     def alive(self) -> bool:
-        """The server's processes are there; says nothing of its health."""
+        """Whether the server's processes exist; they may not answer yet."""
         return self._state is not None and self._state.alive and (self._child is None or self._child.poll() is None)
 
     @property
@@ -121,10 +128,10 @@ class PolicyServer:
         return self._state
 
     def start(self) -> None:
-        """Attaches to the recorded server, or starts one; returns at once, before it answers.
+        """Attach to the recorded server, or start one, and return before it answers.
 
         Raises:
-            ApprenticeError: vLLM's environment is missing, or the port is taken by something else.
+            ApprenticeError: vLLM's environment is missing, or another program has taken the port.
         """
         with _locked(self._state_file):
             running = _read_state(self._state_file)
@@ -134,10 +141,11 @@ class PolicyServer:
                 self._spawn()
 
     def wait(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Returns once the server answers for the model.
+        """Return once the server answers for the model.
 
         Raises:
-            ApprenticeError: it ended before it answered, or did not answer in time; with the root cause that its log tells.
+            ApprenticeError: the server ended before it answered, or did not answer in time; the message has the root
+                cause from the server's log.
         """
         deadline = time.monotonic() + timeout_s
         while not self._healthy():
@@ -148,18 +156,18 @@ class PolicyServer:
             time.sleep(POLL_S)
 
     def _failure(self, what: str) -> ApprenticeError:
-        told = f"the policy server {what}:\n{textwrap.indent(root_cause(self.log), '  ')}"
-        return ApprenticeError(told, where=self.log, todo=f"remove the cause named here; the whole log is {self.log}")
+        message = f"the policy server {what}:\n{textwrap.indent(root_cause(self.log), '  ')}"
+        return ApprenticeError(message, where=self.log, todo=f"fix the cause named here; the whole log is {self.log}")
 
     def _killed(self) -> str:
         number = killed_by((self._child and self._child.poll()) or 0)
         return f", killed by signal {number}{'; out of memory?' if number == signal.SIGKILL else ''}" if number else ""
 
     def revive(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Sees to it that a server answers: this one where it still does, else a new one.
+        """Make sure that a server answers: start a new one unless the current one still does.
 
         Raises:
-            ApprenticeError: none can be started.
+            ApprenticeError: no server can be started.
         """
         if self.alive and self._healthy():
             return
@@ -171,7 +179,7 @@ class PolicyServer:
         self.wait(timeout_s)
 
     def stop(self) -> None:
-        """Ends the server's whole tree where this object started it; otherwise only lets go of it."""
+        """End the server's whole process tree if this object started it; otherwise only detach from it."""
         child, self._child, state, self._state = self._child, None, self._state, None
         if child is None:
             return
@@ -179,7 +187,7 @@ class PolicyServer:
         with _locked(self._state_file):
             if _read_state(self._state_file) == state:
                 self._state_file.unlink()
-                state.endpoint.clear()
+                state.endpoint.remove_socket()
 
     def _attach(self, running: ServerState) -> None:
         ours = (_architecture(self._model), self._config.max_context, self._config.max_sequences)
@@ -187,8 +195,8 @@ class PolicyServer:
             raise ApprenticeError(
                 f"a policy server with another model or other limits is running ({running.model}, process {running.pid})",
                 where=self._state_file,
-                todo=f"wait until its flow has ended, stop it (`kill {running.pid}`), or give this pipeline a server of its own: "
-                f"policy.port={running.endpoint.another_port}",
+                todo=f"wait until its flow has ended, stop it (`kill {running.pid}`), or give this pipeline its own server: "
+                f"policy.port={running.endpoint.suggested_port}",
             )
         self._state = running
 
@@ -198,7 +206,7 @@ class PolicyServer:
         self._log.unlink(missing_ok=True)
         command = [str(python), str(ENTRY), *self._flags(endpoint)]
         environment = engine_environment(self._config) | {KEY_VARIABLE: endpoint.key or None}
-        self._child = spawn(command, log=self._log, env=environment, grace_s=GRACE_S, shared_memory=LEAKED)
+        self._child = spawn(command, log=self._log, env=environment, grace_s=GRACE_S, shared_memory=SHARED_MEMORY_PREFIX)
         self._state = ServerState(
             pid=self._child.pid,
             born=birth(self._child.pid),
@@ -218,7 +226,7 @@ class PolicyServer:
             *_address(endpoint),
             *("--model", str(self._model), "--served-model-name", SERVED_NAME),
             *("--dtype", "bfloat16", "--max-model-len", str(self._config.max_context), "--max-num-seqs", str(self._config.max_sequences)),
-            *("--max-num-batched-tokens", str(max(self._config.max_context, BATCHED_TOKENS))),
+            *("--max-num-batched-tokens", str(max(self._config.max_context, MIN_BATCHED_TOKENS))),
             *("--kv-cache-memory-bytes", str(round(self._config.kv_cache_gib * GIB)), "--gpu-memory-utilization", str(FREE_AT_START)),
             *("--tensor-parallel-size", str(self._config.gpus), "--enable-sleep-mode" if self._config.sleep else "--no-enable-sleep-mode"),
             *("--logprobs-mode", "processed_logprobs", "--enable-prefix-caching"),
@@ -236,14 +244,17 @@ class PolicyServer:
 
 
 def _address(endpoint: Endpoint) -> tuple[str, ...]:
-    """vLLM's flags for where it listens."""
+    """Return vLLM's flags for its address."""
     if endpoint.port is None:
         return "--uds", endpoint.socket
     return "--host", HOST, "--port", str(endpoint.port), "--middleware", "key_check.RequireKey"
 
 
 def engine_environment(config: PolicyConfig) -> dict[str, str | None]:
-    """What differs from the caller's environment: without (None) what would reach into vLLM's own or is a secret, and with what it needs."""
+    """Return the server's changes to this process's environment variables; None removes a variable.
+
+    They remove secrets and variables that would affect vLLM's own environment, and set those that vLLM needs.
+    """
     foreign = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_PRELOAD", *(name for name in os.environ if name.startswith(("APPRENTICE_", "OMP_"))))
     threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     return dict.fromkeys(foreign) | {
@@ -261,16 +272,16 @@ def engine_environment(config: PolicyConfig) -> dict[str, str | None]:
 
 
 def _gpus(config: PolicyConfig) -> list[str]:
-    """Those of the server, among those that the caller sees."""
+    """Return the server's GPUs among those that this process can see."""
     seen, last = os.environ.get("CUDA_VISIBLE_DEVICES"), config.first_gpu + config.gpus
     return (seen.split(",") if seen else [str(number) for number in range(last)])[config.first_gpu : last]
 
 
 def interpreter() -> Path:
-    """The interpreter of vLLM's environment.
+    """Return the interpreter of vLLM's environment.
 
     Raises:
-        ApprenticeError: there is none.
+        ApprenticeError: it does not exist.
     """
     python = Path(os.environ.get(INTERPRETER_VARIABLE, INTERPRETER)).absolute()
     if not python.exists():
@@ -280,7 +291,7 @@ def interpreter() -> Path:
 
 @contextmanager
 def _locked(state: Path) -> Iterator[None]:
-    """One process at a time decides whether to attach or to start."""
+    """Let one process at a time decide whether to attach or to start."""
     state.parent.mkdir(parents=True, exist_ok=True)
     with state.with_suffix(".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""A model's chat template, and the pieces that it writes around the texts of a conversation."""
+"""A model's chat template, and the pieces of text that it writes around the messages of a conversation."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FIRST, ANSWER, SECOND = "ApprenticeFirstText", "ApprenticeAnswerText", "ApprenticeSecondText"
-"""Stand-ins for message texts: where they turn up in the rendered template, its pieces begin and end."""
+"""Placeholders for message texts: the template's pieces are what it renders between them."""
 DAY, OTHER_DAY = date(2001, 1, 1), date(2002, 2, 2)
-"""What a template that asks for the date is told: what it writes must not change from day to day."""
+"""Dates given to a template that asks for one: its output must not depend on the day."""
 THINK, END_OF_THOUGHT = "<think>", "</think>"
-OTHER_TEMPLATE = "choose another model, or mend its chat_template.jinja"
+OTHER_TEMPLATE = "choose another model, or correct its chat_template.jinja"
 
 
 class ChatTemplate:
     """Renders conversations as text.
 
     Args:
-        tokenizer: has a chat template.
-        checkpoint: the tokenizer's folder, which errors name.
+        tokenizer: a tokenizer that has a chat template.
+        checkpoint: the tokenizer's folder, for error messages.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", checkpoint: Path):
         self._tokenizer, self.checkpoint = tokenizer, checkpoint
 
     def render(self, *contents: str, generate: bool = True, day: date = DAY) -> str:
-        """The messages, which begin with the user's and alternate with the assistant's, as the template writes them.
+        """Render a conversation in which user and assistant take turns, beginning with the user.
 
         Args:
             contents: the texts of the messages.
             generate: whether to open the assistant's next turn.
-            day: the date that the template is told.
+            day: the date given to the template.
 
         Raises:
             ApprenticeError: the template fails.
@@ -47,24 +47,24 @@ class ChatTemplate:
         talk = [{"role": ("user", "assistant")[index % 2], "content": content} for index, content in enumerate(contents)]
         try:
             return self._tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=generate, strftime_now=day.strftime)
-        # A template is a program of the model's author: besides Jinja's errors it raises what Python's operations on its values do.
+        # A template is a program: besides Jinja's errors, it can raise those of the Python operations that it uses.
         except (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ApprenticeError(f"the chat template fails: {type(error).__name__}: {reason}", where=self.checkpoint, todo=OTHER_TEMPLATE) from None
 
     def split(self, rendered: str, text: str) -> tuple[str, str]:
-        """What the template writes before and after a message's text.
+        """Return what the template writes before and after a message's text.
 
         Raises:
-            ApprenticeError: the text is not there.
+            ApprenticeError: the text does not occur.
         """
         before, found, after = rendered.partition(text)
         if not found:
-            raise ApprenticeError("the chat template does not show every message's text", where=self.checkpoint, todo=OTHER_TEMPLATE)
+            raise ApprenticeError("the chat template does not write every message's text", where=self.checkpoint, todo=OTHER_TEMPLATE)
         return before, after
 
     @property
-    def furniture(self) -> str:
+    def own_text(self) -> str:
         """What the template writes in a conversation besides the messages' texts."""
         talk = self.render(FIRST, ANSWER, SECOND)
         return talk.replace(FIRST, " ").replace(ANSWER, " ").replace(SECOND, " ")
@@ -72,37 +72,37 @@ class ChatTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """What a template writes around texts, with sealed control tokens."""
+    """What a template writes around the texts of messages, with sealed control tokens."""
 
     opening: str
-    """The template's own beginning of a conversation, up to the first user text."""
+    """From the beginning of a conversation to the first user text."""
     first_user: str
-    """The same without a system message that the template adds by itself."""
+    """`opening` without a system message that the template adds by default."""
     assistant: str
-    """From a user text to the place where the assistant's turn is to be sampled."""
+    """From a user text to the first token that the assistant samples."""
     answered: str
-    """The same in an answered turn: without the beginning of a thought that only the newest turn has."""
+    """`assistant` in an earlier turn: without the opening of a thought, which only the newest turn has."""
     lead: str
-    """What stands between `answered` and an answer, such as a space."""
+    """What the template writes between `answered` and an answer, such as a space."""
     closing: str
-    """From an answer to the token that ends the turn."""
+    """From an answer to the control token that ends the turn."""
     end: ControlToken
     next_user: str
     """From the end of the assistant's turn to the next user text."""
     trims: bool
-    """The template strips the white space around a message."""
+    """Whether the template strips the white space around a message."""
 
     @property
-    def opened(self) -> str:
-        """What the newest turn begins with and an answered one does not."""
+    def thought_opening(self) -> str:
+        """The opening of a thought, with which only the newest turn begins; empty if the template writes none."""
         return self.assistant.removeprefix(self.answered)
 
 
-def cut(template: ChatTemplate, sealed: SealedTokenizer) -> Pieces:
-    """Finds the template's pieces between the stand-ins of a rendered conversation.
+def find_pieces(template: ChatTemplate, sealed: SealedTokenizer) -> Pieces:
+    """Find a template's pieces between the placeholders of a rendered conversation.
 
     Raises:
-        ApprenticeError: the template cannot be cut, or writes the date into every conversation.
+        ApprenticeError: the template cannot be split, or writes the date into every conversation.
     """
     talk = sealed.seal(template.render(FIRST, ANSWER, SECOND))
     opening, rest = template.split(talk, FIRST)
@@ -131,17 +131,17 @@ def cut(template: ChatTemplate, sealed: SealedTokenizer) -> Pieces:
 
 
 def _end_of_turn(template: ChatTemplate, sealed: SealedTokenizer, between: str) -> tuple[ControlToken, int, int]:
-    """The first control token after an answer, and where it begins and ends."""
+    """Return the first control token after an answer, with its start and end."""
     end, start, stop = next(iter(sealed.controls(between)), (None, 0, 0))
     if end is None or between[:start].strip():
-        raise ApprenticeError("the chat template ends the assistant's turn with no control token", where=template.checkpoint, todo=OTHER_TEMPLATE)
+        raise ApprenticeError("the chat template does not end the assistant's turn with a control token", where=template.checkpoint, todo=OTHER_TEMPLATE)
     return end, start, stop
 
 
 def _without_default_system(sealed: SealedTokenizer, opening: str, user: str) -> str:
-    """What precedes the first user text, without a system message that the template adds by itself.
+    """Return what precedes the first user text, without a system message that the template adds by default.
 
-    Such a message is text between two control tokens before the header of the user's turn, or text that follows this header.
+    Such a message is text between two control tokens before the header of the user's turn, or text after this header.
     """
     if not opening.endswith(user):
         return user if user and opening.startswith(user) else opening

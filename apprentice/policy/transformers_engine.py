@@ -1,4 +1,4 @@
-"""The policy in process: Transformers with a sampling loop of its own, for tests and for machines without vLLM."""
+"""A policy in process: Transformers with its own sampling loop, for tests and for machines without vLLM."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from apprentice.errors import ApprenticeError
 from apprentice.policy.loading import load_causal_model
 from apprentice.policy.protocol import Completion, Sampling
 
-SETTLE_TURNS = 4
-"""Turns of the event loop without a new request after which the waiting ones are answered."""
+SETTLE_ITERATIONS = 4
+"""Iterations of the event loop without a new request after which the waiting requests are answered."""
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -28,7 +28,7 @@ class _Request:
 
 @dataclass(eq=False)
 class _Sequence:
-    """One completion as it grows."""
+    """A completion that is being sampled."""
 
     sampling: Sampling
     generator: torch.Generator
@@ -40,15 +40,16 @@ class _Sequence:
 class TransformersPolicy:
     """A checkpoint as a policy (protocol `Policy`).
 
-    Requests that wait together are answered together, in the order in which they came; the answering blocks the event loop. So the same
-    requests give the same completions, bit for bit. Each request draws from a generator of its own, seeded by it.
+    Requests that wait at the same time are batched in the order of their arrival, and a batch blocks the event loop
+    until it is complete. The same requests therefore give the same completions, bit for bit. Each request has its own
+    random generator with its own seed.
 
     Args:
         checkpoint: folder with safetensors and tokenizer.
         max_sequences: completions in one batch, at most.
         dtype: None takes fp32 on a CPU and bf16 on a GPU.
-        device: None takes a GPU where there is one.
-        version: of the checkpoint.
+        device: None takes a GPU if there is one.
+        version: version of the checkpoint's weights.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class TransformersPolicy:
         self._tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, local_files_only=True)
 
     async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
-        """Continues `token_ids` (see `Policy.generate`)."""
+        """Complete the prompt `token_ids` (see `Policy.generate`)."""
         loop = asyncio.get_running_loop()
         request = _Request(tuple(token_ids), sampling, loop.create_future())
         self._waiting.append(request)
@@ -77,24 +78,24 @@ class TransformersPolicy:
         return await request.answer
 
     async def load(self, checkpoint: Path, version: int, changed: Path | None = None) -> None:
-        """Replaces the weights (see `Policy.load`)."""
+        """Replace the weights (see `Policy.load`)."""
         if changed is None or checkpoint != self._checkpoint:
             self._read(checkpoint, version)
         unknown = self._model.load_state_dict(load_file(changed), strict=False).unexpected_keys if changed else []
         if unknown:
-            raise ApprenticeError(f"holds weights that the model has not: {', '.join(unknown[:3])}", where=changed)
+            raise ApprenticeError(f"contains weights that the model does not have: {', '.join(unknown[:3])}", where=changed)
         self.version = version
 
     async def sleep(self) -> None:
-        """Holds its weights beside the trainer's: nothing to free."""
+        """Do nothing: this engine keeps its weights in memory."""
 
     async def close(self) -> None:
-        """Lets go of the model."""
+        """Release the model."""
         self._model = None
 
     def _read(self, checkpoint: Path, version: int) -> None:
         if not any(checkpoint.glob("*.safetensors")):
-            raise ApprenticeError("holds no weights (*.safetensors)", where=checkpoint)
+            raise ApprenticeError("contains no weights (*.safetensors)", where=checkpoint)
         model = load_causal_model(checkpoint, self._dtype)
         self._model, self._checkpoint, self.version = model.to(self._device).eval(), checkpoint, version
         ends = model.generation_config.eos_token_id
@@ -102,7 +103,7 @@ class TransformersPolicy:
 
     def _settle(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int) -> None:
         quiet = quiet + 1 if len(self._waiting) == seen else 0
-        if quiet < SETTLE_TURNS:
+        if quiet < SETTLE_ITERATIONS:
             loop.call_soon(self._settle, loop, len(self._waiting), quiet)
             return
         waiting, self._waiting = self._waiting, []
@@ -110,7 +111,7 @@ class TransformersPolicy:
             self._answer([request for request in waiting[start : start + self._max_sequences] if not request.answer.done()])
 
     def _answer(self, batch: list[_Request]) -> None:
-        """A failure here is handed to those who wait; raised in the event loop it would leave them waiting for ever."""
+        """Answer a batch of requests, also with an exception: raised in the event loop, it would leave them waiting."""
         try:
             completions = self._complete(batch) if batch else []
         except Exception as error:
@@ -137,16 +138,21 @@ class TransformersPolicy:
             positions = positions[:, -1:] + 1
 
     def _left_padded(self, prompts: list[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids and mask, both (prompts, longest prompt)."""
+        """Return token ids and mask, both of shape (prompts, longest prompt)."""
         width = max(map(len, prompts))
         ids = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]
         mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
         return torch.tensor(ids, device=self._device), torch.tensor(mask, device=self._device)
 
     def _extend(self, sequences: list[_Sequence], logits: torch.Tensor) -> None:
-        """Draws one token for each unfinished sequence; `logits` is (sequences, vocabulary).
+        """Sample one token for each unfinished sequence.
 
-        A draw inverts the cumulative distribution at a number that the sequence's own generator gives, so it hangs on no other sequence.
+        Sampling inverts the cumulative distribution at a number from the sequence's own generator, so a token does not
+        depend on other sequences.
+
+        Args:
+            sequences: the batch.
+            logits: shape (sequences, vocabulary).
         """
         greedy = torch.tensor([[sequence.sampling.temperature == 0.0] for sequence in sequences], device=self._device)
         temperatures = torch.tensor([[sequence.sampling.temperature or 1.0] for sequence in sequences], device=self._device)
@@ -154,9 +160,9 @@ class TransformersPolicy:
         logprobs = (logits.float() / temperatures).log_softmax(-1)
         cumulative = logprobs.double().exp().cumsum(-1)
         sampled = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).clamp(max=logits.shape[-1] - 1)
-        drawn = torch.where(greedy, logprobs.argmax(-1, keepdim=True), sampled)
-        chosen = logprobs.gather(1, drawn)
-        for sequence, token_id, logprob in zip(sequences, drawn[:, 0].tolist(), chosen[:, 0].tolist(), strict=True):
+        next_tokens = torch.where(greedy, logprobs.argmax(-1, keepdim=True), sampled)
+        chosen = logprobs.gather(1, next_tokens)
+        for sequence, token_id, logprob in zip(sequences, next_tokens[:, 0].tolist(), chosen[:, 0].tolist(), strict=True):
             if not sequence.finish_reason:
                 sequence.token_ids.append(token_id)
                 sequence.logprobs.append(logprob)

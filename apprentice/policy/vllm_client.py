@@ -1,4 +1,4 @@
-"""The policy over HTTP: vLLM's completions endpoint, token ids in and out."""
+"""A policy over HTTP: vLLM's completions endpoint, with token ids in and out."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -8,50 +8,50 @@ import httpx
 
 from apprentice.errors import ApprenticeError, PolicyUnavailable
 from apprentice.policy.endpoint import Endpoint
-from apprentice.policy.gate import Gate
 from apprentice.policy.postmortem import root_cause
 from apprentice.policy.protocol import Completion, Sampling
+from apprentice.policy.rwlock import RWLock
 from apprentice.policy.server import SERVED_NAME
 
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 900.0
-"""For one completion, the wait in the server's queue included."""
+"""Time-out of one request, which includes its time in the server's queue."""
 MAX_CONNECTIONS = 2048
 KEEPALIVE_S = 2.0
-"""Shorter than the server's own (5 s), so that no request meets a connection that is being closed."""
+"""Shorter than the server's own time-out (5 s), so that no request uses a connection that the server is closing."""
 RESET_ATTEMPTS = 50
 RESET_PAUSE_S = 0.2
 MAX_REVIVALS = 3
 Revive = Callable[[], Awaitable[Endpoint]]
-"""Makes sure that a server runs, and returns where it listens."""
+"""Makes sure that a server runs, and returns its address."""
 
 
 class VllmPolicy:
     """One vLLM server as a policy (protocol `Policy`).
 
     Args:
-        endpoint: where the server listens.
-        revive: called when the server is gone; the last loaded checkpoint is then loaded again and the request repeated once.
-            Without it, a lost server is PolicyUnavailable at once.
-        log: the server's log, which tells why a server ended that cannot be brought back.
-        sleeps: the server frees its GPUs' memory when told to `sleep`.
+        endpoint: the server's address.
+        revive: called if the server has ended; the client then loads the last checkpoint again and repeats the request
+            once. Without it, the client raises PolicyUnavailable at once.
+        log: the server's log, from which an error quotes why the server ended.
+        sleeps: whether the server frees its GPU memory on `sleep`.
     """
 
     def __init__(self, endpoint: Endpoint, *, revive: Revive | None = None, log: Path | None = None, sleeps: bool = False):
-        self._revive, self._log, self._sleeps, self._gate = revive, log, sleeps, Gate()
+        self._revive, self._log, self._sleeps, self._weights_lock = revive, log, sleeps, RWLock()
         self._client = _client(endpoint)
         self._outages = 0
         self._checkpoint: Path | None = None
         self._changed: Path | None = None
-        self._there: Path | None = None  # the checkpoint whose weights the server has, but for what has changed
+        self._synced: Path | None = None  # the checkpoint whose weights the server has, apart from the changed ones
         self.version = 0
 
     async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
-        """Continues `token_ids` (see `Policy.generate`).
+        """Complete the prompt `token_ids` (see `Policy.generate`).
 
         Raises:
-            PolicyUnavailable: the server is gone or does not answer.
-            ApprenticeError: the server refuses the request, as it does where prompt and completion exceed its context.
+            PolicyUnavailable: the server has ended or does not answer.
+            ApprenticeError: the server refuses the request, for example because it exceeds the context length.
         """
         outages = self._outages
         try:
@@ -59,37 +59,39 @@ class VllmPolicy:
         except PolicyUnavailable:
             if self._revive is None:
                 raise
-        async with self._gate.alone():
-            await self._bring_back(outages)
+        async with self._weights_lock.writing():
+            await self._restart(outages)
         return await self._complete(token_ids, sampling)
 
     async def load(self, checkpoint: Path, version: int, changed: Path | None = None) -> None:
-        """Replaces the weights (see `Policy.load`); waits for the requests in flight, and holds back those that come. Of a checkpoint that the
-        server has already, only what has changed goes to it.
+        """Replace the weights (see `Policy.load`) after the requests in flight, and before any later one.
+
+        If the server already has the checkpoint, it only reads the changed weights.
 
         Raises:
-            PolicyUnavailable: the server is gone, or would not take the weights.
-            ApprenticeError: the folder holds no safetensors.
+            PolicyUnavailable: the server has ended, or did not take the weights.
+            ApprenticeError: the folder contains no safetensors files.
         """
         checkpoint = _with_weights(checkpoint.resolve())
-        async with self._gate.alone():
+        async with self._weights_lock.writing():
             outages = self._outages
             self._checkpoint, self._changed, self.version = checkpoint, changed, version
             try:
                 await self._sync()
             except PolicyUnavailable:
-                await self._bring_back(outages)
+                await self._restart(outages)
 
     async def sleep(self) -> None:
-        """Frees the GPUs' memory until the next `load` (see `Policy.sleep`); waits for the requests in flight.
+        """Free the GPU memory until the next `load` (see `Policy.sleep`), after the requests in flight.
 
         Raises:
-            PolicyUnavailable: the server is gone and cannot be brought back; one that can, comes back with the next `load`.
+            PolicyUnavailable: the server has ended, and this client has no `revive`; with it, the next `load` restarts
+                the server.
         """
         if not self._sleeps:
             return
-        async with self._gate.alone():
-            self._there = None
+        async with self._weights_lock.writing():
+            self._synced = None
             try:
                 await self._post("/sleep?level=2", None)
             except PolicyUnavailable:
@@ -97,36 +99,39 @@ class VllmPolicy:
                     raise
 
     async def close(self) -> None:
-        """Closes the connections; the server stays."""
+        """Close the connections; the server keeps running."""
         await self._client.aclose()
 
     async def _complete(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
-        async with self._gate.shared():
+        async with self._weights_lock.reading():
             version = self.version
             answer = await self._post("/v1/completions", _request(token_ids, sampling, version))
         choice = answer["choices"][0]
         return Completion(tuple(choice["token_ids"]), _logprobs(choice), choice["finish_reason"], version)
 
-    async def _bring_back(self, outages: int) -> None:
-        """A server with the current weights; once for all who lost a request in the same outage."""
+    async def _restart(self, outages: int) -> None:
+        """Restart the server with the current weights, once for all requests that failed in the same outage."""
         if self._outages != outages:
             return
         if self._revive is None or self._outages == MAX_REVIVALS:
-            reason = f"; it ended with: {root_cause(self._log)}" if self._log else ""
-            raise PolicyUnavailable(f"the policy server is gone, and was brought back {self._outages} times{reason}")
+            cause = f"; root cause: {root_cause(self._log)}" if self._log else ""
+            raise PolicyUnavailable(f"the policy server ended after {self._outages} restarts{cause}")
         self._outages += 1
         endpoint = await self._revive()
         await self._client.aclose()
         self._client = _client(endpoint)
-        self._there = None
+        self._synced = None
         if self._checkpoint is not None:
             await self._sync()
 
     async def _sync(self) -> None:
-        """Weights, then the prefix cache, then the proof that every worker has the version. A sleeping server has room for new weights first."""
-        has_the_rest = self._changed is not None and self._there == self._checkpoint
-        sources = [str(source) for source in (None if has_the_rest else self._checkpoint, self._changed) if source is not None]
-        expected, self._there = {"version": self.version, "sources": sources}, None
+        """Send the weights, reset the prefix cache, and check that every worker reports the version.
+
+        A sleeping server allocates memory for weights before it takes them, and memory for its cache afterwards.
+        """
+        only_changed = self._changed is not None and self._synced == self._checkpoint
+        sources = [str(source) for source in (None if only_changed else self._checkpoint, self._changed) if source is not None]
+        expected, self._synced = {"version": self.version, "sources": sources}, None
         asleep = self._sleeps and (await self._get("/is_sleeping"))["is_sleeping"]
         if asleep:
             await self._post("/wake_up?tags=weights", None)
@@ -137,15 +142,15 @@ class VllmPolicy:
         reported = await self._call("policy_version")
         if any(worker != expected for worker in reported):
             raise PolicyUnavailable(f"the policy server did not take version {self.version}: it reports {reported}")
-        self._there = self._checkpoint
+        self._synced = self._checkpoint
 
     async def _reset_prefix_cache(self) -> None:
-        """Refused by the server while a request that its client gave up is still being ended."""
+        """Reset the prefix cache; the server refuses as long as it is still aborting a cancelled request."""
         for _ in range(RESET_ATTEMPTS):
             if (await self._post("/reset_prefix_cache", None))["success"]:
                 return
             await asyncio.sleep(RESET_PAUSE_S)
-        raise PolicyUnavailable("the policy server would not drop its prefix cache")
+        raise PolicyUnavailable("the policy server did not reset its prefix cache")
 
     async def _call(self, method: str, *arguments: str) -> list[dict]:
         return (await self._post("/collective_rpc", {"method": method, "args": list(arguments)}))["results"]
@@ -176,7 +181,11 @@ def _client(endpoint: Endpoint) -> httpx.AsyncClient:
 
 
 def _request(token_ids: Sequence[int], sampling: Sampling, version: int) -> dict:
-    """Every parameter that the model's generation config could set otherwise is named; stale cached keys cannot match the salt."""
+    """Return the body of a completion request.
+
+    It sets every parameter that the model's generation config could change. The salt keeps cached keys and values of
+    older weights from being reused.
+    """
     return {
         "model": SERVED_NAME,
         "prompt": list(token_ids),
@@ -199,7 +208,7 @@ def _request(token_ids: Sequence[int], sampling: Sampling, version: int) -> dict
 
 
 def _logprobs(choice: dict) -> tuple[float, ...]:
-    """Rounding can leave a certain token a hair above 0."""
+    """Return the log-probabilities, at most 0: rounding can make that of a certain token slightly positive."""
     return tuple(min(logprob, 0.0) for logprob in choice["logprobs"]["token_logprobs"])
 
 
@@ -212,5 +221,5 @@ def _message(response: httpx.Response) -> str:
 
 def _with_weights(checkpoint: Path) -> Path:
     if not any(checkpoint.glob("*.safetensors")):
-        raise ApprenticeError("holds no weights (*.safetensors)", where=checkpoint)
+        raise ApprenticeError("contains no weights (*.safetensors)", where=checkpoint)
     return checkpoint

@@ -1,1 +1,1 @@
-"""The online simulator: many episodes at once, token for token."""
+"""The simulator: it plays many episodes at once and records them as trajectories."""

@@ -1,17 +1,17 @@
-"""How long something had work, where many have work for it at the same time."""
+"""The busy time of a resource that many coroutines use at the same time."""
 
 import time
 
 
 class BusyTime:
-    """Seconds of wall clock in which at least one `with` block over it was open."""
+    """Seconds of wall-clock time in which at least one `with` block of this object was open."""
 
     def __init__(self):
         self._open, self._since, self._total = 0, 0.0, 0.0
 
     @property
     def seconds(self) -> float:
-        """Until now."""
+        """Busy seconds so far, including open blocks."""
         return self._total + (time.monotonic() - self._since if self._open else 0.0)
 
     def __enter__(self) -> None:

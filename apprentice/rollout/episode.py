@@ -1,4 +1,4 @@
-"""One episode: actions are appended as they were sampled, observations as the chat format writes them; nothing is tokenised twice."""
+"""One episode: its tokens are appended as they are sampled or rendered, and no token is tokenised again."""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ CUT_OFF = Observation("That was too long. Write less.", kind=MALFORMED)
 
 
 class Chat(Protocol):
-    """What an episode needs of a chat format."""
+    """The chat format that an episode needs."""
 
     end_token_id: int
 
@@ -29,7 +29,7 @@ class Chat(Protocol):
 
 
 Decide = Callable[[Sequence[int], str, int, int], Awaitable[Completion]]
-"""Takes the tokens so far, the last observation as text, how many tokens it may sample, and the turn's number from 0."""
+"""Chooses an action, given the tokens so far, the last observation, the action's token limit, and the turn's index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +41,30 @@ class Episode:
     group: str
     seed: int
     then: "Callable[[Trajectory], Episode] | None" = None
-    """What is played after it, in the same place, as its own trajectory allows."""
+    """Creates an episode that is played next in the same slot, given this episode's trajectory."""
 
 
 def derive_seed(*parts: str | int) -> int:
-    """A seed of 31 bits from names and numbers; the same in every process."""
+    """Derive a seed of 31 bits from names and numbers; it is the same in every process."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
 def each_episode(tasks: Iterable[Task], attempts: int, seed: int, tag: str) -> Iterator[Episode]:
-    """`attempts` episodes of each task, made as they are asked for; those of a task form a group."""
+    """Yield `attempts` episodes of each task, task by task; the episodes of a task form a group."""
     for task in tasks:
         for attempt in range(attempts):
             yield Episode(f"{tag}-{task.id}-{attempt}", task, f"{tag}-{task.id}", derive_seed(seed, tag, task.id, attempt))
 
 
 def plan_episodes(tasks: Iterable[Task], attempts: int, seed: int, tag: str) -> list[Episode]:
-    """`attempts` episodes of each task, in order."""
+    """Return the episodes of `each_episode` as a list."""
     return list(each_episode(tasks, attempts, seed, tag))
 
 
 @dataclass(slots=True)
-class Tape:
-    """What an episode has left behind so far."""
+class TrajectoryBuilder:
+    """The tokens and turns of an episode so far, from which its trajectory is built."""
 
     episode: Episode
     temperature: float
@@ -73,32 +73,32 @@ class Tape:
     logprobs: list[float] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
 
-    def given(self, token_ids: Sequence[int]) -> None:
-        """Appends tokens that the policy did not sample."""
+    def append_context(self, token_ids: Sequence[int]) -> None:
+        """Append tokens that the policy did not sample."""
         self.token_ids.extend(token_ids)
         self.action_mask.extend([0] * len(token_ids))
         self.logprobs.extend([0.0] * len(token_ids))
 
-    def sampled(self, completion: Completion, action: str) -> None:
-        """Appends an action's tokens and its turn."""
+    def append_action(self, completion: Completion, action: str) -> None:
+        """Append the tokens of an action, and its turn."""
         if not completion.token_ids or len(completion.logprobs) != len(completion.token_ids):
-            raise ValueError(f"the policy gave {len(completion.logprobs)} log-probabilities for {len(completion.token_ids)} tokens")
+            raise ValueError(f"the policy returned {len(completion.logprobs)} log-probabilities for {len(completion.token_ids)} tokens")
         start = len(self.token_ids)
         self.token_ids.extend(completion.token_ids)
         self.action_mask.extend([1] * len(completion.token_ids))
         self.logprobs.extend(completion.logprobs)
         self.turns.append(Turn(start, len(self.token_ids), action, "", "", completion.version))
 
-    def answered(self, told: str, observation: Observation) -> None:
-        """Notes what the environment took the last action for, and what the agent is told."""
-        self.turns[-1] = replace(self.turns[-1], observation=told, kind=observation.kind, calls=observation.calls, uses=observation.uses)
+    def set_observation(self, text: str, observation: Observation) -> None:
+        """Record the environment's observation of the last action, with the text that the agent reads."""
+        self.turns[-1] = replace(self.turns[-1], observation=text, kind=observation.kind, calls=observation.calls, uses=observation.uses)
 
     def failed_turns(self) -> int:
-        """How many of the last turns failed, one after the other."""
+        """Return the number of consecutive failed turns at the end."""
         return next((index for index, turn in enumerate(reversed(self.turns)) if turn.kind not in FAILED), len(self.turns))
 
     def trajectory(self, outcome: Outcome, verdict: Verdict, error: str = "") -> Trajectory:
-        """The finished record."""
+        """Build the trajectory."""
         return Trajectory(
             id=self.episode.id,
             task_id=self.episode.task.id,
@@ -116,50 +116,50 @@ class Tape:
         )
 
 
-async def play(tape: Tape, environment: Environment, chat: Chat, limits: EnvironmentConfig, decide: Decide) -> Trajectory:
-    """Plays an episode to its end: the environment is done, the turns are used up, too many in a row failed, or no token is left.
+async def play(builder: TrajectoryBuilder, environment: Environment, chat: Chat, limits: EnvironmentConfig, decide: Decide) -> Trajectory:
+    """Play an episode until the environment is done or a limit of turns, consecutive failed turns or tokens is reached.
 
-    An observation is appended only where another action follows it, and is cut where it would leave no room for one. An episode whose
-    first message leaves no room is truncated before its first turn, without a reward. Texts on either side are made plain: neither an
-    environment nor a tokenizer meets characters that it cannot take. Whatever is raised passes through; `tape` then holds what was
-    played until then.
+    An observation is appended only if another action follows, and is shortened if it would leave no room for one. An
+    episode whose first message leaves no room is truncated before its first turn, with a reward of 0. Texts are cleaned
+    of characters that an environment or a tokenizer cannot handle. Errors propagate, and `builder` then contains the
+    episode up to the error.
     """
-    told = plain((await environment.reset(tape.episode.task)).text)
-    given = chat.prompt(told)
-    if len(given) >= limits.max_tokens:
-        reason = f"the first message takes {len(given)} tokens, and the whole episode may take {limits.max_tokens} (environment.max_tokens)"
-        return tape.trajectory("truncated", Verdict(success=False, score=0.0), reason)
+    text = plain((await environment.reset(builder.episode.task)).text)
+    context = chat.prompt(text)
+    if len(context) >= limits.max_tokens:
+        reason = f"the first message takes {len(context)} tokens, and the whole episode may take {limits.max_tokens} (environment.max_tokens)"
+        return builder.trajectory("truncated", Verdict(success=False, score=0.0), reason)
     done = over = False
     while not over:
-        tape.given(given)
-        room = min(limits.max_turn_tokens, limits.max_tokens - len(tape.token_ids))
-        completion = await decide(tape.token_ids, told, room, len(tape.turns))
+        builder.append_context(context)
+        room = min(limits.max_turn_tokens, limits.max_tokens - len(builder.token_ids))
+        completion = await decide(builder.token_ids, text, room, len(builder.turns))
         action = plain(chat.decode(completion.token_ids))
-        tape.sampled(completion, action)
-        observation = await _answered(environment, action, completion)
-        told, done, given = plain(observation.text), observation.done, []
+        builder.append_action(completion, action)
+        observation = await _step(environment, action, completion)
+        text, done, context = plain(observation.text), observation.done, []
         if not done:
             ended = completion.token_ids[-1] == chat.end_token_id
-            told, given = _reply(chat, told, ended, limits.max_tokens - len(tape.token_ids), limits.max_turn_tokens)
-        tape.answered(told, observation)
-        over = done or len(tape.turns) == limits.max_turns or tape.failed_turns() == limits.max_failed_turns
-        over = over or len(tape.token_ids) + len(given) >= limits.max_tokens
-    tape.turns[-1] = replace(tape.turns[-1], observation="")
+            text, context = _reply(chat, text, ended, limits.max_tokens - len(builder.token_ids), limits.max_turn_tokens)
+        builder.set_observation(text, observation)
+        over = done or len(builder.turns) == limits.max_turns or builder.failed_turns() == limits.max_failed_turns
+        over = over or len(builder.token_ids) + len(context) >= limits.max_tokens
+    builder.turns[-1] = replace(builder.turns[-1], observation="")
     verdict = await environment.verify()
-    return tape.trajectory(_outcome(verdict, done), verdict)
+    return builder.trajectory(_outcome(verdict, done), verdict)
 
 
-def _reply(chat: Chat, told: str, ended: bool, room: int, turn: int) -> tuple[str, list[int]]:
-    """What the agent is told, and its tokens; cut to leave room for a turn where it would leave none."""
-    given = chat.reply(told[: room * MAX_TOKEN_CHARS], ended)
-    spare = room - turn - len(chat.reply("", ended))
-    if len(given) < room or spare < 1:
-        return told, given
-    told = cut(told, spare, chat.encode)
-    return told, chat.reply(told, ended)
+def _reply(chat: Chat, text: str, ended: bool, room: int, turn_tokens: int) -> tuple[str, list[int]]:
+    """Return an observation's text and tokens, shortened if they would leave no room for another turn."""
+    tokens = chat.reply(text[: room * MAX_TOKEN_CHARS], ended)
+    spare = room - turn_tokens - len(chat.reply("", ended))
+    if len(tokens) < room or spare < 1:
+        return text, tokens
+    text = cut(text, spare, chat.encode)
+    return text, chat.reply(text, ended)
 
 
-async def _answered(environment: Environment, action: str, completion: Completion) -> Observation:
+async def _step(environment: Environment, action: str, completion: Completion) -> Observation:
     if completion.finish_reason == "length" and not environment.takes_cut_actions:
         return CUT_OFF
     return await environment.step(action)

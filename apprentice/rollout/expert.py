@@ -1,4 +1,4 @@
-"""Lets a scripted expert play an episode in the agent's place: the same turns, tokens and limits."""
+"""Episodes of a scripted expert, with the turns, tokens and limits of the agent's episodes."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from apprentice.config.schema import EnvironmentConfig
 from apprentice.environments.protocol import Environment, Expert
 from apprentice.policy.protocol import Completion
 from apprentice.records import Task, Trajectory
-from apprentice.rollout.episode import Chat, Episode, Tape, play
+from apprentice.rollout.episode import Chat, Episode, TrajectoryBuilder, play
 
 
 class _GaveUp(Exception):
@@ -14,25 +14,29 @@ class _GaveUp(Exception):
 
 
 async def enact(task: Task, environment: Environment, chat: Chat, expert: Expert, *, limits: EnvironmentConfig, seed: int) -> Trajectory | None:
-    """The expert's successful trajectory, with log-probabilities of 0.0; None where it gave up or did not succeed.
+    """Play an episode with the expert's actions.
 
-    An action that no stop string ends is ended as the policy would end it, by the end-of-turn token. What the environment raises passes through.
+    An action that does not end with a stop string ends with the end-of-turn token, as the policy's actions do. Errors
+    of the environment propagate.
+
+    Returns:
+        The successful trajectory, with log-probabilities of 0.0; None if the expert gave up or failed.
     """
     actions = expert(task)
 
-    async def decide(token_ids: Sequence[int], told: str, room: int, turn: int) -> Completion:
+    async def decide(token_ids: Sequence[int], observation: str, room: int, turn: int) -> Completion:
         try:
-            action = actions.send(told if turn else None)
+            action = actions.send(observation if turn else None)
         except StopIteration:
             raise _GaveUp from None
-        written = tuple(chat.action(action))
+        tokens = tuple(chat.action(action))
         if not action.endswith(environment.stop):
-            written += (chat.end_token_id,)
-        return Completion(written[:room], (0.0,) * len(written[:room]), "length" if len(written) > room else "stop", version=0)
+            tokens += (chat.end_token_id,)
+        return Completion(tokens[:room], (0.0,) * len(tokens[:room]), "length" if len(tokens) > room else "stop", version=0)
 
-    tape = Tape(Episode(f"expert-{task.id}", task, f"expert-{task.id}", seed), temperature=0.0)
+    builder = TrajectoryBuilder(Episode(f"expert-{task.id}", task, f"expert-{task.id}", seed), temperature=0.0)
     try:
-        trajectory = await play(tape, environment, chat, limits, decide)
+        trajectory = await play(builder, environment, chat, limits, decide)
     except _GaveUp:
         return None
     finally:

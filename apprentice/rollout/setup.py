@@ -1,4 +1,4 @@
-"""Builds a simulator from a pipeline's configuration."""
+"""The simulator of a pipeline, built from its configuration."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,21 +11,22 @@ from apprentice.rollout.simulator import Simulator
 
 
 def make_simulator(config: PipelineConfig, make_environment: Callable[[], Environment], policy: Policy, checkpoint: Path, temperature: float) -> Simulator:
-    """A simulator of the pipeline's environment.
+    """Create the simulator of a pipeline.
 
     Args:
-        make_environment: a fresh environment for each episode.
+        config: limits of an episode and of the policy.
+        make_environment: creates the environment of an episode.
         policy: samples the actions.
-        checkpoint: the folder whose tokenizer and chat format the policy uses.
-        temperature: 0 is greedy.
+        checkpoint: folder with the policy's tokenizer and chat template.
+        temperature: sampling temperature; 0 selects greedy decoding.
 
     Raises:
-        ApprenticeError: an episode may grow beyond the policy's context.
+        ApprenticeError: an episode can exceed the policy's context.
     """
     limits = config.environment
     if limits.max_tokens > config.policy.max_context:
         raise ApprenticeError(
-            f"{limits.max_tokens} tokens do not fit the policy's context of {config.policy.max_context}",
+            f"{limits.max_tokens} tokens exceed the policy's context of {config.policy.max_context}",
             where="environment.max_tokens",
             todo="lower it, or raise policy.max_context",
         )

@@ -1,4 +1,4 @@
-"""The online simulator: many episodes in flight over one policy; a fault stops at its own episode."""
+"""The simulator: it plays many episodes at once with one policy, and a fault affects only its own episode."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -13,55 +13,55 @@ from apprentice.processes import episodes_at_once
 from apprentice.records import Trajectory, Verdict
 from apprentice.records.events import Progress
 from apprentice.rollout.busy import BusyTime
-from apprentice.rollout.episode import Chat, Episode, Tape, derive_seed, each_episode, plan_episodes, play
+from apprentice.rollout.episode import Chat, Episode, TrajectoryBuilder, derive_seed, each_episode, plan_episodes, play
 
 __all__ = ["Episode", "Played", "Simulator", "each_episode", "nothing_left", "plan_episodes"]
 
 RETRY_PAUSE_S = 1.0
-"""Before the first retry after the policy did not answer; doubled for each further one."""
+"""Pause before the first retry after the policy did not answer; it doubles with each further retry."""
 POLICY_LOST_AFTER = 8
-"""Episodes in a row that the policy did not answer, retries included, until it is given up."""
+"""Consecutive episodes without an answer of the policy, retries included, after which the run ends."""
 
 
 @dataclass
 class Played:
-    """One episode that came to its end, or was given up."""
+    """An episode that ended, or whose every attempt failed with a fault."""
 
     index: int
-    """Its place among the episodes."""
+    """Index of the episode in the run."""
     episode: Episode
     faults: list[Trajectory] = field(default_factory=list)
-    """The attempts that broke."""
+    """Attempts that failed with a fault."""
     trajectory: Trajectory | None = None
-    """None where every attempt broke."""
+    """None if every attempt failed."""
     error: Exception | None = None
-    """What broke the last attempt."""
+    """Error of the last attempt; None if it ended."""
     then: "Played | None" = None
-    """The episode played after it, in the same place."""
+    """The episode that was played next in the same slot."""
 
     @property
     def whole(self) -> list[Trajectory]:
-        """Its trajectory and those of what was played after it, of what did not break."""
+        """The trajectories of this episode and of those played next, without failed attempts."""
         own = [] if self.trajectory is None else [self.trajectory]
         return own if self.then is None else own + self.then.whole
 
     @property
     def broken(self) -> list[Trajectory]:
-        """Its attempts that broke and those of what was played after it."""
+        """The failed attempts of this episode and of those played next."""
         return self.faults if self.then is None else self.faults + self.then.broken
 
 
 class Simulator:
-    """Plays episodes; `limits.concurrency` of them at the same time, fewer where this process may not open files for as many.
+    """Plays `limits.concurrency` episodes at the same time, or fewer if this process cannot open files for as many.
 
     Args:
         policy: samples the actions.
-        chat: how messages become tokens.
-        make_environment: a fresh environment for each episode.
+        chat: converts messages to tokens.
+        make_environment: creates the environment of an episode.
         limits: turns, tokens and concurrency.
-        temperature: 0 is greedy.
-        retries: further attempts at an episode that broke.
-        pause_s: before the first retry after the policy did not answer.
+        temperature: sampling temperature; 0 selects greedy decoding.
+        retries: further attempts at an episode that failed with a fault.
+        pause_s: pause before the first retry after the policy did not answer.
     """
 
     def __init__(
@@ -78,16 +78,24 @@ class Simulator:
         self._limits, self._temperature, self._retries, self._pause_s = limits, temperature, retries, pause_s
         self._at_once = min(limits.concurrency, episodes_at_once())
         self.faults: list[Trajectory] = []
-        """The attempts of the last `run` that broke."""
+        """Failed attempts of the last `run`."""
         self.sampling = BusyTime()
-        """In which the policy had an action to sample; in what is left of a rollout it waits for environments."""
+        """Time in which the policy sampled actions; for the rest of a rollout it waits for environments."""
 
     async def run(self, episodes: Sequence[Episode], progress: Progress | None = None, phase: str = "rollout") -> list[Trajectory]:
-        """The trajectories in the order of the episodes, each followed by those played after it, without those that broke: these are in `faults`.
+        """Play the episodes, and put failed attempts into `faults`.
+
+        Args:
+            episodes: the episodes to play.
+            progress: receives the number of episodes that have ended.
+            phase: name of the progress.
+
+        Returns:
+            The trajectories in the order of `episodes`, each followed by those of the episodes played next in its slot.
 
         Raises:
             PolicyUnavailable: the policy stopped answering.
-            ApprenticeError: every episode broke.
+            ApprenticeError: every episode failed with a fault.
         """
         good: dict[int, list[Trajectory]] = {}
         self.faults, error, done = [], None, 0
@@ -104,7 +112,9 @@ class Simulator:
         return [trajectory for index in sorted(good) for trajectory in good[index]]
 
     async def played(self, episodes: Iterable[Episode]) -> AsyncIterator[Played]:
-        """The episodes as they finish; they are taken as places fall free. Those in flight are ended with the iteration.
+        """Yield the episodes as they end, and take further ones as slots become free.
+
+        Episodes in flight are cancelled when the iteration ends.
 
         Raises:
             PolicyUnavailable: the policy stopped answering.
@@ -130,7 +140,7 @@ class Simulator:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _play(self, index: int, episode: Episode) -> Played:
-        """Plays an episode, again under a new id where it broke."""
+        """Play an episode, and retry it under a new id if it fails with a fault."""
         played = Played(index, episode)
         for retry in range(self._retries + 1):
             if isinstance(played.error, PolicyUnavailable):
@@ -145,22 +155,22 @@ class Simulator:
         return played
 
     async def _attempt(self, episode: Episode) -> tuple[Trajectory, Exception | None]:
-        tape = Tape(episode, self._temperature)
+        builder = TrajectoryBuilder(episode, self._temperature)
         try:
             environment = self._make_environment()
             try:
-                return await play(tape, environment, self._chat, self._limits, self._sampler(environment, episode)), None
+                return await play(builder, environment, self._chat, self._limits, self._sampler(environment, episode)), None
             finally:
                 await environment.close()
-        # The one boundary where whatever a user's environment, a knowledge base or the policy's engine raises becomes a fault of
-        # this episode: it must not reach the siblings, and it must not count as the agent's failure.
+        # This boundary turns every error of a user's environment, a knowledge base or the policy's engine into a fault
+        # of this episode, so that it neither reaches other episodes nor counts as the agent's failure.
         except Exception as error:
             if asyncio.current_task().cancelling():
                 raise
-            return tape.trajectory("fault", Verdict(success=False, score=0.0), f"{type(error).__name__}: {error}"), error
+            return builder.trajectory("fault", Verdict(success=False, score=0.0), f"{type(error).__name__}: {error}"), error
 
     def _sampler(self, environment: Environment, episode: Episode):
-        async def decide(token_ids: Sequence[int], told: str, room: int, turn: int) -> Completion:
+        async def decide(token_ids: Sequence[int], _observation: str, room: int, turn: int) -> Completion:
             sampling = Sampling(room, self._temperature, derive_seed(episode.seed, turn), environment.stop, (self._chat.end_token_id,))
             with self.sampling:
                 return await self._policy.generate(token_ids, sampling)
@@ -169,12 +179,12 @@ class Simulator:
 
 
 def nothing_left(error: Exception, episodes: int) -> Exception:
-    """What a run raises when none of its episodes came to an end."""
+    """Return the error of a run in which every episode failed with a fault."""
     if isinstance(error, PolicyUnavailable):
         return PolicyUnavailable(f"the policy did not answer any of {episodes} episodes: {error}")
     if isinstance(error, ApprenticeError):
         return error
     return ApprenticeError(
-        f"every one of {episodes} episodes broke; the first with {type(error).__name__}: {error}",
-        todo="mend the environment, or what it depends on",
+        f"all of {episodes} episodes failed; the first error is {type(error).__name__}: {error}",
+        todo="fix the environment, or what it depends on",
     )

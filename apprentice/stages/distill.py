@@ -21,7 +21,7 @@ EXPERTS = 8
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     """Writes the starting policy: a fine-tuned checkpoint, or a pointer to the base model where distill has no source."""
-    from apprentice.policy.models import base_model
+    from apprentice.policy.base_models import base_model
 
     base = base_model(config.model.name, progress)
     if config.distill.source == "none":
@@ -48,7 +48,7 @@ def _refuse_unfit(base: Path) -> None:
 
     from apprentice.policy.loading import load_causal_model
 
-    load_causal_model(base, torch.bfloat16, on_paper=True)
+    load_causal_model(base, torch.bfloat16, on_meta=True)
 
 
 async def _traces(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
@@ -60,8 +60,8 @@ async def _traces(config: PipelineConfig, layout: Layout, tasks: Sequence[Task],
 async def _expert_traces(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
     """Every other task has the functions at hand that the expert has kept from earlier ones, where the environment lets it."""
     from apprentice.environments.usecase import use_case
+    from apprentice.policy.base_models import base_model
     from apprentice.policy.chat import ChatFormat
-    from apprentice.policy.models import base_model
     from apprentice.rollout.expert import enact
 
     chat, case, wanted = ChatFormat(base_model(config.model.name)), use_case(config, layout), min(config.distill.traces, len(tasks))
@@ -88,9 +88,9 @@ async def _expert_traces(config: PipelineConfig, layout: Layout, tasks: Sequence
 async def _own_successes(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
     """Rejection sampling: the base policy tries tasks until it has enough successes; the shortest success of a task is kept."""
     from apprentice.environments.usecase import use_case
+    from apprentice.policy.base_models import base_model
     from apprentice.policy.chat import ChatFormat
-    from apprentice.policy.models import base_model
-    from apprentice.policy.opening import open_policy
+    from apprentice.policy.factory import open_policy
     from apprentice.rollout.setup import make_simulator
     from apprentice.rollout.simulator import plan_episodes
 

@@ -64,7 +64,7 @@ def held_out(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
 def _plans(config: PipelineConfig, layout: Layout, progress: Progress) -> list[Plan]:
     from apprentice.environments.protocol import AGENT
     from apprentice.environments.usecase import use_case
-    from apprentice.policy.models import base_model, starting_policy
+    from apprentice.policy.base_models import base_model, starting_policy
 
     base, start, samples = base_model(config.model.name, progress), starting_policy(config, layout), config.evaluate.samples
     case = use_case(config, layout)
@@ -104,7 +104,7 @@ async def _simulate_all(
 ) -> None:
     from apprentice.environments.usecase import use_case
     from apprentice.policy.chat import ChatFormat
-    from apprentice.policy.opening import open_policy
+    from apprentice.policy.factory import open_policy
 
     case, version = use_case(config, layout), plans[0].version
     async with (

@@ -65,10 +65,10 @@ def pass_rates(trajectories: Sequence[Trajectory]) -> dict[str, float]:
 
 def difficulty_figures(trajectories: Sequence[Trajectory], rates: Mapping[str, float], curriculum: Curriculum, probes: int) -> dict[str, float]:
     """Small, flat figures of the probes and of the tasks kept."""
-    from apprentice.rollout.figures import rollout_figures
+    from apprentice.rollout.metrics import rollout_metrics
 
     kept = [rates[task.id] for task in curriculum.tasks]
-    figures = rollout_figures(trajectories)
+    figures = rollout_metrics(trajectories)
     return {
         "probed": len(rates),
         "solved_always": sum(rate == 1.0 for rate in rates.values()),
@@ -97,9 +97,9 @@ def difficulty_rows(tasks: Sequence[Task], rates: Mapping[str, float], curriculu
 
 async def _probe(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> tuple[list[Trajectory], int]:
     from apprentice.environments.usecase import use_case
+    from apprentice.policy.base_models import starting_policy
     from apprentice.policy.chat import ChatFormat
-    from apprentice.policy.models import starting_policy
-    from apprentice.policy.opening import open_policy
+    from apprentice.policy.factory import open_policy
     from apprentice.rollout.setup import make_simulator
     from apprentice.rollout.simulator import plan_episodes
 

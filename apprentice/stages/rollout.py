@@ -16,14 +16,14 @@ from apprentice.stages.entry import main
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     """Writes the trajectories, those refused with their reasons, and rollout.json."""
-    from apprentice.rollout.figures import rollout_figures
+    from apprentice.rollout.metrics import rollout_metrics
 
     tasks = drawn(read_tasks(layout.curriculum), config.rollout.tasks, config.rollout.seed)
     trajectories, faults = asyncio.run(_simulate(config, layout, tasks, progress))
     good, refused = checked(trajectories, faults)
     if not good:
         raise ApprenticeError(f"every trajectory was refused; the first: {refused[0]['problems'][0]}", where="rollout")
-    figures = rollout_figures(good) | {"tasks": len(tasks), "faults": len(faults), "quarantined": len(refused) - len(faults)}
+    figures = rollout_metrics(good) | {"tasks": len(tasks), "faults": len(faults), "quarantined": len(refused) - len(faults)}
     progress.metrics(0, figures)
     write_lines(layout.rollout_quarantine, refused)
     write_trajectories(layout.rollouts, good)
@@ -38,9 +38,9 @@ def drawn(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
 
 async def _simulate(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> tuple[list[Trajectory], list[Trajectory]]:
     from apprentice.environments.usecase import use_case
+    from apprentice.policy.base_models import starting_policy
     from apprentice.policy.chat import ChatFormat
-    from apprentice.policy.models import starting_policy
-    from apprentice.policy.opening import open_policy
+    from apprentice.policy.factory import open_policy
     from apprentice.rollout.setup import make_simulator
     from apprentice.rollout.simulator import plan_episodes
 

@@ -31,9 +31,9 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
     from apprentice.online.chains import Chains
     from apprentice.online.loop import OnlineTraining
     from apprentice.online.sampler import TaskSampler
+    from apprentice.policy.base_models import starting_policy
     from apprentice.policy.chat import ChatFormat
-    from apprentice.policy.models import starting_policy
-    from apprentice.policy.opening import open_policy
+    from apprentice.policy.factory import open_policy
     from apprentice.rollout.setup import make_simulator
 
     start = starting_policy(config, layout)

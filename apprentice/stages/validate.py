@@ -50,8 +50,8 @@ def _lengths(config: PipelineConfig, progress: Progress) -> Lengths:
     Raises:
         ApprenticeError: the pipeline's model cannot be had, or its tokenizer cannot be used.
     """
+    from apprentice.policy.base_models import tokenizer_folder
     from apprentice.policy.chat import ChatFormat
-    from apprentice.policy.models import tokenizer_folder
 
     chat = ChatFormat(tokenizer_folder(config.model.name, progress))
 

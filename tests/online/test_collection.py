@@ -74,5 +74,5 @@ def test_what_broke_is_told_and_a_group_goes_on_without_it():
 
 
 def test_a_step_in_which_every_episode_broke_says_so():
-    with pytest.raises(ApprenticeError, match="every one of 2 episodes broke; the first with KeyError"):
+    with pytest.raises(ApprenticeError, match="all of 2 episodes failed; the first error is KeyError"):
         collected(Scripted(("t0", 0, None), ("t0", 1, None)), tasks=1, wanted=1)

@@ -1,4 +1,4 @@
-"""Tiny models of the tests' own: no network, no download."""
+"""Tiny models that need no network."""
 
 import shutil
 from pathlib import Path

@@ -1,9 +1,9 @@
-"""Stands in for the interpreter of vLLM's environment: takes vLLM's flags and speaks the endpoints that a policy needs.
+"""A fake of vLLM's server, which takes vLLM's flags and implements the endpoints that a policy needs.
 
-The "completion" of a prompt is [version, seed]; the prompt [13] kills the server. Asleep, it takes weights once there is room for them, and
-completes nothing until all of it is awake. Environment variables steer it: FAKE_FAMILY (it has a
-child and a grandchild that end neither by themselves nor by SIGTERM), FAKE_SHARED_MEMORY (a segment it leaves behind), FAKE_DIES (it
-ends at once, see `die`).
+The completion of a prompt is [version, seed]; the prompt [13] kills the server. A sleeping server takes weights once
+it has memory for them, and completes nothing until it is fully awake. Environment variables control it: FAKE_FAMILY
+(it has a child and a grandchild that ignore SIGTERM), FAKE_SHARED_MEMORY (name of a segment that it leaves behind), and
+FAKE_DIES (it ends at once, see `die`).
 """
 
 import argparse
@@ -14,8 +14,7 @@ import socket
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing import resource_tracker
-from multiprocessing.shared_memory import SharedMemory
+from mmap import mmap
 
 WEIGHTS = {"version": -1, "sources": []}
 ASLEEP = set()
@@ -90,14 +89,14 @@ class SocketServer(Server):
 
 
 def family() -> None:
-    """A child in a session of its own, and its child, as vLLM's server has them."""
+    """Start a child in its own session, which starts a child in turn, as vLLM's server does."""
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     child = f"import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', {stubborn!r}]); print(os.getpid()); exec({stubborn!r})"
     subprocess.Popen([sys.executable, "-c", child], start_new_session=True, stdout=subprocess.DEVNULL)
 
 
 def die(manner: str) -> None:
-    """Ends as vLLM's server does: with a word, by a signal, or with the exception of one process, a long one of another, and shutting down."""
+    """End as vLLM's server does: by a signal, with the exceptions of two processes, or with a message only."""
     if manner == "killed":
         print("loading", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -117,8 +116,9 @@ if __name__ == "__main__":
     if "FAKE_DIES" in os.environ:
         die(os.environ["FAKE_DIES"])
     if "FAKE_SHARED_MEMORY" in os.environ:
-        SEGMENT = SharedMemory(os.environ["FAKE_SHARED_MEMORY"], create=True, size=4096)
-        resource_tracker.unregister(SEGMENT._name, "shared_memory")
+        with open(f"/dev/shm/{os.environ['FAKE_SHARED_MEMORY']}", "wb+") as segment:
+            segment.truncate(4096)
+            SEGMENT = mmap(segment.fileno(), 4096)
     if "FAKE_FAMILY" in os.environ:
         family()
     (SocketServer(FLAGS.uds, Handler) if FLAGS.uds else Server(("127.0.0.1", FLAGS.port), Handler)).serve_forever()

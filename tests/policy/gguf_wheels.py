@@ -1,13 +1,13 @@
-"""A tiny Gemma 3 as a GGUF file in two wheels and its licence in a third: what the package index holds, in a folder that pip reads."""
+"""A tiny Gemma 3 as a GGUF file in two wheels, and its licence in a third, in a folder that pip reads."""
 
 import zipfile
 from hashlib import sha256
 from pathlib import Path
 
-from apprentice.policy.packaged import GEMMA_TURNS, InWheel, PackagedModel
+from apprentice.policy.packaged import GEMMA_TURNS, PackagedModel, WheelFile
 
 CONTROL, BYTE, NORMAL = 3, 6, 1
-"""Kinds of tokens in GGUF."""
+"""Token types of GGUF."""
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>")
 LETTERS = ("▁", "\n", *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,?()0123456789", "th", "the", "▁the")
 NAMES = {
@@ -16,14 +16,14 @@ NAMES = {
     "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
 }  # fmt: skip
-"""Names of a layer's tensors, Transformers' and GGUF's."""
+"""Names of a layer's tensors in Transformers, with those in GGUF."""
 
 
 def make_wheels(folder: Path):
-    """Writes the wheels, which pip finds with PIP_FIND_LINKS.
+    """Write the wheels, which pip finds with PIP_FIND_LINKS.
 
     Returns:
-        The pinned model, and the Transformers model that the GGUF file was written from.
+        The pinned model, and the Transformers model from which the GGUF file was written.
     """
     model = _model()
     whole = _gguf(model, folder / "tiny.gguf")
@@ -52,7 +52,7 @@ def _model():
     sizes = {"vocab_size": len(SPECIAL) + 256 + len(LETTERS), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 7, "head_dim": 256}
     model = Gemma3ForCausalLM(Gemma3TextConfig(**sizes, num_attention_heads=2, num_key_value_heads=1, sliding_window=8, initializer_range=0.1)).eval()
     for weight in model.parameters():
-        weight.data = weight.data.bfloat16().float()  # so that the converted model, which is bf16, has the same
+        weight.data = weight.data.bfloat16().float()  # so that the converted model, which is in bf16, has the same weights
     return model
 
 
@@ -75,7 +75,7 @@ def _gguf(model, path: Path) -> bytes:
     _add_tokenizer(writer)
     for name, tensor in model.state_dict().items():
         if name != "lm_head.weight":
-            shift = 1.0 if "norm" in name else 0.0  # GGUF holds the factors of Gemma's norms, Transformers what they exceed 1 by
+            shift = 1.0 if "norm" in name else 0.0  # GGUF stores the factors of Gemma's norms, Transformers the factors minus 1
             writer.add_tensor(_name(name), (tensor.float() + shift).numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -105,7 +105,7 @@ def _name(name: str) -> str:
     return f"blk.{layer}.{NAMES[part]}.weight"
 
 
-def _wheel(folder: Path, name: str, file: str, content: bytes) -> InWheel:
+def _wheel(folder: Path, name: str, file: str, content: bytes) -> WheelFile:
     package, version = name.replace("-", "_"), "1.0.0"
     about = f"{package}-{version}.dist-info"
     with zipfile.ZipFile(folder / f"{package}-{version}-py3-none-any.whl", "w") as archive:
@@ -113,4 +113,4 @@ def _wheel(folder: Path, name: str, file: str, content: bytes) -> InWheel:
         archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{about}/RECORD", "")
-    return InWheel(f"{name}=={version}", f"{package}/data/{file}")
+    return WheelFile(f"{name}=={version}", f"{package}/data/{file}")

@@ -1,4 +1,4 @@
-"""Who may talk to a policy server: sockets in a private folder, TCP ports behind a key on every route."""
+"""Access to a policy server: a socket in a private folder, or a TCP port with a key on every route."""
 
 import asyncio
 import json
@@ -19,17 +19,17 @@ KEY_CHECK = Path(__file__).parents[2] / "apprentice" / "policy" / "serving" / "k
 
 @pytest.fixture
 def temporary(tmp_path, monkeypatch) -> Path:
-    """A system's temporary folder of the test's own."""
+    """The test's own temporary folder in place of the system's."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
 
 
-def test_a_socket_lies_in_a_folder_that_only_its_user_can_enter(temporary):
+def test_a_socket_is_in_a_folder_that_only_its_user_can_enter(temporary):
     path = socket_path(Path("state.json"))
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700 and path.parent.parent == temporary
 
 
-def test_each_state_file_has_a_socket_of_its_own(temporary):
+def test_each_state_file_has_its_own_socket(temporary):
     assert socket_path(temporary / "a" / STATE) != socket_path(temporary / "b" / STATE)
     assert socket_path(temporary / "a" / STATE) == socket_path(temporary / "a" / STATE)
 
@@ -58,14 +58,14 @@ def test_a_path_too_long_for_a_socket_is_refused_with_advice(tmp_path, monkeypat
         new_endpoint(None, Path("state.json"))
 
 
-def test_ports_have_keys_that_no_message_shows():
+def test_a_port_has_a_key_that_no_message_shows():
     first, second = new_endpoint(0, Path("state.json")), new_endpoint(0, Path("state.json"))
     assert len(first.key) >= 40 and first.key != second.key
     assert first.key not in repr(first) and first.key not in first.name
 
 
 def guarded(monkeypatch, headers, path="/collective_rpc", method="POST") -> tuple[int, list]:
-    """What the middleware answers, and the requests that reached the application behind it."""
+    """Return the middleware's status, and the paths of requests that reached the application behind it."""
     monkeypatch.setenv(KEY_VARIABLE, "the key")
     reached = []
 
@@ -89,11 +89,11 @@ def test_no_route_answers_without_the_key(monkeypatch, path, method):
 
 
 @pytest.mark.parametrize("value", ["Bearer ", "Bearer the ke", "bearer the key", "the key", "Basic the key", "Bearer the key "])
-def test_another_key_does_not_open(monkeypatch, value):
+def test_another_key_is_refused(monkeypatch, value):
     assert guarded(monkeypatch, [(b"Authorization", value.encode())]) == (401, [])
 
 
-def test_two_keys_do_not_open(monkeypatch):
+def test_two_keys_are_refused(monkeypatch):
     assert guarded(monkeypatch, [(b"Authorization", b"Bearer the key"), (b"Authorization", b"Bearer the key")]) == (401, [])
 
 
@@ -101,7 +101,7 @@ def test_the_key_opens_every_route(monkeypatch):
     assert guarded(monkeypatch, {"Authorization": "Bearer the key"}) == (200, ["/collective_rpc"])
 
 
-def test_the_check_reads_the_variable_that_the_server_is_given():
+def test_the_middleware_reads_the_variable_that_the_server_is_given():
     assert runpy.run_path(str(KEY_CHECK))["KEY_VARIABLE"] == KEY_VARIABLE
 
 

@@ -1,4 +1,4 @@
-"""Model folders that are damaged, incomplete, or hold something else than a model: each is one error that names the file."""
+"""Model folders that are damaged, incomplete, or contain no model: each gives one error that names the file."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from apprentice.errors import ApprenticeError
-from apprentice.policy.models import base_model, fitting_model
+from apprentice.policy.base_models import base_model, checked_model
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 269060552\n"
@@ -16,20 +16,20 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab29
 
 @pytest.fixture
 def sharded(copy):
-    """A folder whose weights lie in three files and an index, as save_pretrained writes large models."""
+    """A folder whose weights are in three files with an index, as save_pretrained writes large models."""
     tensors = load_file(copy / SINGLE)
     (copy / SINGLE).unlink()
     names = sorted(tensors)
     shards = {f"model-0000{place + 1}-of-00003.safetensors": names[place::3] for place in range(3)}
-    for shard, held in shards.items():
-        save_file({name: tensors[name] for name in held}, copy / shard, metadata={"format": "pt"})
-    placed = {name: shard for shard, held in shards.items() for name in held}
-    (copy / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": placed}))
+    for shard, contents in shards.items():
+        save_file({name: tensors[name] for name in contents}, copy / shard, metadata={"format": "pt"})
+    weight_map = {name: shard for shard, contents in shards.items() for name in contents}
+    (copy / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     return copy
 
 
 def refusal(folder) -> str:
-    """The one error that a folder gives."""
+    """Return the message of the error that a folder gives."""
     with pytest.raises(ApprenticeError) as caught:
         base_model(str(folder))
     assert caught.value.where and caught.value.todo, caught.value
@@ -41,7 +41,7 @@ def edit(path, **changes) -> None:
     path.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
 
 
-def test_sharded_weights_are_taken(sharded):
+def test_sharded_weights_are_accepted(sharded):
     assert base_model(str(sharded)) == sharded
 
 
@@ -94,7 +94,7 @@ def test_shards_without_an_index_are_refused(sharded):
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"weight_map": {}}', '{"weight_map": {"a": "../b.safetensors"}}', '{"weight_map": {"a": 1}}'])
-def test_an_index_that_is_none_is_refused(sharded, text):
+def test_an_invalid_index_is_refused(sharded, text):
     (sharded / INDEX).write_text(text)
     assert f"{sharded / INDEX}: is not an index of weights" in refusal(sharded)
 
@@ -108,7 +108,7 @@ def test_weights_that_are_a_broken_link_are_refused(copy):
 @pytest.mark.parametrize("name", [SINGLE, "tokenizer.json", "config.json"])
 def test_a_git_lfs_pointer_is_named_with_the_command_that_fetches_the_file(copy, name):
     (copy / name).write_text(POINTER)
-    assert f"{copy}: holds Git LFS pointers in place of 1 files: {name}\n  What to do: run `git lfs pull`" in refusal(copy)
+    assert f"{copy}: contains Git LFS pointers in place of 1 files: {name}\n  What to do: run `git lfs pull`" in refusal(copy)
 
 
 def test_pickled_weights_are_refused(copy):
@@ -116,20 +116,20 @@ def test_pickled_weights_are_refused(copy):
     assert "pickled weights (pytorch_model.bin) can run code" in refusal(copy)
 
 
-@pytest.mark.parametrize(("missing", "message"), [("config.json", "config.json is missing"), (SINGLE, "holds no weights")])
+@pytest.mark.parametrize(("missing", "message"), [("config.json", "config.json is missing"), (SINGLE, "contains no weights")])
 def test_an_incomplete_folder_is_refused(copy, missing, message):
     (copy / missing).unlink()
     assert message in refusal(copy)
 
 
-def test_an_adapter_is_refused_with_the_way_to_merge_it(copy):
+def test_an_adapter_is_refused_with_advice_to_merge_it(copy):
     (copy / SINGLE).rename(copy / "adapter_model.safetensors")
     (copy / "config.json").rename(copy / "adapter_config.json")
     assert "is an adapter (adapter_config.json), not a whole model\n  What to do: merge it into its base model" in refusal(copy)
 
 
 def test_an_adapter_beside_a_whole_model_is_refused(copy):
-    """Transformers would load both."""
+    """Transformers would load both of them."""
     (copy / "adapter_config.json").write_text("{}")
     assert "is an adapter" in refusal(copy)
 
@@ -137,11 +137,11 @@ def test_an_adapter_beside_a_whole_model_is_refused(copy):
 @pytest.mark.parametrize("name", ["BertForMaskedLM", "BertModel", "LlamaForSequenceClassification", "RobertaForQuestionAnswering", "BertForPreTraining"])
 def test_an_architecture_without_a_head_for_the_next_token_is_refused(copy, name):
     edit(copy / "config.json", architectures=[name])
-    assert f"{copy / 'config.json'}: is no causal language model: {name}" in refusal(copy)
+    assert f"{copy / 'config.json'}: is not a causal language model: {name}" in refusal(copy)
 
 
 @pytest.mark.parametrize("name", ["GPT2LMHeadModel", "Gemma3ForConditionalGeneration", "LlamaForCausalLM"])
-def test_an_architecture_with_one_is_taken(copy, name):
+def test_an_architecture_with_such_a_head_is_accepted(copy, name):
     edit(copy / "config.json", architectures=[name])
     assert base_model(str(copy)) == copy
 
@@ -162,8 +162,8 @@ def test_a_damaged_json_file_is_named(copy, name, damage):
         base_model(str(copy))
 
 
-@pytest.mark.parametrize(("name", "message"), [("config.json", "is no model's configuration"), ("tokenizer.json", "is no tokenizer")])
-def test_json_of_something_else_is_named(copy, name, message):
+@pytest.mark.parametrize(("name", "message"), [("config.json", "is not a model's configuration"), ("tokenizer.json", "is not a tokenizer")])
+def test_a_json_file_with_other_content_is_named(copy, name, message):
     (copy / name).write_text('["something else"]')
     assert message in refusal(copy)
 
@@ -175,7 +175,7 @@ def test_a_tokenizer_of_another_model_is_refused(copy):
     assert "the tokenizer has token ids up to 262, and the model embeds 258 tokens (vocab_size)" in refusal(copy)
 
 
-def test_an_added_token_beyond_the_embeddings_is_refused_where_the_template_writes_it(copy):
+def test_an_added_token_beyond_the_embeddings_is_refused_if_the_template_writes_it(copy):
     values = json.loads((copy / "tokenizer.json").read_text())
     added = {**values["added_tokens"][0], "id": 300, "content": "<image>"}
     (copy / "tokenizer.json").write_text(json.dumps(values | {"added_tokens": [*values["added_tokens"], added]}))
@@ -188,7 +188,7 @@ def test_an_added_token_beyond_the_embeddings_is_refused_where_the_template_writ
 def test_a_folder_without_tokenizer_is_refused(copy):
     for file in copy.glob("tokenizer*"):
         file.unlink()
-    assert "holds no tokenizer" in refusal(copy)
+    assert "contains no tokenizer" in refusal(copy)
 
 
 def test_a_model_without_chat_template_is_refused(copy):
@@ -196,12 +196,12 @@ def test_a_model_without_chat_template_is_refused(copy):
     assert "no chat template" in refusal(copy)
 
 
-def test_tensors_that_the_architecture_lacks_are_named_by_the_check_in_a_process_of_its_own(copy):
+def test_missing_tensors_are_named_by_the_check_in_a_separate_process(copy):
     tensors = load_file(copy / SINGLE)
     del tensors["model.layers.0.mlp.up_proj.weight"]
     save_file(tensors, copy / SINGLE, metadata={"format": "pt"})
-    with pytest.raises(ApprenticeError, match="What the folder lacks: model.layers.0.mlp.up_proj.weight\n") as caught:
-        fitting_model(str(copy))
+    with pytest.raises(ApprenticeError, match="Tensors missing: model.layers.0.mlp.up_proj.weight\n") as caught:
+        checked_model(str(copy))
     assert caught.value.where == str(copy)
 
 
@@ -211,7 +211,7 @@ def test_an_encoder_without_a_causal_mask_is_refused_by_its_architecture(tiny, t
     folder = shutil.copytree(tiny, tmp_path / "bert")
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     BertForMaskedLM(BertConfig(vocab_size=258, **sizes)).save_pretrained(folder)
-    assert "is no causal language model: BertForMaskedLM" in refusal(folder)
+    assert "is not a causal language model: BertForMaskedLM" in refusal(folder)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "config.json"])

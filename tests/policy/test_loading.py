@@ -1,4 +1,4 @@
-"""Tensors that do not fit the architecture, before random numbers take their place."""
+"""Tensors that do not match the architecture are refused before random numbers replace them."""
 
 import json
 
@@ -16,7 +16,7 @@ from apprentice.stages import distill
 
 UP = "model.layers.1.mlp.up_proj.weight"
 LOADERS = {
-    "on paper": lambda folder: load_causal_model(folder, torch.bfloat16, on_paper=True),
+    "on meta": lambda folder: load_causal_model(folder, torch.bfloat16, on_meta=True),
     "the trainer": lambda folder: load_language_model(folder, torch.float32),
     "the engine": lambda folder: TransformersPolicy(folder, max_sequences=1),
 }
@@ -28,7 +28,7 @@ def load(request):
 
 
 def rewrite(folder, **changes) -> None:
-    """Other tensors in a folder; None takes one away."""
+    """Replace tensors in a folder; None removes one."""
     tensors = load_file(folder / "model.safetensors") | {name.replace("__", "."): tensor for name, tensor in changes.items()}
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, folder / "model.safetensors", metadata={"format": "pt"})
 
@@ -38,16 +38,16 @@ def reconfigure(folder, **changes) -> None:
     (folder / "config.json").write_text(json.dumps(settings | changes))
 
 
-def test_what_fits_is_loaded(copy, load):
+def test_a_matching_model_is_loaded(copy, load):
     load(copy)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({UP.replace(".", "__"): None}, f"a LlamaForCausalLM has. What the folder lacks: {UP}\n"),
-        ({UP.replace(".", "__"): torch.zeros(3, 32)}, f"What the folder has in another shape: {UP}\n"),
-        ({"score__weight": torch.zeros(2, 32)}, "What the folder holds and the architecture does not: score.weight\n"),
+        ({UP.replace(".", "__"): None}, f"the tensors are not those of a LlamaForCausalLM. Tensors missing: {UP}\n"),
+        ({UP.replace(".", "__"): torch.zeros(3, 32)}, f"Tensors of another shape: {UP}\n"),
+        ({"score__weight": torch.zeros(2, 32)}, "Tensors not in the architecture: score.weight\n"),
     ],
     ids=["missing", "reshaped", "unexpected"],
 )
@@ -59,13 +59,13 @@ def test_tensors_of_another_architecture_are_refused_by_name(copy, load, changes
 
 def test_an_untied_model_without_head_is_refused(copy, load):
     reconfigure(copy, tie_word_embeddings=False)
-    with pytest.raises(ApprenticeError, match=r"the head is not tied to the embeddings \(tie_word_embeddings\), and there is none. .*lm_head.weight"):
+    with pytest.raises(ApprenticeError, match=r"the head is not tied to the embeddings \(tie_word_embeddings\), but there is no head. .*lm_head.weight"):
         load(copy)
 
 
 def test_many_missing_tensors_are_counted(copy, load):
     reconfigure(copy, num_hidden_layers=4)
-    with pytest.raises(ApprenticeError, match=r"lacks: model.layers.2.*, model.layers.2.* and 14 more"):
+    with pytest.raises(ApprenticeError, match=r"missing: model.layers.2.*, model.layers.2.* and 14 more"):
         load(copy)
 
 
@@ -79,9 +79,9 @@ def test_many_missing_tensors_are_counted(copy, load):
         ({"rope_parameters": 7}, "cannot be loaded as a causal language model"),
         ({"model_type": "custom", "auto_map": {"AutoConfig": "conf.Conf", "AutoModelForCausalLM": "mod.Mod"}}, "Python code of its own"),
     ],
-    ids=["unknown", "no causal model", "a word for a number", "zero", "a number for a table", "remote code"],
+    ids=["unknown", "not causal", "a word for a number", "zero", "a number for a table", "remote code"],
 )
-def test_an_architecture_that_transformers_does_not_load_is_one_error(copy, load, changes, message):
+def test_an_architecture_that_transformers_cannot_load_is_one_error(copy, load, changes, message):
     (copy / "conf.py").write_text("raise SystemExit('ran')")
     (copy / "mod.py").write_text("raise SystemExit('ran')")
     reconfigure(copy, **changes)

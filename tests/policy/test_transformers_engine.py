@@ -1,4 +1,4 @@
-"""The in-process engine against a naive full forward, and its promises."""
+"""The in-process engine, compared with a naive forward pass over the whole sequence."""
 
 import asyncio
 
@@ -27,7 +27,7 @@ def complete(policy, prompts, samplings):
 
 
 def naive_logprobs(checkpoint, prompt, completion, temperature):
-    """Log-probabilities of a completion from one forward over the whole sequence, without cache or padding."""
+    """Return log-probabilities of a completion from one forward pass without cache or padding."""
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
     with torch.inference_mode():
         logits = model(torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1]
@@ -42,14 +42,14 @@ def test_logprobs_of_a_padded_batch_equal_a_full_forward_at_the_temperature(poli
         assert completion.logprobs == pytest.approx(expected, abs=1e-4)
 
 
-def test_greedy_takes_the_likeliest_token_with_its_untempered_logprob(policy, tiny):
+def test_greedy_decoding_takes_the_likeliest_token_with_its_logprob_at_temperature_1(policy, tiny):
     for prompt, completion in zip(PROMPTS, complete(policy, PROMPTS, [Sampling(12, 0.0, 0)] * 3), strict=True):
         every, expected = naive_logprobs(tiny, prompt, completion.token_ids, 1.0)
         assert completion.token_ids == tuple(every.argmax(-1).tolist())
         assert completion.logprobs == pytest.approx(expected, abs=1e-4)
 
 
-def test_same_requests_give_the_same_completions_bit_for_bit(policy):
+def test_the_same_requests_give_the_same_completions_bit_for_bit(policy):
     samplings = [Sampling(20, 1.0, seed) for seed in range(3)]
     assert complete(policy, PROMPTS, samplings) == complete(policy, PROMPTS, samplings)
 
@@ -61,7 +61,7 @@ def test_a_sample_depends_on_its_seed_and_not_on_its_batch(policy):
     assert alone.token_ids == together.token_ids != otherwise.token_ids
 
 
-def test_more_requests_than_fit_one_batch_are_all_answered(tiny):
+def test_all_requests_are_answered_if_they_exceed_one_batch(tiny):
     small = TransformersPolicy(tiny, max_sequences=2, device="cpu")
     assert len(complete(small, [[1, 2]] * 5, [Sampling(3, 1.0, seed) for seed in range(5)])) == 5
 
@@ -106,7 +106,7 @@ def test_load_changes_outputs_and_version(policy, tiny, other):
     assert after.logprobs != before.logprobs == again.logprobs
 
 
-def test_weights_that_changed_take_the_place_of_the_checkpoints(policy, tiny, other, tmp_path):
+def test_changed_weights_replace_those_of_the_checkpoint(policy, tiny, other, tmp_path):
     save_file(load_file(other / "model.safetensors"), tmp_path / "all")
     save_file({"model.rotary": torch.zeros(1)}, tmp_path / "foreign")
     asyncio.run(policy.load(other, 5))
@@ -120,10 +120,10 @@ def test_weights_that_changed_take_the_place_of_the_checkpoints(policy, tiny, ot
 
 
 def test_a_folder_without_weights_is_refused(policy, tmp_path):
-    with pytest.raises(ApprenticeError, match="holds no weights"):
+    with pytest.raises(ApprenticeError, match="contains no weights"):
         asyncio.run(policy.load(tmp_path, 1))
 
 
-def test_a_failing_request_is_told_and_does_not_hang(policy):
+def test_a_failing_request_raises_its_error(policy):
     with pytest.raises(IndexError):
         complete(policy, [[10**6]], [Sampling(4, 0.0, 0)])

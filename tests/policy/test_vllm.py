@@ -1,4 +1,4 @@
-"""The real vLLM server: what it samples, under which weights, against Transformers."""
+"""The real vLLM server: its tokens, log-probabilities and weights, compared with Transformers."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from apprentice.config.schema import PolicyConfig
-from apprentice.policy.models import CACHE
+from apprentice.policy.base_models import CACHE
 from apprentice.policy.protocol import Sampling
 from apprentice.policy.server import INTERPRETER, PolicyServer
 from apprentice.policy.vllm_client import VllmPolicy
@@ -22,7 +22,7 @@ from apprentice.policy.vllm_client import VllmPolicy
 MODEL = CACHE / "smollm2-135m-instruct"
 CONFIG = PolicyConfig(engine="vllm", port=0, max_context=512, max_sequences=32, kv_cache_gib=1, gpus=1, first_gpu=0, sleep=True)
 NOISE = 0.1
-"""Mean |difference| of log-probabilities between vLLM's and Transformers' bf16 kernels, at most; 0.045 is usual."""
+"""Bound on the mean |difference| of log-probabilities between vLLM's and Transformers' bf16 kernels; usual is 0.045."""
 QUESTIONS = ["What is the capital of France?", "Name three colours.", "Write one sentence about the sea.", "Who was Ada Lovelace?"]
 
 pytestmark = [
@@ -33,8 +33,13 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("server")
+def folder(tmp_path_factory) -> Path:
+    """Folder of the server's log and state."""
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def server(folder):
     with PolicyServer(CONFIG, MODEL, folder / "server.log", state=folder / "state.json") as server:
         server.wait()
         yield server
@@ -50,7 +55,7 @@ def prompts() -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def embeddings(changed) -> Path:
-    """What `changed` has changed."""
+    """A file with only the weights in which `changed` differs from the base model."""
     name = "model.embed_tokens.weight"
     save_file({name: load_file(changed / "model.safetensors")[name]}, changed / "part")
     return changed / "part"
@@ -58,7 +63,7 @@ def embeddings(changed) -> Path:
 
 @pytest.fixture(scope="module")
 def changed(tmp_path_factory) -> Path:
-    """The base model with other embeddings, which are its output layer as well."""
+    """The base model with other embeddings, which are also its output layer."""
     folder = tmp_path_factory.mktemp("changed")
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.bfloat16)
     embeddings = model.get_input_embeddings().weight
@@ -70,7 +75,7 @@ def changed(tmp_path_factory) -> Path:
 
 
 def ask(server, prompts, sampling, load=None):
-    """Completions of all prompts at once, after loading (checkpoint, version) where given."""
+    """Return the completions of all prompts, after loading (checkpoint, version) if given."""
 
     async def scenario():
         policy = VllmPolicy(server.endpoint)
@@ -84,7 +89,7 @@ def ask(server, prompts, sampling, load=None):
 
 
 def gap(checkpoint, prompts, completions, temperature=1.0) -> float:
-    """Mean |difference| between the completions' log-probabilities and those of Transformers with `checkpoint`."""
+    """Return the mean absolute difference between the completions' log-probabilities and those of Transformers."""
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).eval()
     differences = []
     for prompt, completion in zip(prompts, completions, strict=True):
@@ -106,7 +111,7 @@ def test_sampled_logprobs_are_those_at_the_temperature(server, prompts):
     assert gap(MODEL, prompts, completions, temperature=1.0) > gap(MODEL, prompts, completions, temperature=0.6)
 
 
-def test_greedy_logprobs_stay_untempered_beside_sampled_ones(server, prompts):
+def test_greedy_logprobs_are_at_temperature_1_beside_sampled_requests(server, prompts):
     async def scenario():
         policy = VllmPolicy(server.endpoint)
         await policy.load(MODEL, 0)
@@ -117,7 +122,7 @@ def test_greedy_logprobs_stay_untempered_beside_sampled_ones(server, prompts):
     assert gap(MODEL, prompts[:1], asyncio.run(scenario())[:1]) < NOISE
 
 
-def test_the_same_seed_gives_the_same_first_token_and_others_differ(server, prompts):
+def test_the_same_seed_gives_the_same_first_token_and_another_seed_other_tokens(server, prompts):
     async def scenario():
         policy = VllmPolicy(server.endpoint)
         answers = [await policy.generate(prompts[2], Sampling(16, 1.0, seed)) for seed in (5, 5, 6)]
@@ -136,8 +141,8 @@ def test_stop_string_and_end_token_are_part_of_the_completion(server, prompts):
     assert ended.token_ids[-1] == tokenizer.eos_token_id and ended.finish_reason == "stop"
 
 
-def test_after_an_embedding_change_the_new_weights_answer_and_no_stale_cache(server, prompts, changed):
-    """The prompts were answered before, so that their keys and values are in the prefix cache under the old weights."""
+def test_after_an_embedding_change_neither_old_weights_nor_a_stale_cache_answer(server, prompts, changed):
+    """The prefix cache has the prompts' keys and values under the old weights, because they were answered before."""
     sampling = Sampling(16, 0.0, 0)
     before = ask(server, prompts, sampling, load=(MODEL, 1))
     after = ask(server, prompts, sampling, load=(changed, 2))
@@ -148,7 +153,7 @@ def test_after_an_embedding_change_the_new_weights_answer_and_no_stale_cache(ser
     assert gap(MODEL, prompts, restored) < NOISE
 
 
-def test_weights_that_changed_take_the_place_of_the_old_ones_and_no_others(server, prompts, changed, embeddings):
+def test_changed_weights_replace_only_the_old_ones_of_their_names(server, prompts, changed, embeddings):
     async def scenario():
         policy, answers = VllmPolicy(server.endpoint), []
         for version, part in enumerate((None, embeddings, None)):
@@ -162,8 +167,8 @@ def test_weights_that_changed_take_the_place_of_the_old_ones_and_no_others(serve
     assert gap(MODEL, prompts, restored) < NOISE
 
 
-def test_a_server_that_slept_answers_with_the_weights_that_woke_it(server, prompts, changed):
-    """On a CPU vLLM has no memory to free, but it stops and goes on as it does on a GPU."""
+def test_a_server_that_slept_answers_with_the_weights_loaded_afterwards(server, prompts, changed):
+    """On a CPU, vLLM has no GPU memory to free, but it pauses and resumes as it does on a GPU."""
 
     async def scenario():
         policy = VllmPolicy(server.endpoint, sleeps=True)
@@ -182,17 +187,17 @@ def test_a_server_that_slept_answers_with_the_weights_that_woke_it(server, promp
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/is_sleeping", "/metrics", "/version", "/openapi.json"])
-def test_every_route_of_a_server_on_a_port_asks_for_its_key(server, path):
+def test_every_route_of_a_server_on_a_port_requires_its_key(server, path):
     assert replace(server.endpoint, key="").get(path, 5).status_code == 401
     assert server.endpoint.get(path, 5).status_code in (200, 404)
 
 
-def test_many_seeded_prompts_at_once_leave_the_engine_alive(server, prompts):
+def test_the_engine_survives_many_seeded_prompts_at_once(server, prompts):
     long = [[token % 40000 + 100 for token in range(offset, offset + 400)] for offset in range(24)]
     assert len(ask(server, long, Sampling(4, 1.0, 0))) == 24 and server.alive
 
 
-def test_a_killed_server_comes_back_with_the_weights_loaded_last(server, prompts, changed, embeddings):
+def test_a_killed_server_is_restarted_with_the_weights_loaded_last(server, folder, prompts, changed, embeddings):
     async def scenario():
         async def revive():
             await asyncio.to_thread(server.revive)
@@ -200,7 +205,7 @@ def test_a_killed_server_comes_back_with_the_weights_loaded_last(server, prompts
 
         policy = VllmPolicy(server.endpoint, revive=revive)
         await policy.load(MODEL, 7, embeddings)
-        watcher = json.loads(server._state_file.read_text())["pid"]
+        watcher = json.loads((folder / "state.json").read_text())["pid"]
         child = subprocess.run(["pgrep", "-P", str(watcher)], capture_output=True, text=True).stdout.split()[0]
         waiting = [asyncio.create_task(policy.generate(prompt, Sampling(48, 0.0, 0))) for prompt in prompts]
         await asyncio.sleep(0.5)

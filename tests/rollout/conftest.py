@@ -1,4 +1,4 @@
-"""Toys for the simulator: a chat format of one token a character, and policies that follow a script."""
+"""Toys for the simulator: a chat format with one token per character, and policies that follow a script."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,11 +12,11 @@ from apprentice.records import Task
 
 
 class ToyChat:
-    """A character is its code point; `[`, `]` and `{`, `}` frame the user's and the assistant's turns."""
+    """A character's token is its code point; `[]` enclose the user's turns, and `{}` the assistant's."""
 
     end_token_id = ord("}")
 
-    def prompt(self, user_text: str, system: str | None = None) -> list[int]:
+    def prompt(self, user_text: str) -> list[int]:
         return self.encode(f"[{user_text}]{{")
 
     def reply(self, text: str, ended: bool) -> list[int]:
@@ -33,29 +33,29 @@ class ToyChat:
 
 
 class ToyPolicy:
-    """Answers each prompt with what `script(prompt text, sampling)` says, cut at the token limit."""
+    """Completes each prompt with `script(prompt text, sampling)`, up to the token limit."""
 
     def __init__(self, script: Callable[[str, Sampling], str], delay_s: float = 0.0):
         self.script, self.delay_s = script, delay_s
-        self.asked: list[tuple[str, Sampling]] = []
+        self.requests: list[tuple[str, Sampling]] = []
         self.in_flight = self.most_in_flight = 0
 
     async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
         prompt = "".join(map(chr, token_ids))
-        self.asked.append((prompt, sampling))
+        self.requests.append((prompt, sampling))
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(self.delay_s)
-            written = tuple(ord(character) for character in self.script(prompt, sampling))
+            tokens = tuple(ord(character) for character in self.script(prompt, sampling))
         finally:
             self.in_flight -= 1
-        cut = written[: sampling.max_tokens]
-        return Completion(cut, tuple(-0.5 - index / 100 for index in range(len(cut))), "length" if len(written) > len(cut) else "stop", version=3)
+        kept = tokens[: sampling.max_tokens]
+        return Completion(kept, tuple(-0.5 - index / 100 for index in range(len(kept))), "length" if len(tokens) > len(kept) else "stop", version=3)
 
 
 class Echo(ToolEnvironment):
-    """`<say>word</say>` is echoed; the answer must be the task's. Knows how many of it are open."""
+    """Echoes `<say>word</say>`, expects the task's answer, and counts its open instances."""
 
     instruction = "Go."
     open = 0
@@ -88,13 +88,13 @@ def toy_policy():
 
 @pytest.fixture
 def echo():
-    """A fresh class, so that its count of open environments starts at 0."""
+    """A new class, so that its count of open environments starts at 0."""
     return type("FreshEcho", (Echo,), {"open": 0})
 
 
 @pytest.fixture
 def limits():
-    """Makes the limits of an episode; what is not named is roomy."""
+    """A function that makes the limits of an episode; those that are not given are generous."""
 
     def make(**settings) -> EnvironmentConfig:
         roomy = {"max_turns": 3, "max_turn_tokens": 40, "max_failed_turns": 3, "max_tokens": 500, "concurrency": 8}
@@ -105,5 +105,5 @@ def limits():
 
 @pytest.fixture
 def tasks():
-    """Makes so many tasks, `t0` and on, each answered by `yes`."""
+    """A function that makes a number of tasks, `t0` and up, with the answer `yes`."""
     return lambda count: [Task(id=f"t{index}", scenario="s", split="train", instruction=f"Task {index}?", answers=("yes",)) for index in range(count)]

@@ -1,4 +1,4 @@
-"""How long something had work."""
+"""The busy time of a resource."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Many episodes at once: bounded, ordered, and a fault stays where it happened."""
+"""Many episodes at once: bounded, in order, and with faults that affect only their own episode."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ import pytest
 from apprentice.data.trajectories import check_trajectory
 from apprentice.errors import ApprenticeError, InfrastructureFault, PolicyUnavailable
 from apprentice.records.events import Progress
-from apprentice.rollout.figures import rollout_figures
+from apprentice.rollout.metrics import rollout_metrics
 from apprentice.rollout.simulator import Simulator, each_episode, plan_episodes
 
 
@@ -31,13 +31,13 @@ def simulator(chat, echo, limits, toy_policy):
     return make
 
 
-def test_trajectories_come_in_the_order_of_the_episodes(simulator, tasks):
+def test_trajectories_are_in_the_order_of_the_episodes(simulator, tasks):
     late_first = simulator(lambda prompt, sampling: "<answer>yes</answer>" if "Task 0?" not in prompt or "HI" in prompt else "<say>hi</say>", delay_s=0.001)
     trajectories = asyncio.run(late_first.run(plan_episodes(tasks(20), 2, 0, "x")))
     assert [trajectory.id for trajectory in trajectories] == [f"x-t{task}-{attempt}" for task in range(20) for attempt in range(2)]
 
 
-def test_episodes_come_as_they_finish(simulator, tasks):
+def test_episodes_are_yielded_as_they_end(simulator, tasks):
     slow_first = simulator(lambda prompt, sampling: "<say>hi</say>" if "Task 0?" in prompt and "HI" not in prompt else "<answer>yes</answer>", delay_s=0.002)
 
     async def collect():
@@ -53,7 +53,7 @@ def test_concurrency_is_bounded_and_used(simulator, tasks, echo):
     assert echo.open == 0
 
 
-def test_what_episodes_spend_in_their_environments_is_no_sampling(simulator, tasks, echo):
+def test_sampling_time_excludes_time_in_environments(simulator, tasks, echo):
     class Slow(echo):
         async def step(self, action):
             await asyncio.sleep(0.3)
@@ -62,10 +62,11 @@ def test_what_episodes_spend_in_their_environments_is_no_sampling(simulator, tas
     waits = simulator(environment=Slow, delay_s=0.02)
     began = time.monotonic()
     asyncio.run(waits.run(plan_episodes(tasks(4), 2, 0, "x")))
-    assert 0.02 <= waits.sampling.seconds <= time.monotonic() - began - 0.3
+    # Half of the time in the environment is a margin for a busy machine.
+    assert 0.02 <= waits.sampling.seconds <= time.monotonic() - began - 0.15
 
 
-def test_episodes_are_taken_only_as_places_fall_free(simulator, tasks):
+def test_episodes_are_taken_only_as_slots_become_free(simulator, tasks):
     taken = []
 
     def watched():
@@ -84,13 +85,11 @@ def test_episodes_are_taken_only_as_places_fall_free(simulator, tasks):
 
 def test_hundreds_of_episodes_in_flight(simulator, tasks):
     wide = simulator(delay_s=0.05, concurrency=300)
-    started = time.perf_counter()
     trajectories = asyncio.run(wide.run(plan_episodes(tasks(300), 1, 0, "x")))
-    assert wide.policy.most_in_flight == 300
-    assert len(trajectories) == 300 and time.perf_counter() - started < 3
+    assert wide.policy.most_in_flight == 300 and len(trajectories) == 300
 
 
-def test_a_fault_is_retried_under_a_new_id_and_its_siblings_go_on(simulator, tasks):
+def test_a_fault_is_retried_under_a_new_id_while_other_episodes_continue(simulator, tasks):
     broken = []
 
     def breaks_once(prompt, sampling):
@@ -109,7 +108,7 @@ def test_a_fault_is_retried_under_a_new_id_and_its_siblings_go_on(simulator, tas
     assert fault.seed == trajectories[1].seed
 
 
-def test_an_episode_that_keeps_breaking_is_left_out_and_quarantined(simulator, tasks, echo):
+def test_an_episode_that_keeps_failing_is_left_out_and_its_attempts_are_faults(simulator, tasks, echo):
     faulty = simulator(lambda prompt, sampling: "<say>boom</say>" if "Task 1?" in prompt else "<answer>yes</answer>")
     trajectories = asyncio.run(faulty.run(plan_episodes(tasks(3), 1, 0, "x")))
     assert [trajectory.task_id for trajectory in trajectories] == ["t0", "t2"]
@@ -117,7 +116,7 @@ def test_an_episode_that_keeps_breaking_is_left_out_and_quarantined(simulator, t
     assert echo.open == 0
 
 
-def test_an_episode_that_was_given_up_brings_its_faults(simulator, tasks):
+def test_an_episode_without_trajectory_has_its_faults(simulator, tasks):
     async def collect():
         breaking = simulator(lambda prompt, sampling: "<say>boom</say>", retries=1)
         return [(played.trajectory, [fault.outcome for fault in played.faults]) async for played in breaking.played(plan_episodes(tasks(1), 1, 0, "x"))]
@@ -125,11 +124,11 @@ def test_an_episode_that_was_given_up_brings_its_faults(simulator, tasks):
     assert asyncio.run(collect()) == [(None, ["fault", "fault"])]
 
 
-def test_an_environment_that_cannot_be_made_is_a_fault(simulator, tasks):
+def test_an_environment_that_cannot_be_created_is_a_fault(simulator, tasks):
     def unmade():
         raise InfrastructureFault("the knowledge base is gone")
 
-    with pytest.raises(ApprenticeError, match="every one of 2 episodes broke; the first with InfrastructureFault: the knowledge base is gone"):
+    with pytest.raises(ApprenticeError, match="all of 2 episodes failed; the first error is InfrastructureFault: the knowledge base is gone"):
         asyncio.run(simulator(environment=unmade).run(plan_episodes(tasks(2), 1, 0, "x")))
 
 
@@ -148,7 +147,7 @@ def unavailable(prompt, sampling):
     raise PolicyUnavailable("connection refused")
 
 
-def test_a_policy_that_answers_nothing_is_said_to_be_gone(simulator, tasks):
+def test_a_policy_that_answers_no_episode_is_an_error(simulator, tasks):
     with pytest.raises(PolicyUnavailable, match="did not answer any of 2 episodes: connection refused"):
         asyncio.run(simulator(unavailable).run(plan_episodes(tasks(2), 1, 0, "x")))
 
@@ -165,29 +164,29 @@ def test_a_policy_that_dies_halfway_ends_the_run(simulator, tasks, echo):
     dying = simulator(dies, concurrency=4)
     with pytest.raises(PolicyUnavailable, match="the policy stopped answering, 8 episodes in a row: connection refused"):
         asyncio.run(dying.run(plan_episodes(tasks(500), 1, 0, "x")))
-    assert len(dying.policy.asked) < 60
+    assert len(dying.policy.requests) < 60
     assert echo.open == 0
 
 
-def test_a_policy_that_stumbles_once_costs_nothing(simulator, tasks):
-    stumbled = set()
+def test_an_episode_survives_one_failure_of_the_policy(simulator, tasks):
+    failed = set()
 
-    def stumbles(prompt, sampling):
-        if prompt not in stumbled:
-            stumbled.add(prompt)
+    def fails_once(prompt, sampling):
+        if prompt not in failed:
+            failed.add(prompt)
             raise PolicyUnavailable("connection reset")
         return "<answer>yes</answer>"
 
-    stumbling = simulator(stumbles, concurrency=50)
-    assert len(asyncio.run(stumbling.run(plan_episodes(tasks(50), 1, 0, "x")))) == 50
-    assert len(stumbling.faults) == 50
+    retrying = simulator(fails_once, concurrency=50)
+    assert len(asyncio.run(retrying.run(plan_episodes(tasks(50), 1, 0, "x")))) == 50
+    assert len(retrying.faults) == 50
 
 
 def test_cancellation_closes_every_environment(simulator, tasks, echo):
     async def cancelled():
         running = asyncio.create_task(simulator(delay_s=60, concurrency=20).run(plan_episodes(tasks(40), 1, 0, "x")))
-        await asyncio.sleep(0.05)
-        assert echo.open == 20
+        while echo.open < 20:
+            await asyncio.sleep(0.01)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -197,7 +196,7 @@ def test_cancellation_closes_every_environment(simulator, tasks, echo):
     assert echo.open == 0
 
 
-def test_an_environment_that_breaks_while_it_is_closed_does_not_undo_a_cancellation(simulator, tasks, echo):
+def test_an_error_of_close_does_not_undo_a_cancellation(simulator, tasks, echo):
     async def breaks(self):
         raise OSError("cannot close")
 
@@ -205,24 +204,25 @@ def test_an_environment_that_breaks_while_it_is_closed_does_not_undo_a_cancellat
 
     async def cancelled():
         running = asyncio.create_task(simulator(delay_s=60).run(plan_episodes(tasks(4), 1, 0, "x")))
-        await asyncio.sleep(0.05)
+        while echo.open < 4:
+            await asyncio.sleep(0.01)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(running, 5)
+            await asyncio.wait_for(running, 30)
 
     asyncio.run(cancelled())
 
 
-def test_the_same_seed_gives_the_same_seeds_whatever_the_concurrency(simulator, tasks):
+def test_seeds_do_not_depend_on_the_concurrency(simulator, tasks):
     def seeds(concurrency):
         narrow = simulator(concurrency=concurrency)
         asyncio.run(narrow.run(plan_episodes(tasks(9), 2, 3, "x")))
-        return sorted(sampling.seed for _, sampling in narrow.policy.asked)
+        return sorted(sampling.seed for _, sampling in narrow.policy.requests)
 
     assert seeds(1) == seeds(7)
 
 
-def test_progress_is_reported_episode_by_episode(simulator, tasks, tmp_path):
+def test_progress_is_reported_for_each_episode(simulator, tasks, tmp_path):
     asyncio.run(simulator().run(plan_episodes(tasks(3), 1, 0, "x"), Progress(tmp_path / "events.jsonl", "rollout"), "probes"))
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert [(event["phase"], event["done"], event["total"]) for event in events] == [("probes", 1, 3), ("probes", 2, 3), ("probes", 3, 3)]
@@ -232,27 +232,27 @@ def test_no_episodes_give_no_trajectories(simulator):
     assert asyncio.run(simulator().run([])) == []
 
 
-def test_figures_by_hand(simulator, tasks):
+def test_metrics_equal_those_computed_by_hand(simulator, tasks):
     def mixed(prompt, sampling):
         if "Task 0?" in prompt:
             return "<answer>yes</answer>" if "Write" in prompt else "hm"
         return "<say>a</say>"
 
-    figures = rollout_figures(asyncio.run(simulator(mixed, max_turns=2).run(plan_episodes(tasks(2), 1, 0, "x"))))
+    metrics = rollout_metrics(asyncio.run(simulator(mixed, max_turns=2).run(plan_episodes(tasks(2), 1, 0, "x"))))
     # task 0: malformed, then right; task 1: two tools, then out of turns
-    assert figures["episodes"] == 2 and figures["turns"] == 2 and figures["searches"] == 0
-    assert figures["success_rate"] == figures["reward"] == figures["truncated_share"] == 0.5
-    assert figures["malformed_share"] == 0.25 and figures["mixed_groups_share"] == 0
-    assert figures["action_tokens_per_episode"] == (2 + len("<answer>yes</answer>") + 2 * len("<say>a</say>")) / 2
+    assert metrics["episodes"] == 2 and metrics["turns"] == 2 and metrics["searches"] == 0
+    assert metrics["success_rate"] == metrics["reward"] == metrics["truncated_share"] == 0.5
+    assert metrics["malformed_share"] == 0.25 and metrics["mixed_groups_share"] == 0
+    assert metrics["action_tokens_per_episode"] == (2 + len("<answer>yes</answer>") + 2 * len("<say>a</say>")) / 2
 
 
-def test_figures_of_nothing_are_zero():
-    assert set(rollout_figures([]).values()) == {0.0}
+def test_metrics_of_no_trajectories_are_zero():
+    assert set(rollout_metrics([]).values()) == {0.0}
 
 
-def test_few_open_files_mean_fewer_episodes_at_a_time_and_no_fault(simulator, tasks, echo):
+def test_a_low_limit_of_open_files_reduces_the_concurrency_without_faults(simulator, tasks, echo):
     class Connected(echo):
-        """Holds two files for as long as it is open, as a world and its connection do."""
+        """Holds two open files, as an AppWorld episode does."""
 
         async def reset(self, task):
             self.files = socket.socketpair()

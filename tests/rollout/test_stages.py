@@ -1,4 +1,4 @@
-"""What the stages filter and rollout make of trajectories."""
+"""How the stages filter and rollout handle trajectories."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ def trajectory(id="x", task_id="t0", outcome="success"):
     )
 
 
-def test_candidates_are_drawn_with_a_seed(tasks):
+def test_candidates_are_sampled_with_a_seed(tasks):
     assert candidates(tasks(9), 4, seed=1) == candidates(tasks(9), 4, seed=1) != candidates(tasks(9), 4, seed=2)
     assert len(candidates(tasks(3), 4, seed=1)) == 3
 
@@ -42,12 +42,12 @@ def test_rollout_tasks_keep_the_order_of_the_curriculum(tasks):
     assert len(ids) == 4 and ids == sorted(ids)
 
 
-def test_pass_rates_count_what_was_truncated_as_not_passed():
+def test_pass_rates_count_a_truncated_episode_as_not_passed():
     outcomes = {"a": "success", "b": "failure", "c": "truncated", "d": "success"}
     assert pass_rates([trajectory(id, "t0", outcome) for id, outcome in outcomes.items()]) == {"t0": 0.5}
 
 
-def test_difficulty_is_written_a_row_a_probed_task_and_flat(tasks):
+def test_difficulty_has_a_row_for_each_probed_task_and_flat_metrics(tasks):
     probes = [trajectory("a", "t0"), trajectory("b", "t0", "failure"), trajectory("c", "t1", "failure"), trajectory("d", "t1", "failure")]
     config = load_pipeline("quick").filter.model_copy(update={"probes": 2, "keep": 2, "unsolved_share": 0.0})
     rates = pass_rates(probes)
@@ -67,7 +67,7 @@ def test_the_filter_leaves_out_tasks_whose_first_message_does_not_fit(tmp_path):
         played([unfit], 768, progress)
 
 
-def test_trajectories_that_break_their_contract_are_refused_with_reasons():
+def test_invalid_trajectories_are_refused_with_reasons():
     broken = replace(trajectory("bad"), logprobs=(0.0, 0.3))
     good, [refused] = checked([trajectory("good"), broken])
     assert [one.id for one in good] == ["good"]
@@ -77,5 +77,5 @@ def test_trajectories_that_break_their_contract_are_refused_with_reasons():
 def test_episodes_must_fit_the_policys_context(tmp_path):
     config = load_pipeline("quick")
     config = config.model_copy(update={"policy": config.policy.model_copy(update={"max_context": 100})})
-    with pytest.raises(ApprenticeError, match="do not fit the policy's context of 100"):
+    with pytest.raises(ApprenticeError, match="exceed the policy's context of 100"):
         make_simulator(config, None, None, tmp_path, 1.0)

@@ -1,6 +1,7 @@
-"""Refuses every request to a vLLM server on a TCP port that does not present the server's key. vLLM's own `--api-key` covers some of its routes only.
+"""Middleware for a vLLM server on a TCP port, which refuses every request without the server's key.
 
-Lives in a folder of its own, outside any package: vLLM's environment can import it without importing Apprentice.
+vLLM's own `--api-key` protects only some of the routes. This folder is not a package, so vLLM's environment can import
+this module without importing Apprentice.
 """
 
 import os
@@ -11,7 +12,7 @@ REFUSAL = b'{"error": {"message": "the key is missing or wrong"}}'
 
 
 class RequireKey:
-    """ASGI middleware (`--middleware`): a request without `Authorization: Bearer <key>` is answered with 401, whatever its route and method."""
+    """ASGI middleware (`--middleware`) that answers 401 to every request without `Authorization: Bearer <key>`."""
 
     def __init__(self, app):
         self._app = app

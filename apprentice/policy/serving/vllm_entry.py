@@ -1,17 +1,22 @@
-"""vLLM's own OpenAI server, started the quick way on a CPU: its engine is forked from the process that has the imports, and does the worker's work itself.
+"""Entry point of vLLM's OpenAI server, with a faster start and faster sampling on a CPU.
 
-vLLM spawns an engine and a worker anew on a CPU, and each imports everything again, which is most of its start. Run by the interpreter of vLLM's environment.
+On a CPU, vLLM spawns an engine process and a worker process, and each repeats all imports, which take most of the
+start. Here the engine is forked from the process that has done the imports, and the worker runs inside the engine.
+The interpreter of vLLM's environment runs this file.
 """
 
 import os
 import sys
 
 BLOCK_TOKENS = 32
-"""What the prefix cache keeps on a CPU is whole blocks of so many tokens: with vLLM's 128 there, a turn computes most of the one before again."""
+"""Tokens in a block of the prefix cache, which only keeps whole blocks.
+
+With vLLM's default on a CPU, 128, each turn would compute most of the previous turn again.
+"""
 
 
-def suit_cpu() -> bool:
-    """Where the platform is a CPU, makes vLLM fork its engine, keep the worker in it, and draw and normalise in less time; says whether it is."""
+def patch_for_cpu() -> bool:
+    """On a CPU, make vLLM fork its engine, run the worker in it, and use faster kernels; return whether it is one."""
     from vllm.platforms import current_platform
 
     if not current_platform.is_cpu():
@@ -22,41 +27,43 @@ def suit_cpu() -> bool:
     def check_and_update_config(cls, vllm_config) -> None:
         original(cls, vllm_config)
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-        vllm_config.parallel_config.distributed_executor_backend = "uni"  # vLLM's reason against it, OpenMP's variables, are set before this process starts
+        vllm_config.parallel_config.distributed_executor_backend = "uni"  # vLLM avoids it because of OpenMP's variables, which are already set here
 
     platform.check_and_update_config = classmethod(check_and_update_config)
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-    _draw_tokens_fast()
-    _normalise_fast()
+    _use_fast_sampling()
+    _use_fused_rms_norm()
     return True
 
 
-def _draw_tokens_fast() -> None:
-    """Noise for the whole vocabulary, and counting the tokens that are likelier than the one drawn (a function that is compiled for it), were an eighth of
-    a decode step."""
+def _use_fast_sampling() -> None:
+    """Replace vLLM's sampling, and skip the rank of the sampled token: both take an eighth of a decode step."""
     import torch
-    from drawing import draw
+    from sampling import sample
     from vllm.v1.outputs import LogprobsTensors
     from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler, apply_top_k_top_p
     from vllm.v1.sample.sampler import Sampler
 
-    with_others = Sampler.gather_logprobs
+    original = Sampler.gather_logprobs
 
     def forward_cpu(self, logits, generators, k, p):
-        return draw(apply_top_k_top_p(logits, k, p), generators)
+        return sample(apply_top_k_top_p(logits, k, p), generators)
 
     def gather_logprobs(logprobs, num_logprobs, token_ids):
         if num_logprobs:
-            return with_others(logprobs, num_logprobs, token_ids)
-        drawn = token_ids.unsqueeze(-1)
-        return LogprobsTensors(drawn.to(torch.int32), logprobs.gather(-1, drawn), torch.zeros_like(token_ids))
+            return original(logprobs, num_logprobs, token_ids)
+        sampled = token_ids.unsqueeze(-1)
+        return LogprobsTensors(sampled.to(torch.int32), logprobs.gather(-1, sampled), torch.zeros_like(token_ids))
 
     TopKTopPSampler.forward_cpu = forward_cpu
     Sampler.gather_logprobs = staticmethod(gather_logprobs)
 
 
-def _normalise_fast() -> None:
-    """vLLM's kernel for it, which it uses on GPUs alone: a CPU's takes a seventh of the time of the operations one by one, 60 times a decode step."""
+def _use_fused_rms_norm() -> None:
+    """Make RMSNorm use vLLM's fused kernel, which vLLM itself uses on GPUs only.
+
+    The kernel runs about 60 times in a decode step, and takes a seventh of the time of the separate operations.
+    """
     import torch
     from vllm.model_executor.layers.layernorm import RMSNorm
 
@@ -74,12 +81,12 @@ def _normalise_fast() -> None:
 
 
 def main() -> None:
-    """Serves with the command line's flags; on a CPU without compilation and without what only GPUs have.
+    """Run the server with the flags of the command line; on a CPU, without compilation and without GPU features.
 
-    A prompt is computed in one piece there: for a seeded request whose prompt is split, vLLM winds its generator back, which a CPU's
-    generator cannot do, and the engine dies of it.
+    Chunked prefill is off on a CPU: for a seeded request with a chunked prompt, vLLM rewinds the random generator,
+    which a CPU generator does not support, and the engine would end.
     """
-    if suit_cpu():
+    if patch_for_cpu():
         sys.argv += ["--enforce-eager", "--no-enable-chunked-prefill", "--block-size", str(BLOCK_TOKENS)]
         sys.argv += ["--tensor-parallel-size", "1", "--no-enable-sleep-mode", "--dtype", os.environ["CPU_DTYPE"]]
     from vllm.entrypoints.launchers.api_server.entry import main as serve

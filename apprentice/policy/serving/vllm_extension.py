@@ -1,6 +1,6 @@
-"""Runs inside vLLM's worker: new weights from safetensors files into the running engine.
+"""Extension of vLLM's worker that loads new weights from safetensors files into the running engine.
 
-Lives in a folder of its own, outside any package: vLLM's environment can import it without importing Apprentice.
+This folder is not a package, so vLLM's environment can import this module without importing Apprentice.
 """
 
 import json
@@ -8,17 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 UNKNOWN = -1
-"""No version has been loaded, or loading one failed half-way."""
+"""Version before the first load, or after a load that failed."""
 
 
 class PolicyWeights:
-    """Mixed into vLLM's worker (`--worker-extension-cls`); its methods are called through `/collective_rpc`."""
+    """Mixin of vLLM's worker (`--worker-extension-cls`); clients call its methods through `/collective_rpc`."""
 
     def sync_weights(self, version: str, *sources: str) -> dict:
-        """Replaces weights by those of checkpoint folders or safetensors files on this machine, of the last that holds them; the others stay as they are.
+        """Replace the weights that the sources contain, and keep all others.
 
-        vLLM's own reload leaves a tied output layer with the packed copy of the old embeddings (CPU): its outputs then change
-        and are still wrong. The layer is packed anew.
+        On a CPU, vLLM's reload leaves a tied output layer with the packed copy of the old embeddings, so the outputs
+        change but are wrong. This method packs the layer again.
+
+        Args:
+            version: version of the new weights.
+            sources: checkpoint folders or safetensors files on this machine; a later one overrides an earlier one.
         """
         self._policy = {"version": UNKNOWN, "sources": []}
         weights = {name: weight for source in sources for name, weight in _tensors(Path(source))}
@@ -28,7 +32,7 @@ class PolicyWeights:
         return self._policy
 
     def policy_version(self) -> dict:
-        """Where the weights that were replaced last came from, and the version given to them; UNKNOWN before the first sync."""
+        """Return the version and sources of the last `sync_weights`; the version is UNKNOWN before the first one."""
         return getattr(self, "_policy", {"version": UNKNOWN, "sources": []})
 
     def _repack_tied_head(self) -> None:

@@ -1,4 +1,4 @@
-"""Opens the policy that a pipeline's parameters name, with the weights of a checkpoint, and closes what it opened."""
+"""Creates the policy that a pipeline's parameters configure."""
 
 import asyncio
 import fcntl
@@ -9,8 +9,8 @@ from pathlib import Path
 from apprentice.config.layout import Layout
 from apprentice.config.schema import PipelineConfig
 from apprentice.errors import ApprenticeError
+from apprentice.policy.base_models import base_model
 from apprentice.policy.endpoint import Endpoint
-from apprentice.policy.models import base_model
 from apprentice.policy.protocol import Policy
 from apprentice.policy.server import STATE, PolicyServer
 
@@ -19,13 +19,13 @@ LOG = "policy-server.log"
 
 @asynccontextmanager
 async def open_policy(config: PipelineConfig, layout: Layout, checkpoint: Path, *, version: int = 0) -> AsyncIterator[Policy]:
-    """The policy with the weights of `checkpoint`.
+    """Open the pipeline's policy with the weights of `checkpoint`, and close it at the end of the block.
 
-    With vLLM, a server that runs already is used and left running; else one is started and stopped. Where the server dies, one is
-    started in its place with the weights loaded last.
+    With vLLM, a running server is used and left running; otherwise one is started and stopped. A new server with the
+    weights that were loaded last replaces one that dies.
 
     Raises:
-        ApprenticeError: no server can be started, or another process is using the one that runs.
+        ApprenticeError: no server can be started, or another process is using the running one.
     """
     if config.policy.engine == "transformers":
         from apprentice.policy.transformers_engine import TransformersPolicy
@@ -36,15 +36,15 @@ async def open_policy(config: PipelineConfig, layout: Layout, checkpoint: Path, 
         finally:
             await policy.close()
         return
-    with policy_server(config, layout) as server, _sole_use(server, layout):
+    with make_policy_server(config, layout) as server, _sole_use(server, layout):
         await asyncio.to_thread(server.wait)
         async with _connected(server, config.policy.sleep) as policy:
             await policy.load(checkpoint, version)
             yield policy
 
 
-def policy_server(config: PipelineConfig, layout: Layout) -> PolicyServer:
-    """The pipeline's policy server, not yet started: what a flow starts early and its stages attach to."""
+def make_policy_server(config: PipelineConfig, layout: Layout) -> PolicyServer:
+    """Create the pipeline's policy server without starting it; a flow starts it early, and its stages attach to it."""
     return PolicyServer(config.policy, base_model(config.model.name), layout.runtime / LOG, state=layout.root / STATE)
 
 
@@ -65,7 +65,7 @@ async def _connected(server: PolicyServer, sleeps: bool) -> AsyncIterator[Policy
 
 @contextmanager
 def _sole_use(server: PolicyServer, layout: Layout) -> Iterator[None]:
-    """A server has one set of weights: two processes that load different ones would answer for each other."""
+    """Refuse a second process: a server has one set of weights, and each process would get answers from the other's."""
     name = server.endpoint.name
     with (layout.root / STATE).with_name(f"policy-server-{name.replace(' ', '-')}.in-use").open("w") as file:
         try:
@@ -74,6 +74,6 @@ def _sole_use(server: PolicyServer, layout: Layout) -> Iterator[None]:
             raise ApprenticeError(
                 f"another process is using the policy server ({name})",
                 where="policy.port",
-                todo=f"wait until it has ended, or give this pipeline a server of its own: policy.port={server.endpoint.another_port}",
+                todo=f"wait until it has ended, or give this pipeline its own server: policy.port={server.endpoint.suggested_port}",
             ) from None
         yield

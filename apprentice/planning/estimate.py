@@ -1,7 +1,8 @@
-"""Seconds of an online step, by phase, from its parameters, the model's shape and the machine's figures.
+"""Estimate of the seconds of an online step, by phase, from its parameters, the model's shape and the machine's speed.
 
-Work is 2 FLOP a weight and token forward and 4 backward (Kaplan et al. 2020, section 2.1), 4 FLOP a channel and pair of tokens for attention and 2.5 times
-that backward (Dao 2023, section 4.1); a phase takes its work over the share of the peak that `Efficiency` says it reaches. What tools take is not in it.
+A forward pass takes 2 FLOP per weight and token, and a backward pass 4 (Kaplan et al. 2020, section 2.1). Attention
+takes 4 FLOP per channel and pair of tokens, and 2.5 times that backward (Dao 2023, section 4.1). The time of a phase is
+its work divided by the share of the peak that `Efficiency` gives. The estimate does not include the time of tools.
 """
 
 import math
@@ -15,65 +16,70 @@ from apprentice.planning.hardware import GIB, Hardware
 from apprentice.planning.shape import Shape
 
 BF16, FP32 = 2, 4
-"""Bytes."""
+"""Bytes of a number."""
 OPTIMIZER_BYTES = 3 * FP32 + FP32 + 3 * FP32 + BF16 + 3 * FP32
-"""Read and written a weight by a step: weight, moments and gradient; weight and moments; the bf16 weight; norm and clipping of the gradient."""
+"""Bytes per weight that an optimizer step moves.
+
+It reads weight, moments and gradient, writes weight and moments, writes the bf16 weight, and computes the norm of the
+gradient and clips it.
+"""
 ACCUMULATION_BYTES = BF16 + 2 * FP32
-"""Read and written a weight when a micro-batch's gradient is added to the sum."""
+"""Bytes per weight that are read and written to add a micro-batch's gradient to the sum."""
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """What a step samples and learns from: episodes that are all alike.
+    """The episodes that a step samples and learns from, all of the same size.
 
     Raises:
-        ApprenticeError: their tokens do not add up.
+        ApprenticeError: the numbers of tokens contradict each other.
     """
 
     tasks: int
     attempts: int
-    """Of each task."""
+    """Episodes of each task."""
     tokens: int
-    """Of an episode, prompt and observations included."""
+    """Tokens of an episode, including prompt and observations."""
     actions: int
-    """Of these, sampled by the policy."""
+    """Tokens of an episode that the policy samples."""
     shared: int = 0
-    """Tokens with which the attempts of a task begin alike."""
+    """Length of the prefix that the attempts of a task share, in tokens."""
 
     def __post_init__(self) -> None:
         if not (0 < self.actions <= self.tokens - self.shared and self.shared >= 0 and self.tasks > 0 and self.attempts > 0):
-            raise ApprenticeError(f"{self.shared} shared tokens and {self.actions} action tokens are no part of {self.tokens}", where="episodes")
+            raise ApprenticeError(f"{self.shared} shared and {self.actions} action tokens do not fit into {self.tokens} tokens", where="episodes")
 
     @property
     def count(self) -> int:
+        """Episodes of a step."""
         return self.tasks * self.attempts
 
     @property
     def own(self) -> int:
-        """Tokens of an episode that no other has."""
+        """Tokens of an episode after the shared prefix."""
         return self.tokens - self.shared
 
     def members(self, micro_batch_tokens: int) -> int:
-        """Attempts of a task that the trainer merges into one tree, see `learning/sharing.py`."""
+        """Return how many attempts of a task the trainer merges into one tree, see `learning/sharing.py`."""
         return min(self.attempts, max(1, (micro_batch_tokens - self.shared) // self.own)) if self.shared >= MIN_SHARED else 1
 
 
 @dataclass(frozen=True)
 class Load:
-    """What the trainer computes of a step's episodes, what they share once."""
+    """The trainer's work on a step's episodes; a shared prefix counts once in each tree."""
 
     tokens: int
     actions: int
     pairs: float
-    """Of tokens one of which attends to the other."""
+    """Pairs of tokens of which one attends to the other."""
     micro_batches: int
-    """Of an optimizer step and rank."""
+    """Micro-batches of an optimizer step on one rank."""
     share: float
-    """Of a step's work that falls to the busiest rank."""
+    """Share of a step's work on the busiest rank."""
 
     @classmethod
     def of(cls, train: TrainConfig, episodes: Episodes, ranks: int) -> "Load":
-        """The load under these parameters."""
+        """Compute the load for these parameters."""
         members = episodes.members(train.micro_batch_tokens)
         trees = episodes.tasks * math.ceil(episodes.attempts / members)
         tokens = trees * episodes.shared + episodes.count * episodes.own
@@ -86,34 +92,36 @@ class Load:
 
 @dataclass(frozen=True)
 class StepSeconds:
-    """Of one online step."""
+    """Seconds of each phase of one online step."""
 
     sampling: float
-    """Prompts and observations, and token after token."""
+    """Prefill of prompts and observations, and decoding."""
     old: float
-    """What the policy and its critic say before the update, where that has to be known."""
+    """Forward passes of policy and critic before the update, if the objective needs them."""
     reference: float
+    """Forward pass of the reference."""
     update: float
-    """Forward and backward."""
+    """Forward and backward passes."""
     optimizer: float
+    """Optimizer steps."""
     ranks: float
-    """What the ranks of the trainer tell each other."""
+    """Communication between the trainer's ranks."""
     sync: float
-    """Weights to the policy server."""
+    """Transfer of the weights to the policy server."""
 
     @property
     def learning(self) -> float:
-        """`PpoLearner.update`."""
+        """Time of `PpoLearner.update`."""
         return self.old + self.reference + self.update + self.optimizer + self.ranks
 
     @property
     def total(self) -> float:
-        """One phase after the other; `train.overlap` hides at most the shorter of sampling and learning."""
+        """Sum of all phases; `train.overlap` hides at most the shorter of sampling and learning."""
         return self.sampling + self.learning + self.sync
 
 
 def step_seconds(config: PipelineConfig, shape: Shape, episodes: Episodes, hardware: Hardware) -> StepSeconds:
-    """Seconds of a step; `hardware.gpus` ranks train, and the policy server's weights are spread over the same GPUs."""
+    """Estimate a step of `hardware.gpus` ranks, over whose GPUs the policy server shards its weights."""
     train, load = config.train, Load.of(config.train, episodes, hardware.gpus)
     minibatches = min(train.minibatches, episodes.tasks)
     steps = train.epochs * minibatches
@@ -139,47 +147,49 @@ def step_seconds(config: PipelineConfig, shape: Shape, episodes: Episodes, hardw
 
 
 def trained_weights(train: TrainConfig, shape: Shape) -> int:
-    """Of the policy: its adapters, or all."""
+    """Return the number of trained weights of the policy: its adapters, or all of them."""
     return train.lora_rank * shape.edges or shape.parameters
 
 
 def _forward(shape: Shape, tokens: float, actions: float, pairs: float, hardware: Hardware) -> float:
-    """Seconds of a forward pass on one GPU; logits at action tokens only."""
+    """Return the seconds of a forward pass on one GPU, with logits at action tokens only."""
     peak, efficiency = hardware.tflops * 1e12, hardware.efficiency
     linear = 2 * (shape.body * tokens + shape.embeddings * actions)
     return linear / (peak * efficiency.forward) + 4 * shape.layers * shape.width * pairs / (peak * efficiency.attention)
 
 
 def _backward(shape: Shape, load: Load, hardware: Hardware, adapters: bool) -> float:
-    """Seconds of a backward pass on one GPU; where adapters are trained, weights get no gradient."""
+    """Return the seconds of a backward pass on one GPU; with adapters, the weights have no gradient."""
     peak, efficiency = hardware.tflops * 1e12, hardware.efficiency
     linear = (2 if adapters else 4) * (shape.body * load.tokens + shape.embeddings * load.actions)
     return linear / (peak * efficiency.backward) + 10 * shape.layers * shape.width * load.pairs / (peak * efficiency.attention)
 
 
 def _sampling(config: PipelineConfig, shape: Shape, episodes: Episodes, load: Load, hardware: Hardware) -> float:
-    """Prompts and observations in a pass, actions token after token, as many episodes at a time as the limits and the cache allow.
+    """Return the seconds of sampling, with as many episodes at once as the limits and the cache allow.
 
-    A decode step takes the longer of its work and of reading weights, keys and values (Pope et al. 2022, section 2), besides what is fixed.
+    Prompts and observations are prefilled, and actions decoded. A decode step takes the longer of its computation and
+    of reading weights, keys and values (Pope et al. 2022, section 2), plus fixed time.
     """
     peak, efficiency = hardware.tflops * 1e12 * hardware.gpus, hardware.efficiency
-    kept = 2 * BF16 * shape.layers * shape.key_width * (episodes.shared + episodes.tokens) / 2
-    room = config.policy.kv_cache_gib * GIB * hardware.gpus / kept
+    cached = 2 * BF16 * shape.layers * shape.key_width * (episodes.shared + episodes.tokens) / 2
+    room = config.policy.kv_cache_gib * GIB * hardware.gpus / cached
     batch = max(1.0, min(episodes.count, config.environment.concurrency, config.policy.max_sequences, room))
     weights = shape.body + shape.embeddings
     work = 2 * weights * batch / (peak * efficiency.decode)
-    read = (BF16 * weights + batch * kept) / (hardware.bandwidth_gbs * 1e9 * hardware.gpus * efficiency.memory)
+    read = (BF16 * weights + batch * cached) / (hardware.bandwidth_gbs * 1e9 * hardware.gpus * efficiency.memory)
     step = max(work, read) + efficiency.decode_step_s + batch * efficiency.decode_sequence_s
-    given = load.tokens - load.actions
-    prefill = _forward(shape, given, 0, load.pairs * given / load.tokens, hardware) / hardware.gpus
+    context = load.tokens - load.actions
+    prefill = _forward(shape, context, 0, load.pairs * context / load.tokens, hardware) / hardware.gpus
     return prefill + episodes.actions * episodes.count / batch * step
 
 
 def _between_ranks(train: TrainConfig, shape: Shape, load: Load, steps: int, looks_ahead: bool, hardware: Hardware) -> float:
-    """Seconds of ZeRO's collectives (Rajbhandari et al. 2020, section 7), each of which moves (ranks - 1) / ranks of its bytes through a rank's link.
+    """Return the seconds of ZeRO's collectives (Rajbhandari et al. 2020, section 7).
 
-    Stage 1 adds fp32 gradients up over the ranks once an optimizer step, stage 2 bf16 gradients at each micro-batch; both then gather the new bf16 weights.
-    Stage 3 gathers the weights for every pass of every micro-batch instead.
+    A collective moves (ranks - 1) / ranks of its bytes through the link of each rank. Stage 1 reduces fp32 gradients
+    once per optimizer step, and stage 2 reduces bf16 gradients at each micro-batch; both then gather the new bf16
+    weights. Stage 3 gathers the weights for each pass of each micro-batch instead.
     """
     trained, passes, layers = trained_weights(train, shape), steps * load.micro_batches, 0
     if train.zero_stage <= 1:

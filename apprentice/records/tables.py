@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apprentice.errors import ApprenticeError
-from apprentice.records.files import written_whole
+from apprentice.records.files import atomic_file
 from apprentice.records.record import Record
 from apprentice.records.skill import Skill
 from apprentice.records.task import Passage, Task
@@ -68,8 +68,8 @@ TRAJECTORIES = pa.schema(
 
 
 def _write(path: Path, rows: list[dict], schema: pa.Schema) -> None:
-    with written_whole(path) as beside:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), beside, compression="zstd")
+    with atomic_file(path) as part:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), part, compression="zstd")
 
 
 def _read(path: Path) -> list[dict]:

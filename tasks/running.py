@@ -7,9 +7,11 @@ from pathlib import Path
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 
 from apprentice.config import Layout
-from apprentice.display import EventTail, StageDisplay
+from apprentice.display import StageDisplay
 from apprentice.processes import MemoryPeak
+from apprentice.records.events import EventReader
 from apprentice.records.files import read_json, write_json
+from apprentice.records.metrics import flatten
 from apprentice.versioning import StageFailed, StageRun
 
 POLL_S = 0.3
@@ -36,7 +38,7 @@ def run_stage(stage: str, pipeline: str) -> None:
         ApprenticeError: another DVC process works in this folder.
     """
     layout = Layout(pipeline)
-    tail, run = EventTail(layout.events), StageRun(stage, pipeline, log_of(layout, stage))
+    tail, run = EventReader(layout.events, from_end=True), StageRun(stage, pipeline, log_of(layout, stage))
     peak = MemoryPeak(os.getpid())
     with StageDisplay(stage) as display:
         bar = _ProgressArtifact(f"{pipeline}-{stage}", f"Stage {stage} of pipeline {pipeline}")
@@ -88,12 +90,5 @@ def _publish_figures(stage: str, layout: Layout) -> None:
     """The stage's figures as a Prefect table."""
     if stage not in METRICS:
         return
-    rows = [{"figure": name, "value": value} for name, value in _flat(read_json(layout.metrics(METRICS[stage])))]
+    rows = [{"figure": name, "value": str(value)} for name, value in flatten(read_json(layout.metrics(METRICS[stage])))]
     create_table_artifact(table=rows, key=f"{layout.pipeline}-{stage}-figures", description=f"{layout.metrics(METRICS[stage])}")
-
-
-def _flat(figures: dict, prefix: str = "") -> list[tuple[str, str]]:
-    rows = []
-    for name, value in figures.items():
-        rows += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, str(value))]
-    return rows

@@ -30,8 +30,9 @@ def run(config, at, progress):
         os.kill(os.getpid(), int(fault.split()[1]))
     if fault == "crash":
         raise ValueError("boom")
-    for _ in progress.track("toys", range(2), 2):
-        time.sleep(float(os.environ.get("FAKE_SECONDS", "0.01")))
+    for done in range(3):
+        progress.advance("toys", done, 2)
+        time.sleep(float(os.environ.get("FAKE_SECONDS", "0.01")) if done < 2 else 0)
     for path, text in files(config, at)[name].items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text or name)

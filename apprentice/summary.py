@@ -48,7 +48,7 @@ def _gained(config: PipelineConfig, measure: Measure, held_out: HeldOut, evaluat
     """Return the gains of the warm start and of online RL on a set of held-out tasks, as one line."""
     before, trained = (held_out.of(evaluation[name])[measure.key] for name in ("before", "trained"))
     gains = Gains.of(config, measure, held_out, evaluation)
-    return f"{held_out.label(measure.name)} {before:.3f} to {trained:.3f}: {gains.told()}"
+    return f"{held_out.label(measure.name)} {before:.3f} to {trained:.3f}: {gains.describe()}"
 
 
 def _scores(measure: Measure, held_out: HeldOut, evaluation: Mapping, pipeline: str) -> Table:

@@ -67,7 +67,7 @@ from apprentice.errors import ApprenticeError
 
 def log_run(*_):
     if os.environ.get("FAKE_TRACKING") == "user":
-        raise ApprenticeError("the results are complete, but MLflow could not take them", where="mlflow.db", todo="mend it")
+        raise ApprenticeError("the results are complete, but MLflow could not store them", where="mlflow.db", todo="mend it")
     return SimpleNamespace(run_id="r", command="open", address="http://h/#/r")
 """,
     "registry.py": "from types import SimpleNamespace as Any\n\ndef register(*_):\n    return Any(name='m', version='1', alias='champion', reason='better')\n",

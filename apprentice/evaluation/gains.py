@@ -19,7 +19,7 @@ class Part:
     name: str
     difference: Difference
 
-    def told(self, *, sign: str = "-", evidence: bool = False) -> str:
+    def describe(self, *, sign: str = "-", evidence: bool = False) -> str:
         """Return the size of the gain and whether it is proven, as in `PPO +0.037 (not proven)`.
 
         Args:
@@ -53,9 +53,9 @@ class Gains:
         warm_start = Part("warm start", part("warm_start_minus_before")) if config.distill.source != "none" else None
         return cls(part("trained_minus_before"), warm_start, Part(algorithm(config), part("trained_minus_warm_start")))
 
-    def told(self, *, sign: str = "-", evidence: bool = False) -> str:
-        """Return both parts as `Part.told` does, and whether the tasks are too few to prove anything."""
-        parts = [part.told(sign=sign, evidence=evidence) for part in (self.warm_start, self.online) if part]
+    def describe(self, *, sign: str = "-", evidence: bool = False) -> str:
+        """Return both parts as `Part.describe` does, and whether the tasks are too few to prove anything."""
+        parts = [part.describe(sign=sign, evidence=evidence) for part in (self.warm_start, self.online) if part]
         return "; ".join([", ".join(parts), *([] if self.total.enough else [too_few(self.total)])])
 
 

@@ -101,7 +101,7 @@ def _verdict(config: PipelineConfig, measure: Measure, metrics: Mapping[str, Any
 def _change(config: PipelineConfig, measure: Measure, held_out: HeldOut, metrics: Mapping[str, Any]) -> str:
     before, trained = (held_out.of(metrics[name])[measure.key] for name in ("before", "trained"))
     gains = Gains.of(config, measure, held_out, metrics)
-    return f"from {before:.3f} to {trained:.3f}: {gains.told(sign=MINUS, evidence=True)}"
+    return f"from {before:.3f} to {trained:.3f}: {gains.describe(sign=MINUS, evidence=True)}"
 
 
 def _headline(measure: Measure, metrics: Mapping[str, Any]) -> Markup:

@@ -57,7 +57,7 @@ def test_a_run_ends_with_the_summary_also_where_tracking_fails_and_the_next_has_
     assert second.returncode == 0 and "everything is up to date" in second.stdout
     untracked = run(project, "-m", "flows", "quick", FAKE_TRACKING="user")
     assert untracked.returncode == 2 and "(e) after PPO" in untracked.stdout and "Traceback" not in untracked.stdout + untracked.stderr
-    assert untracked.stderr.strip().endswith("error: mlflow.db: the results are complete, but MLflow could not take them\n  What to do: mend it")
+    assert untracked.stderr.strip().endswith("error: mlflow.db: the results are complete, but MLflow could not store them\n  What to do: mend it")
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """Displays a stage's progress from its events: a live line on a terminal, a plain line every few seconds elsewhere.
 
-`rich.progress` does not fit. It estimates the time left from updates of the last 30 seconds, while a training step takes minutes; it needs three updates
-for a first estimate; and it prints nothing before the end where the output is no terminal. So `Phase` estimates the time left, for both kinds of output.
+The bars are rich's, but `rich.progress` does not fit: it estimates the time left from the updates of the last 30
+seconds, while a training step takes minutes, and it prints nothing before the end if the output is not a terminal. So
+`Phase` estimates the time left for both kinds of output.
 """
 
 import time
@@ -32,7 +33,7 @@ class Phase:
     total: int
 
     def left(self, now: float) -> float | None:
-        """Return the seconds left at the average pace so far; None if the pace is not known or the phase is finished."""
+        """Return the seconds left at the average pace so far; None if no pace is known or the phase is finished."""
         finished = self.done - self.first
         if finished <= 0 or self.done >= self.total:
             return None

@@ -25,7 +25,7 @@ class Place:
     name: str
     command: str
     page: str = ""
-    """The address to visit once the command runs; empty where the command opens the page itself."""
+    """The address to visit once the command runs; empty if the command opens the page itself."""
     remark: str = ""
 
 
@@ -66,7 +66,7 @@ def _scores(measure: Measure, held_out: HeldOut, evaluation: Mapping, pipeline: 
 
 
 def _differences(measure: Measure, held_out: HeldOut, evaluation: Mapping) -> Table:
-    """Return the paired differences in the main metric, for greedy episodes and for those sampled at `evaluate.temperature`."""
+    """Return the paired differences in the main metric, for greedy and for sampled episodes."""
     table, letters = _table(held_out.label(f"Paired difference in {measure.name}")), _letters(measure)
     table.add_column("")
     table.add_column(f"{measure.name} [95% interval]", justify="right")
@@ -96,7 +96,7 @@ def _letters(measure: Measure) -> dict[str, str]:
 
 
 def _used(events: Sequence[Mapping], memory: int) -> Text:
-    """List the minutes of each stage's last complete run, the training tokens, and the peak memory in bytes; what is not known is left out."""
+    """List each stage's minutes in its last run, the training tokens and the peak memory (bytes), as far as known."""
     minutes = {stage: seconds / 60 for stage, seconds in stage_seconds(events).items()}
     tokens = training_tokens(events)
     parts = [f"{sum(minutes.values()):.1f} minutes ({', '.join(f'{stage} {value:.1f}' for stage, value in minutes.items())})"] if minutes else []
@@ -106,7 +106,7 @@ def _used(events: Sequence[Mapping], memory: int) -> Text:
 
 
 def _peak_memory(layout: Layout) -> int:
-    """Return the bytes of the stage that took most; 0 where no flow has run."""
+    """Return the most bytes that a stage used; 0 if no flow has run."""
     return max(read_json(layout.memory).values(), default=0) if layout.memory.exists() else 0
 
 

@@ -25,7 +25,7 @@ class Dot:
 
 
 def interval_chart(dots: Sequence[Dot], low: float, high: float, width: int = 1000) -> Markup:
-    """Draw means with their intervals, one a row, on an axis from `low` to `high`."""
+    """Draw means with their intervals, one per row, on an axis from `low` to `high`."""
     row, top = 34, 8
     left = max([LABEL_WIDTH, *(20 + CHARACTER_WIDTH * len(dot.label) for dot in dots)])
     right, bottom = width - VALUE_WIDTH, top + row * len(dots)

@@ -28,9 +28,10 @@ class Example:
 
 
 def choose_examples(measure: Measure, tasks: Sequence[Task], before: Sequence[Trajectory], after: Sequence[Trajectory]) -> list[Example]:
-    """Choose up to three tasks by their greedy episodes: one that improved, one that still fails, and one without an answer.
+    """Choose up to three tasks by their greedy episodes: one that improved, one that still fails, one unanswerable.
 
-    Of the tasks that qualify, the one solved after training comes first, then the harder one, then the one with more turns.
+    Of the tasks that qualify, the one solved after training comes first, then the harder one, then the one with more
+    turns.
     """
     pairs, (good, bad) = _pairs(measure, tasks, before, after), measure.marks
     criteria = (

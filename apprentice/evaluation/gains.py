@@ -63,7 +63,7 @@ def read_evaluation(layout: Layout) -> dict[str, Any]:
     """Read evaluation.json.
 
     Raises:
-        ApprenticeError: the file is missing, is not JSON, or lacks a difference because another version of Apprentice wrote it.
+        ApprenticeError: the file is missing, is not JSON, or was written by another version of Apprentice.
     """
     path = layout.metrics("evaluation")
     metrics = read_json(path)

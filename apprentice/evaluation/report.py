@@ -29,24 +29,24 @@ MINUS = "−"
 CURVES = {
     "reward": "Reward",
     "success_rate": "Success rate",
-    "kl_reference": "KL to the reference (nats a token)",
-    "entropy": "Entropy (nats a token)",
-    "clip_fraction": "Clipped share of tokens",
+    "kl_reference": "KL to the reference (nats per token)",
+    "entropy": "Entropy (nats per token)",
+    "clip_fraction": "Share of clipped tokens",
     "explained_variance": "Explained variance of the critic",
     "gradient_norm": "Gradient norm",
-    "sampler_gap_mean": "Gap to the sampler (nats a token)",
+    "sampler_gap_mean": "Gap to the sampler (nats per token)",
     "malformed_share": "Malformed actions",
     "truncated_share": "Truncated episodes",
-    "turns": "Turns an episode",
-    "searches": "Searches an episode",
-    "action_tokens_per_episode": "Sampled tokens an episode",
-    "seconds_step": "Seconds a step",
+    "turns": "Turns per episode",
+    "searches": "Searches per episode",
+    "action_tokens_per_episode": "Sampled tokens per episode",
+    "seconds_step": "Seconds per step",
 }
 """Columns of the training curves to draw, in this order, with their titles."""
 
 
 def report_page(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], episodes: Episodes, metrics: Mapping[str, Any]) -> str:
-    """Return the report as HTML. All text from tasks, models and files is escaped, and the page loads nothing from elsewhere.
+    """Return the report as HTML. Text from tasks, models and files is escaped; the page loads nothing from elsewhere.
 
     Args:
         tasks: the held-out tasks that were evaluated.
@@ -84,7 +84,7 @@ def _differences(conditions: Mapping[str, str]) -> dict[str, str]:
 
 
 def _verdict(config: PipelineConfig, measure: Measure, metrics: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the gains of the warm start and of online RL on every set of held-out tasks in words, and the CSS class of the verdict.
+    """Return the gains on every set of held-out tasks in words, and the CSS class of the verdict.
 
     The class is `good` only if the gain of online RL itself is proven.
     """
@@ -111,7 +111,7 @@ def _headline(measure: Measure, metrics: Mapping[str, Any]) -> Markup:
 
 
 def _behaviour_bars(measure: Measure, metrics: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, Markup]]:
-    """Yield `(title, chart)` for each behaviour metric that the measure draws: the agent's conditions side by side, each on its own scale."""
+    """Yield `(title, chart)` for each behaviour metric to draw; a chart compares the agent's conditions."""
     for key in measure.drawn:
         bars = [(f"c-{name}", metrics[name][key]) for name in AGENTS]
         high = max(value for _, value in bars) or 1.0
@@ -158,7 +158,7 @@ def _pass_rates(path: Path) -> Markup | None:
 
 
 def _listed(path: Path) -> dict[str, Any]:
-    """Return the metrics of a JSON file under readable names; none where it does not exist."""
+    """Return the metrics of a JSON file under readable names; none if it does not exist."""
     return {name.replace("_", " "): value for name, value in flatten(read_json(path))} if path.exists() else {}
 
 

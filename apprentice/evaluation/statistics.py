@@ -1,12 +1,15 @@
 """Confidence intervals of means over tasks, and paired differences with their interval and test.
 
-The tasks of a scenario form a cluster: they resemble each other, so they carry less information than as many scenarios. All results are closed-form
-or exact and need no seed. The functions of `scipy.stats` agree with them where they apply (tests/evaluation/test_statistics.py), and do not replace them:
+The tasks of a scenario form a cluster: they resemble each other, so they carry less information than as many scenarios.
+All results are closed-form or exact and need no seed. The functions of `scipy.stats` agree with them where they apply
+(tests/evaluation/test_statistics.py), and do not replace them:
 
-- `binomtest` has the Wilson interval for integer counts of independent tasks only, not for clusters or several episodes per task.
-- `permutation_test` is exact up to some 20 scenarios. Beyond, it samples, and cannot report a p-value below 1 / (resamples + 1).
-- `bootstrap` covers too little with few discordant tasks: 95% intervals of 20 tasks of which 5% improve cover the truth in 65% of simulations,
-  and the interval of 80 ties is [0, 0].
+- `binomtest` has the Wilson interval for integer counts of independent tasks only, not for clusters or several episodes
+  per task.
+- `permutation_test` enumerates all signs, which is feasible up to about 20 scenarios. Otherwise it samples signs, and
+  cannot report a p-value below 1 / (resamples + 1).
+- `bootstrap` has too little coverage if few tasks differ: with 20 tasks of which 5% improve, its 95% intervals contain
+  the truth in 65% of simulations, and the interval of 80 ties is [0, 0].
 """
 
 import math
@@ -24,7 +27,7 @@ SIGNIFICANCE = 0.05
 MIN_TASKS, MIN_SCENARIOS = 20, 10
 """With fewer, no difference counts as proven. Below six scenarios the test cannot reach p = 0.05."""
 UNITS = 2520
-"""Resolution of the test: differences are multiples of 1/2520, the least common multiple of 1 to 10 episodes per task."""
+"""The test counts differences in units of 1/2520: 2520 is the least common multiple of 1 to 10 episodes per task."""
 MAX_GRID = 200_000
 """Most points of the test's null distribution; bounds the test to a second for 5,000 scenarios."""
 
@@ -66,8 +69,9 @@ class Difference:
 def share_interval(values: np.ndarray, scenarios: Sequence[Hashable]) -> tuple[float, float]:
     """Return the Wilson score interval (Wilson 1927) of a mean of values in [0, 1], at the effective number of tasks.
 
-    Where tasks share a scenario or have several episodes, the effective number is p(1-p) divided by the variance of the mean between
-    scenarios, and the quantile is Student's (Korn & Graubard 1998; Dean & Pagano 2015). It never exceeds the number of tasks if all values are 0 or 1.
+    Where tasks share a scenario or have several episodes, the effective number is p(1-p) divided by the variance of the
+    mean between scenarios, and the quantile is Student's (Korn & Graubard 1998; Dean & Pagano 2015). The
+    effective number never exceeds the number of tasks if all values are 0 or 1.
 
     Args:
         values: one value per task, shape (tasks,).
@@ -97,10 +101,11 @@ def share_interval(values: np.ndarray, scenarios: Sequence[Hashable]) -> tuple[f
 def paired_difference(after: np.ndarray, before: np.ndarray, scenarios: Sequence[Hashable]) -> Difference:
     """Return the mean of `after - before` over tasks with its interval and test.
 
-    The interval is that of Bonett & Price (2012, Statistics in Medicine 31) for paired proportions. It adds one pseudo-task that was won and one
-    that was lost, so that few discordant tasks do not look like certainty. For clusters, it departs from the paper in three ways: the variance is
-    the one between scenarios, the quantile is Student's, and a pseudo-scenario weighs as much as the square root of the mean number of tasks per
-    scenario. In simulations of 10 to 255 scenarios of 1 to 7 tasks, its coverage is 0.94 or more.
+    The interval is that of Bonett & Price (2012, Statistics in Medicine 31) for paired proportions. It adds one
+    pseudo-task that was won and one that was lost, so that few discordant tasks do not look like certainty. For
+    clusters, it departs from the paper in three ways: the variance is the one between scenarios, the quantile is
+    Student's, and a pseudo-scenario weighs as much as the square root of the mean number of tasks per scenario. In
+    simulations of 10 to 255 scenarios of 1 to 7 tasks, its coverage is 0.94 or more.
 
     Args:
         after, before: one value in [0, 1] per task, shape (tasks,), the same tasks in the same order.
@@ -116,10 +121,10 @@ def paired_difference(after: np.ndarray, before: np.ndarray, scenarios: Sequence
 
 
 def sign_flip_p(differences: np.ndarray) -> float:
-    """Return the exact two-sided p-value of the sign-flip test, whose null hypothesis is symmetry around 0 (Fisher 1935).
+    """Return the exact two-sided p-value of the sign-flip test of symmetry around 0 (Fisher 1935).
 
-    If all non-zero differences have the same size, as with one greedy episode per task and one task per scenario, this is McNemar's exact test.
-    The null distribution of the sum is computed by convolution, so no signs are sampled.
+    If all non-zero differences have the same size, as with one greedy episode per task and one task per scenario, this
+    is McNemar's exact test. The null distribution of the sum is computed by convolution, so no signs are sampled.
 
     Args:
         differences: the sum over the tasks of each scenario, shape (scenarios,).
@@ -138,7 +143,7 @@ def sign_flip_p(differences: np.ndarray) -> float:
 
 
 def _integers(differences: np.ndarray) -> np.ndarray:
-    """Return the differences as integer multiples of one unit, rounded so that their sizes add up to about `MAX_GRID` at most."""
+    """Return the differences as integer multiples of one unit, rounded if their sizes exceed `MAX_GRID` in total."""
     units = np.rint(differences * UNITS).astype(np.int64)
     units //= max(1, int(np.gcd.reduce(units, initial=0)))
     if (total := int(np.abs(units).sum())) > MAX_GRID:

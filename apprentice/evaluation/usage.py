@@ -7,8 +7,8 @@ from typing import Any
 def stage_seconds(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Return the wall seconds of each stage's last run, in the order in which the stages first ran.
 
-    An interrupted run counts together with the run that resumed it; the pause between them does not count. A stage that has not ended counts up to
-    its latest event.
+    An interrupted run counts together with the run that resumed it; the pause between them does not count. A stage that
+    has not ended counts up to its latest event.
     """
     spans: dict[str, list[list[float]]] = {}
     finished: set[str] = set()
@@ -28,7 +28,7 @@ def stage_seconds(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def training_tokens(events: Iterable[Mapping[str, Any]]) -> float:
-    """Return the tokens of the last run of the stage train; a step that was repeated after an interruption counts once."""
+    """Return the tokens of the last run of the stage train; a step repeated after an interruption counts once."""
     steps: dict[int, float] = {}
     finished = False
     for event in events:

@@ -9,10 +9,10 @@ from apprentice.records.files import write_errors
 
 
 class Progress:
-    """Appends one stage's events to a file, one JSON object a line.
+    """Appends one stage's events to a file, one JSON object per line.
 
-    Every event has `time` (Unix seconds), `stage` and `kind`. The kinds are `begin`, `end`, `note` (`text`), `progress` (`phase`, `done`, `total`)
-    and `metrics` (`step`, `values`).
+    Every event has `time` (Unix seconds), `stage` and `kind`. The kinds are `begin`, `end`, `note` (`text`), `progress`
+    (`phase`, `done`, `total`) and `metrics` (`step`, `values`).
     """
 
     def __init__(self, path: Path, stage: str):
@@ -60,7 +60,10 @@ class EventReader:
         self._rest = b""
 
     def read(self) -> list[dict[str, Any]]:
-        """Return the new events in order. A line without its line feed is kept for the next call; one cut by an interruption is skipped."""
+        """Return the new events in order.
+
+        A line without its line feed is kept for the next call; a line that an interruption cut is skipped.
+        """
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:
@@ -72,7 +75,7 @@ class EventReader:
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """Return every event of a file; none where it does not exist."""
+    """Return every event of a file; none if it does not exist."""
     return EventReader(path).read()
 
 

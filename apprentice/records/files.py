@@ -43,11 +43,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path, *, need: int = 0, todo: str = FREE_SPACE) -> Iterator[Path]:
-    """Yield a new temporary folder to fill; put it in place of `folder` when the block succeeds, and remove it otherwise.
+    """Yield a temporary folder to fill; rename it to `folder` when the block succeeds, and remove it otherwise.
 
     Args:
-        need: bytes that the folder takes; 0 where they are not known in advance.
-        todo: what the user can do where the write fails.
+        need: bytes that the folder takes; 0 if they are not known in advance.
+        todo: what the user can do if the write fails.
 
     Raises:
         ApprenticeError: the disk has less space than needed, or a write fails; `folder` is unchanged.
@@ -67,7 +67,7 @@ def atomic_folder(folder: Path, *, need: int = 0, todo: str = FREE_SPACE) -> Ite
 
 
 def replace_folder(folder: Path, new: Path) -> None:
-    """Rename `new` to `folder`; an existing `folder` is deleted after that, so an interruption never leaves half of either."""
+    """Rename `new` to `folder` and delete the former `folder` last, so an interruption never leaves half of either."""
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -83,7 +83,7 @@ def write_errors(path: Path, part: Path, *, need: int = 0, todo: str = FREE_SPAC
     Args:
         path: the file or folder to be written.
         part: the temporary path that is written first.
-        need: bytes that it takes; 0 where they are not known in advance: the message then gives the bytes written before the failure.
+        need: bytes that it takes. If they are not known in advance, 0: the message then has the bytes already written.
         todo: what the user can do.
 
     Raises:
@@ -115,7 +115,7 @@ def make_private_file(path: Path) -> None:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all files in a folder; 0 where it does not exist."""
+    """Return the bytes of a file, or of all files in a folder; 0 if it does not exist."""
     return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
 
 
@@ -133,7 +133,7 @@ def write_json(path: Path, value: Any, *, private: bool = False) -> None:
 
 
 def write_lines(path: Path, rows: Iterable[Any]) -> None:
-    """Write JSON objects, one a line, atomically."""
+    """Write JSON objects, one per line, atomically."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 

@@ -24,7 +24,10 @@ def mean(values: Iterable[float]) -> float:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as CSV; the columns are the keys of all rows in order of first occurrence. A cell is empty where its row lacks the key."""
+    """Return rows as CSV with a header: the keys of all rows in order of first occurrence.
+
+    A cell is empty if its row lacks the key.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), restval="", lineterminator="\n")
     writer.writeheader()
@@ -33,7 +36,7 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file with a header; no rows where it does not exist."""
+    """Read a CSV file with a header; no rows if it does not exist."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as file:

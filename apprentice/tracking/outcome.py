@@ -19,7 +19,7 @@ FILE = "per_task.json"
 
 @dataclass(frozen=True)
 class PerTask:
-    """The trained policy's greedy main metric on each task of the headline set. A task is identified by the hash of its content."""
+    """The trained policy's greedy main metric on each task of the headline set; tasks are identified by their hash."""
 
     tasks: frozenset[str]
     """Every task of the evaluation, including those lost to faults."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 MOST_LOST = 0.1
-"""Share of its tasks that a challenger may lose to faults. Lost tasks are not compared, and may be those that it fails."""
+"""Share of its tasks that a challenger may lose to faults; they are not compared, and may be those that it fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,12 @@ def register(config: PipelineConfig, layout: Layout, run_id: str, checkpoint_has
 
 
 def gate(config: PipelineConfig, challenger: PerTask, evaluation: Mapping[str, Any], champion_name: str | None, champion: PerTask | None) -> Decision:
-    """Decide whether a challenger becomes the champion. The reason also states the gains of the warm start and of online RL.
+    """Decide whether a challenger becomes the champion; the reason also states the gains of warm start and online RL.
 
     The challenger must be proven better than the champion or, if there is none, than the agent before training: enough
-    tasks, the 95% interval of the paired difference above `register.margin`, and an exact p of at most 0.05. Its greedy main
-    metric on the headline set must not be lower than that of its own warm start, and at most `MOST_LOST` of its tasks
-    may be lost to faults.
+    tasks, the 95% interval of the paired difference above `register.margin`, and an exact p of at most 0.05. Its greedy
+    main metric on the headline set must not be lower than that of its own warm start, and at most `MOST_LOST` of its
+    tasks may be lost to faults.
 
     Args:
         evaluation: the contents of the challenger's evaluation.json.

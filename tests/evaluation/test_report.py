@@ -166,7 +166,7 @@ def test_the_assistants_verdict_begins_with_the_headline_set(assistant_page):
 def test_every_condition_and_set_has_its_row(assistant, assistant_page):
     for label in ASSISTANT.conditions.values():
         for words in ("held-out variants", "held-out scenarios"):
-            assert assistant_page.count(f"{label}, {words}<") == 2  # the chart and the table; longer labels have more before the <
+            assert assistant_page.count(f"{label}, {words}<") == 2  # in the chart and in the table
     assert "<th>TGC</th><th>95% interval</th><th>SGC</th><th>tasks</th><th>scenarios</th><th>TGC sampled</th>" in assistant_page
     row = assistant[-1]["trained"]["heldout_scenarios"]
     low, high = row["tgc_ci95"]
@@ -220,5 +220,5 @@ def test_searches_are_drawn_for_agents_that_search(evaluated, assistant):
         path = project[1].curves("training")
         before = path.read_text()
         path.write_text("step,reward,searches\n0,0.2,0\n1,0.4,1\n")
-        assert ("Searches an episode" in report_page(*project)) is drawn
+        assert ("Searches per episode" in report_page(*project)) is drawn
         path.write_text(before)

@@ -55,7 +55,7 @@ def test_wilson_covers_95_percent_on_average_and_never_much_less(n):
 
 
 def clustered(generator: np.random.Generator, scenarios: int, each: int, win: float, loss: float, together: float) -> np.ndarray:
-    """Sample differences of 1, -1 and 0; with probability `together`, a task has the difference of its scenario instead of its own."""
+    """Sample differences of 1, -1 and 0. With probability `together`, a task takes the difference of its scenario."""
     chances = (win, loss, 1 - win - loss)
     own = generator.choice([1.0, -1.0, 0.0], p=chances, size=(scenarios, each))
     shared = generator.choice([1.0, -1.0, 0.0], p=chances, size=(scenarios, 1))
@@ -136,7 +136,8 @@ def test_thousands_of_fractions_are_tested_in_time():
 
 
 def test_bonett_and_price_agree_with_a_worked_example():
-    # 6 won and 1 lost of 60: (7 - 2) / 62, and its variance (9 / 62 - (5 / 62)**2) / 62; Student's quantile at 59 degrees is 2.0010.
+    # 6 won and 1 lost of 60: (7 - 2) / 62, and its variance (9 / 62 - (5 / 62)**2) / 62;
+    # Student's quantile at 59 degrees of freedom is 2.0010.
     half = 2.0010 * ((9 / 62 - (5 / 62) ** 2) / 62) ** 0.5
     result = compared(6, 1, 60)
     assert (result.low, result.high) == pytest.approx((5 / 62 - half, 5 / 62 + half), abs=1e-4)

@@ -37,7 +37,7 @@ def choose_examples(measure: Measure, tasks: Sequence[Task], before: Sequence[Tr
     criteria = (
         (f"Improved: {bad} before, {good} after", lambda task, old, new: task.answerable and not old.solved and new.solved),
         (f"Still {bad} after training", lambda task, old, new: task.answerable and not new.solved),
-        ("A question without an answer", lambda task, old, new: not task.answerable),
+        ("An unanswerable question", lambda task, old, new: not task.answerable),
     )
     chosen = []
     for title, qualifies in criteria:

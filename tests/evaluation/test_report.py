@@ -99,7 +99,7 @@ def test_every_chart_is_drawn(page):
 
 
 def test_all_kinds_of_examples_are_shown(page):
-    assert [title in page for title in ("wrong before, right after", "Still wrong", "without an answer")] == [True] * 3
+    assert [title in page for title in ("wrong before, right after", "Still wrong", "An unanswerable question")] == [True] * 3
 
 
 def row(gain: float, low: float, high: float, p: float, n: int = 80, key: str = "em") -> dict:

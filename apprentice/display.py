@@ -1,10 +1,13 @@
-"""A stage's progress for people, from its events: a live line on a terminal, a plain line every few seconds elsewhere."""
+"""Displays a stage's progress from its events: a live line on a terminal, a plain line every few seconds elsewhere.
 
-import json
+The bars are rich's, but `rich.progress` does not fit: it estimates the time left from the updates of the last 30
+seconds, while a training step takes minutes, and it prints nothing before the end if the output is not a terminal. So
+`Phase` estimates the time left for both kinds of output.
+"""
+
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
@@ -13,51 +16,24 @@ from rich.table import Table
 from rich.text import Text
 
 PLAIN_EVERY_S = 10.0
-"""Between two lines of the same stage where the output is no terminal."""
+"""Seconds between two lines of a stage if the output is not a terminal."""
 SHOWN_METRICS = ("reward", "loss", "kl_reference", "entropy")
 BAR_WIDTH = 24
 
 
-class EventTail:
-    """Reads what has been appended to an events file since the last look."""
-
-    def __init__(self, path: Path, *, from_end: bool = True):
-        """`from_end` skips what the file already holds."""
-        self._path = path
-        self._position = path.stat().st_size if from_end and path.exists() else 0
-        self._rest = b""
-
-    def read(self) -> list[dict]:
-        """The new events, in their order; a line still being written is kept for the next call."""
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._position)
-            chunk = file.read()
-        self._position += len(chunk)
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        return [event for line in lines if (event := _event(line))]
-
-
-def _event(line: bytes) -> dict | None:
-    """None for a line that an interruption cut short."""
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
-
-
 @dataclass
 class Phase:
-    """How far one phase of a stage has come."""
+    """Progress of one phase of a stage."""
 
     began: float
+    """Unix time of its first event."""
     first: int
+    """Units that were done at that time: a resumed stage does not begin at 0."""
     done: int
     total: int
 
     def left(self, now: float) -> float | None:
-        """Seconds until it is finished at its pace so far; None where no pace is known."""
+        """Return the seconds left at the average pace so far; None if no pace is known or the phase is finished."""
         finished = self.done - self.first
         if finished <= 0 or self.done >= self.total:
             return None
@@ -66,18 +42,18 @@ class Phase:
 
 @dataclass
 class StageProgress:
-    """What a stage's events have told so far."""
+    """Progress of a stage according to its events so far."""
 
     stage: str
     began: float
     phases: dict[str, Phase] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
-    """The figures of the last step."""
+    """Metrics of the last step."""
     notes: list[str] = field(default_factory=list)
-    """Not yet printed."""
+    """Notes that are not printed yet."""
 
     def take(self, event: Mapping) -> None:
-        """Takes one event into account."""
+        """Update the progress with an event; events of other stages are ignored."""
         if event.get("stage") != self.stage:
             return
         if event["kind"] == "progress":
@@ -90,27 +66,27 @@ class StageProgress:
     def _advance(self, event: Mapping) -> None:
         name, done, total = event["phase"], event["done"], event["total"]
         phase = self.phases.get(name)
-        if phase is None or done < phase.done:  # a phase that comes again, such as every step's simulation, starts anew
+        if phase is None or done < phase.done:  # the phase starts again, as each step's simulation does
             self.phases[name] = Phase(event["time"], done, done, total)
         else:
             phase.done, phase.total = done, total
 
     @property
     def leading(self) -> tuple[str, Phase] | None:
-        """The phase that tells how long the stage still takes: the earliest begun that is not finished, else the latest."""
+        """The phase that determines the time left: the first one that is not finished, otherwise the last one."""
         unfinished = [(name, phase) for name, phase in self.phases.items() if phase.done < phase.total]
         return unfinished[0] if unfinished else next(reversed(self.phases.items()), None)
 
     @property
     def share(self) -> float:
-        """How much of the leading phase is done, 0 to 1."""
+        """Completed share of the leading phase, from 0 to 1."""
         if self.leading is None:
             return 0.0
         _, phase = self.leading
         return phase.done / max(1, phase.total)
 
     def words(self, now: float) -> str:
-        """One line: phase, units, time spent, time left, last figures."""
+        """Return one line with the phases, elapsed time, time left and the last metrics."""
         parts = []
         if self.leading:
             name, phase = self.leading
@@ -126,7 +102,7 @@ class StageProgress:
 
 
 class StageDisplay:
-    """Shows one stage while it runs; use as a context manager."""
+    """Displays a stage while it runs; a context manager."""
 
     def __init__(self, stage: str, console: Console | None = None):
         self.console = console or Console()
@@ -145,12 +121,12 @@ class StageDisplay:
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
         if self._live:
             self._live.stop()
-        took = clock(time.time() - self.progress.began)
+        elapsed = clock(time.time() - self.progress.began)
         mark = ("✓ ", "green") if kind is None else ("✗ ", "red")
-        self.console.print(Text.assemble(mark, (f"{self.progress.stage:<9}", "bold"), f" {took}"))
+        self.console.print(Text.assemble(mark, (f"{self.progress.stage:<9}", "bold"), f" {elapsed}"))
 
     def update(self, events: Iterable[Mapping]) -> None:
-        """Takes new events and shows where the stage stands."""
+        """Process new events and refresh the display."""
         for event in events:
             self.progress.take(event)
         for note in self.progress.notes:
@@ -164,8 +140,8 @@ class StageDisplay:
 
     def _bar(self) -> Table:
         line = Table.grid(padding=(0, 1))
-        line.add_column(no_wrap=True)
-        line.add_column(no_wrap=True)
+        for _ in range(2):
+            line.add_column(no_wrap=True)
         line.add_column(no_wrap=True, overflow="ellipsis")
         bar = ProgressBar(total=1.0, completed=self.progress.share, width=BAR_WIDTH, pulse=not self.progress.phases)
         line.add_row(Text(f"  {self.progress.stage:<9}", style="bold"), bar, Text(self.progress.words(time.time())))
@@ -173,7 +149,7 @@ class StageDisplay:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as `m:ss` or `h:mm:ss`."""
+    """Format seconds as `m:ss` or `h:mm:ss`."""
     minutes, rest = divmod(int(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

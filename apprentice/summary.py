@@ -1,9 +1,7 @@
-"""The last screen of a run: what was reached, what it cost, and where everything is. Reads files, returns rich renderables."""
+"""The summary at the end of a run: scores, gains, time, tokens, peak memory, and the commands that open the results."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from string import ascii_lowercase
 
 from rich import box
@@ -15,44 +13,46 @@ from apprentice.config import Layout, PipelineConfig
 from apprentice.evaluation.comparison import DIFFERENCES, HeldOut
 from apprentice.evaluation.gains import Gains, p_value, read_evaluation
 from apprentice.evaluation.measures import Measure, measure_of
+from apprentice.evaluation.usage import stage_seconds, training_tokens
+from apprentice.records.events import read_events
 from apprentice.records.files import read_json
 
 
 @dataclass(frozen=True)
 class Place:
-    """Something the run left behind, and the command that opens it."""
+    """A result of the run, and the command that opens it."""
 
     name: str
     command: str
     page: str = ""
-    """Where the command serves it; empty where the command opens it itself."""
+    """The address to visit once the command runs; empty if the command opens the page itself."""
     remark: str = ""
 
 
 def summary(config: PipelineConfig, layout: Layout, places: Sequence[Place] = ()) -> RenderableType:
-    """The screen: scores with 95% intervals, paired differences, cost, places.
+    """Return the summary as a rich renderable.
 
     Raises:
-        ApprenticeError: the pipeline has not been evaluated yet.
+        ApprenticeError: the pipeline has not been evaluated.
     """
     evaluation, measure = read_evaluation(layout), measure_of(config)
     sets = measure.evaluated(evaluation)
-    parts: list[RenderableType] = [scores(measure, held_out, evaluation, layout.pipeline) for held_out in sets]
-    parts += [differences(measure, held_out, evaluation) for held_out in sets]
-    parts.append(Text("\n".join(gained(config, measure, held_out, evaluation) for held_out in sets) + "\n"))
-    parts.append(cost(_events(layout.events), memory_peak(layout)))
-    return Group(*parts, *([Text(), where(places)] if places else []))
+    parts: list[RenderableType] = [_scores(measure, held_out, evaluation, layout.pipeline) for held_out in sets]
+    parts += [_differences(measure, held_out, evaluation) for held_out in sets]
+    parts.append(Text("\n".join(_gained(config, measure, held_out, evaluation) for held_out in sets) + "\n"))
+    parts.append(_used(read_events(layout.events), _peak_memory(layout)))
+    return Group(*parts, *([Text(), _commands(places)] if places else []))
 
 
-def gained(config: PipelineConfig, measure: Measure, held_out: HeldOut, evaluation: Mapping) -> str:
-    """What the warm start and what online RL added on a set of held-out tasks, greedy, and whether each is proven."""
+def _gained(config: PipelineConfig, measure: Measure, held_out: HeldOut, evaluation: Mapping) -> str:
+    """Return the gains of the warm start and of online RL on a set of held-out tasks, as one line."""
     before, trained = (held_out.of(evaluation[name])[measure.key] for name in ("before", "trained"))
     gains = Gains.of(config, measure, held_out, evaluation)
-    return f"{held_out.label(measure.name)} {before:.3f} to {trained:.3f}: {gains.told()}"
+    return f"{held_out.label(measure.name)} {before:.3f} to {trained:.3f}: {gains.describe()}"
 
 
-def scores(measure: Measure, held_out: HeldOut, evaluation: Mapping, pipeline: str) -> Table:
-    """Scores on a set of held-out tasks, a row a condition."""
+def _scores(measure: Measure, held_out: HeldOut, evaluation: Mapping, pipeline: str) -> Table:
+    """Return the greedy scores on a set of held-out tasks, one row per condition."""
     table = _table(f"{pipeline}: {held_out.words}, greedy")
     table.add_column("", no_wrap=True)
     counts = {key: key if key == "n" else words for key, words in measure.counts.items()}
@@ -60,13 +60,13 @@ def scores(measure: Measure, held_out: HeldOut, evaluation: Mapping, pipeline: s
         table.add_column(column, justify="right", no_wrap=True)
     for name, letter in _letters(measure).items():
         row = held_out.of(evaluation[name])
-        cells = [f"{row[measure.key]:.3f} {interval(row[measure.interval])}", *(f"{row[key]:.3f}" for key in measure.also), *(str(row[key]) for key in counts)]
+        cells = [f"{row[measure.key]:.3f} {_interval(row[measure.interval])}", *(f"{row[key]:.3f}" for key in measure.also), *(str(row[key]) for key in counts)]
         table.add_row(f"{letter} {_short(measure.conditions[name])}", *cells, style="bold" if name == "trained" else None)
     return table
 
 
-def differences(measure: Measure, held_out: HeldOut, evaluation: Mapping) -> Table:
-    """Paired differences in the main figure, of the greedy episodes and of those sampled at `evaluate.temperature`."""
+def _differences(measure: Measure, held_out: HeldOut, evaluation: Mapping) -> Table:
+    """Return the paired differences in the main metric, for greedy and for sampled episodes."""
     table, letters = _table(held_out.label(f"Paired difference in {measure.name}")), _letters(measure)
     table.add_column("")
     table.add_column(f"{measure.name} [95% interval]", justify="right")
@@ -76,7 +76,7 @@ def differences(measure: Measure, held_out: HeldOut, evaluation: Mapping) -> Tab
     rows += [(f"{words}, sampled", evaluation["sampled"][name]) for name, words in named.items() if name in evaluation.get("sampled", {})]
     for words, difference in rows:
         row = held_out.of(difference)
-        table.add_row(words, f"{row[measure.key]:+.3f} {interval(row[measure.interval], sign=True)}", p_value(row["p"]))
+        table.add_row(words, f"{row[measure.key]:+.3f} {_interval(row[measure.interval], sign=True)}", p_value(row["p"]))
     return table
 
 
@@ -85,56 +85,33 @@ def _table(title: str) -> Table:
 
 
 def _short(condition: str) -> str:
-    """The report's words for a condition, shorter: `Agent after PPO` is `after PPO`."""
+    """Shorten the report's name of a condition: `Agent after PPO` becomes `after PPO`."""
     words = condition[0].lower() + condition[1:]
     return words.removeprefix("agent ") if words.startswith("agent after") else words
 
 
 def _letters(measure: Measure) -> dict[str, str]:
-    """`(a)`, `(b)` and so on for the conditions, in their order."""
+    """Return a letter for each condition, in order: `(a)`, `(b)` and so on."""
     return {name: f"({letter})" for name, letter in zip(measure.conditions, ascii_lowercase, strict=False)}
 
 
-def cost(events: Iterable[Mapping], memory: int = 0) -> Text:
-    """Minutes of each stage's last complete run, tokens spent, and the most memory held in bytes; nothing where no run has left events."""
-    minutes, tokens = spent(events)
-    stages = ", ".join(f"{stage} {value:.1f}" for stage, value in minutes.items())
-    told = [f"{sum(minutes.values()):.1f} minutes ({stages})"] if minutes else []
-    told += [f"{tokens:,.0f} tokens in training"] if tokens else []
-    told += [f"{memory / 2**30:.1f} GiB of memory at most"] if memory else []
-    return Text(f"Spent: {', '.join(told)}" if told else "")
+def _used(events: Sequence[Mapping], memory: int) -> Text:
+    """List each stage's minutes in its last run, the training tokens and the peak memory (bytes), as far as known."""
+    minutes = {stage: seconds / 60 for stage, seconds in stage_seconds(events).items()}
+    tokens = training_tokens(events)
+    parts = [f"{sum(minutes.values()):.1f} minutes ({', '.join(f'{stage} {value:.1f}' for stage, value in minutes.items())})"] if minutes else []
+    parts += [f"{tokens:,.0f} training tokens"] if tokens else []
+    parts += [f"{memory / 2**30:.1f} GiB of peak memory"] if memory else []
+    return Text(f"Used: {', '.join(parts)}" if parts else "")
 
 
-def memory_peak(layout: Layout) -> int:
-    """Bytes; 0 where no flow has run."""
+def _peak_memory(layout: Layout) -> int:
+    """Return the most bytes that a stage used; 0 if no flow has run."""
     return max(read_json(layout.memory).values(), default=0) if layout.memory.exists() else 0
 
 
-def spent(events: Iterable[Mapping]) -> tuple[dict[str, float], float]:
-    """Minutes by stage and training tokens, from events; work that an interruption cut is counted with the run that finished it."""
-    seconds: dict[str, float] = {}
-    steps: dict[int, float] = {}
-    finished, last = set(), {}
-    for event in events:
-        stage, kind = event["stage"], event["kind"]
-        if kind == "begin":
-            if stage in finished:
-                finished.discard(stage)
-                seconds[stage] = 0.0
-                if stage == "train":
-                    steps.clear()
-        elif stage in last:
-            seconds[stage] = seconds.get(stage, 0.0) + event["time"] - last[stage]
-        last[stage] = event["time"]
-        if kind == "end":
-            finished.add(stage)
-        if kind == "metrics" and stage == "train":
-            steps[event["step"]] = event["values"].get("tokens", 0.0)
-    return {stage: value / 60 for stage, value in seconds.items()}, sum(steps.values())
-
-
-def where(places: Sequence[Place]) -> Text:
-    """What the run left behind, each with the command that opens it; lines are never folded, so that they can be copied."""
+def _commands(places: Sequence[Place]) -> Text:
+    """List the results with the commands that open them; long lines are not wrapped, so that they can be copied."""
     lines = []
     for place in places:
         lines.append(Text.assemble((f"{place.name}: ", "bold"), place.command))
@@ -145,19 +122,7 @@ def where(places: Sequence[Place]) -> Text:
     return Text("\n", no_wrap=True, overflow="ignore").join(lines)
 
 
-def interval(bounds: Sequence[float], *, sign: bool = False) -> str:
-    """`[low, high]`, three decimals."""
+def _interval(bounds: Sequence[float], *, sign: bool = False) -> str:
+    """Format an interval as `[low, high]` with three decimals."""
     low, high = (f"{bound:+.3f}" if sign else f"{bound:.3f}" for bound in bounds)
     return f"[{low}, {high}]"
-
-
-def _events(path: Path) -> list[dict]:
-    if not path.exists():
-        return []
-    events = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:  # cut short by an interruption
-            continue
-    return events

@@ -8,10 +8,12 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 
 from apprentice.config import Layout
 from apprentice.config.stages import STAGES
-from apprentice.display import EventTail, StageDisplay
+from apprentice.display import StageDisplay
 from apprentice.errors import ExitCode
 from apprentice.processes import MemoryPeak
+from apprentice.records.events import EventReader
 from apprentice.records.files import read_json, write_json
+from apprentice.records.metrics import flatten
 from apprentice.versioning import StageFailed, StageRun
 
 POLL_S = 0.3
@@ -26,7 +28,7 @@ def run_stage(stage: str, pipeline: str) -> None:
         ApprenticeError: another DVC process works in this folder.
     """
     layout = Layout(pipeline)
-    tail, run = EventTail(layout.events), StageRun(stage, pipeline, log_of(layout, stage))
+    tail, run = EventReader(layout.events, from_end=True), StageRun(stage, pipeline, log_of(layout, stage))
     peak = MemoryPeak(os.getpid())
     with StageDisplay(stage) as display:
         bar = _ProgressArtifact(f"{pipeline}-{stage}", f"Stage {stage} of pipeline {pipeline}")
@@ -79,12 +81,5 @@ def _publish_metrics(stage: str, layout: Layout) -> None:
     if not (name := STAGES[stage].metrics):
         return
     path = layout.metrics(name)
-    rows = [{"metric": name, "value": value} for name, value in _flat(read_json(path))]
+    rows = [{"metric": name, "value": str(value)} for name, value in flatten(read_json(path))]
     create_table_artifact(table=rows, key=f"{layout.pipeline}-{stage}-metrics", description=str(path))
-
-
-def _flat(metrics: dict, prefix: str = "") -> list[tuple[str, str]]:
-    rows = []
-    for name, value in metrics.items():
-        rows += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, str(value))]
-    return rows

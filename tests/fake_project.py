@@ -31,8 +31,9 @@ def run(config, at, progress):
         os.kill(os.getpid(), int(fault.split()[1]))
     if fault == "crash":
         raise ValueError("boom")
-    for _ in progress.track("toys", range(2), 2):
-        time.sleep(float(os.environ.get("FAKE_SECONDS", "0.01")))
+    for done in range(3):
+        progress.advance("toys", done, 2)
+        time.sleep(float(os.environ.get("FAKE_SECONDS", "0.01")) if done < 2 else 0)
     for path, text in files(config, at)[name].items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text or name)
@@ -67,7 +68,7 @@ from apprentice.errors import ApprenticeError
 
 def log_run(*_):
     if os.environ.get("FAKE_TRACKING") == "user":
-        raise ApprenticeError("the results are complete, but MLflow could not take them", where="mlflow.db", todo="mend it")
+        raise ApprenticeError("the results are complete, but MLflow could not store them", where="mlflow.db", todo="mend it")
     return SimpleNamespace(run_id="r", command="open", address="http://h/#/r")
 """,
     "registry.py": "from types import SimpleNamespace as Any\n\ndef register(*_):\n    return Any(name='m', version='1', alias='champion', reason='better')\n",

@@ -38,7 +38,7 @@ LEVELS = {
     "tasks": 8,
     "flows": 9,
 }
-ALLIES = {("config", "records"), ("display", "records")}
+ALLIES = {("config", "records")}
 """Packages of one level where the first may import the second."""
 
 TOOLS = {

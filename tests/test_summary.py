@@ -1,4 +1,4 @@
-"""The last screen, from files."""
+"""The summary at the end of a run, from files."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from rich.console import Console
 from apprentice.config import Layout, load_pipeline
 from apprentice.errors import ApprenticeError
 from apprentice.records.files import write_json
-from apprentice.summary import Place, spent, summary
+from apprentice.summary import Place, summary
 from apprentice.usecases.deepsearch.metrics.measure import CONDITIONS
 
 CONFIG = load_pipeline("quick", Path(__file__).parents[1] / "params.yaml")
@@ -47,25 +47,25 @@ def test_differences_show_their_sign_interval_and_p(tmp_path: Path):
     assert "-0.010 [-0.050, +0.030]" in text and "0.600" in text
 
 
-def test_both_parts_of_the_gain_are_told(tmp_path: Path):
+def test_both_parts_of_the_gain_are_stated(tmp_path: Path):
     assert "EM 0.200 to 0.400: warm start +0.200 (proven), PPO -0.010 (not proven)" in shown(evaluated(tmp_path))
 
 
-def test_commands_are_never_folded(tmp_path: Path):
+def test_commands_are_never_wrapped(tmp_path: Path):
     command = "open " + "x" * 100
     text = shown(evaluated(tmp_path), (Place("Report", command, "http://127.0.0.1:5000/" + "y" * 90, "why"),))
     assert command in text and "y" * 90 in text and "why" in text
 
 
-def test_without_an_evaluation_it_says_what_is_missing(tmp_path: Path):
+def test_a_missing_evaluation_is_one_error(tmp_path: Path):
     with pytest.raises(ApprenticeError, match="is missing"):
         summary(CONFIG, Layout("quick", tmp_path))
 
 
-def test_an_evaluation_of_an_earlier_version_is_one_error_that_names_the_command(tmp_path: Path):
+def test_an_evaluation_by_another_version_is_one_error_that_names_the_command(tmp_path: Path):
     layout = evaluated(tmp_path)
-    figures = json.loads(layout.metrics("evaluation").read_text())
-    write_json(layout.metrics("evaluation"), {name: row for name, row in figures.items() if name != "warm_start_minus_before"})
+    metrics = json.loads(layout.metrics("evaluation").read_text())
+    write_json(layout.metrics("evaluation"), {name: row for name, row in metrics.items() if name != "warm_start_minus_before"})
     with pytest.raises(ApprenticeError, match="lacks warm_start_minus_before") as caught:
         summary(CONFIG, layout)
     assert "dvc repro evaluate@quick" in str(caught.value)
@@ -75,44 +75,29 @@ def events(*rows: tuple[str, float, str]) -> list[dict]:
     return [{"stage": stage, "time": at, "kind": kind} for stage, at, kind in rows]
 
 
-def test_minutes_are_those_of_the_last_complete_run():
-    runs = events(("train", 0, "begin"), ("train", 600, "end"), ("train", 1000, "begin"), ("train", 1060, "end"))
-    assert spent(runs)[0] == {"train": 1.0}
-
-
-def test_interrupted_work_counts_and_the_pause_does_not():
-    runs = events(("train", 0, "begin"), ("train", 60, "note"), ("train", 5000, "begin"), ("train", 5060, "end"))
-    assert spent(runs)[0] == {"train": 2.0}
-
-
-def test_tokens_of_a_step_that_was_repeated_count_once():
-    steps = [{"stage": "train", "time": t, "kind": "metrics", "step": step, "values": {"tokens": 100}} for t, step in enumerate((0, 1, 1))]
-    assert spent(steps)[1] == 200
-
-
-def test_the_stage_that_took_most_memory_tells_how_much(tmp_path: Path):
+def test_the_peak_memory_is_that_of_the_stage_that_took_most(tmp_path: Path):
     layout = evaluated(tmp_path)
     assert "memory" not in shown(layout)
     write_json(layout.memory, {"train": 3 * 2**30, "evaluate": 2**30})
-    assert "3.0 GiB of memory at most" in shown(layout, width=200)
+    assert "3.0 GiB of peak memory" in shown(layout, width=200)
 
 
-def test_without_events_nothing_is_said_of_minutes(tmp_path: Path):
+def test_without_events_no_time_is_stated(tmp_path: Path):
     layout = evaluated(tmp_path)
-    assert "Spent" not in shown(layout)
+    assert "Used" not in shown(layout)
     write_json(layout.memory, {"train": 3 * 2**30})
-    assert "Spent: 3.0 GiB of memory at most" in shown(layout)
+    assert "Used: 3.0 GiB of peak memory" in shown(layout)
 
 
-def test_the_figures_survive_a_line_cut_short(tmp_path: Path):
+def test_a_line_cut_by_an_interruption_is_skipped(tmp_path: Path):
     layout = evaluated(tmp_path)
     layout.events.parent.mkdir(parents=True)
     rows = [json.dumps(event) for event in events(("train", 0, "begin"), ("train", 60, "end"))]
     layout.events.write_text("\n".join(rows) + '\n{"stage": "tra')
-    assert "Spent: 1.0 minutes (train 1.0)" in shown(layout)
+    assert "Used: 1.0 minutes (train 1.0)" in shown(layout)
 
 
-def test_questions_are_summed_up_to_the_letter(tmp_path: Path):
+def test_the_summary_of_questions_has_these_lines(tmp_path: Path):
     text = shown(evaluated_project(tmp_path)[1])
     rows = [line.strip() for line in text.splitlines()]
     assert rows[0] == "quick: held-out tasks, greedy"
@@ -121,7 +106,7 @@ def test_questions_are_summed_up_to_the_letter(tmp_path: Path):
     assert "(e) - (d), sampled   +0.458 [+0.167, +0.679]     0.003" in rows
 
 
-def test_the_assistant_has_a_table_a_set(tmp_path: Path):
+def test_the_assistant_has_a_table_for_each_set(tmp_path: Path):
     config, layout, *_ = assistant_project(tmp_path)
     console = Console(file=io.StringIO(), width=80)
     console.print(summary(config, layout), crop=False)

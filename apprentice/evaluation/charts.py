@@ -1,4 +1,4 @@
-"""Charts as inline SVG: coloured by the page's style sheet, so that they follow light and dark."""
+"""Charts as inline SVG. The page's style sheet colours them, so they follow its light or dark theme."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 LABEL_WIDTH, VALUE_WIDTH = 200, 190
-"""Pixels left and right of the dots of an interval chart; the left grows with its labels."""
+"""Pixels to the left and right of an interval chart's dots; the left grows with the labels."""
 CHARACTER_WIDTH = 6.5
-"""Pixels of a label's character, on average."""
+"""Average pixels of a character in a label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Dot:
 
 
 def interval_chart(dots: Sequence[Dot], low: float, high: float, width: int = 1000) -> Markup:
-    """Means with their intervals, one row each, on one axis from `low` to `high`."""
+    """Draw means with their intervals, one per row, on an axis from `low` to `high`."""
     row, top = 34, 8
     left = max([LABEL_WIDTH, *(20 + CHARACTER_WIDTH * len(dot.label) for dot in dots)])
     right, bottom = width - VALUE_WIDTH, top + row * len(dots)
@@ -46,7 +46,7 @@ def interval_chart(dots: Sequence[Dot], low: float, high: float, width: int = 10
 
 
 def line_chart(steps: Sequence[float], values: Sequence[float], colour: str, width: int = 320, height: int = 140) -> Markup:
-    """One figure over steps, with the ends of its range on the axis. Gaps (nan) are skipped."""
+    """Draw a metric over steps. The axis shows the ends of its range; NaN values are skipped."""
     points = [(step, value) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
     if not points:
         return Markup('<p class="none">no values</p>')
@@ -69,10 +69,11 @@ def line_chart(steps: Sequence[float], values: Sequence[float], colour: str, wid
 
 
 def bar_chart(groups: Mapping[str, Sequence[tuple[str, float]]], high: float, width: int = 1000, height: int = 220) -> Markup:
-    """Bars in groups.
+    """Draw groups of bars.
 
     Args:
-        groups: `{name of the group: [(CSS class of the bar's colour, value)]}`, values from 0 to `high`.
+        groups: `{name of the group: [(CSS class of the bar's colour, value)]}`.
+        high: upper end of the axis, which begins at 0.
     """
     left, right, top, bottom = 44, width - 8, 20, height - 28
     parts = []
@@ -105,7 +106,7 @@ def _text(x: float, y: float, text: str, anchor: str = "middle", name: str = "ti
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round values between the ends, about five."""
+    """Return about five round values between `low` and `high`."""
     rough = (high - low) / 5
     power = 10 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 import numpy as np
 
@@ -110,9 +109,3 @@ def rounded(value: float, digits: int = 4) -> float:
     if math.isnan(value):
         raise ValueError("a figure without data")
     return round(value, digits)
-
-
-def mean(values: Iterable[float]) -> float:
-    """Mean of the values; 0.0 if there are none."""
-    values = list(values)
-    return fmean(values) if values else 0.0

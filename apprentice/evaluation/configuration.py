@@ -1,20 +1,13 @@
-"""A pipeline's parameters as flat names and plain values, without what must stay secret."""
+"""A pipeline's parameters under flat names, without secrets."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from apprentice.config import PipelineConfig
+from apprentice.records.metrics import flatten
 from apprentice.records.text import redacted
 
 
 def parameters(config: PipelineConfig) -> dict[str, Any]:
-    """`{"section.key": value}` in the order of params.yaml. Credentials and query strings in URLs are cut out."""
-    return dict(_flat(config.model_dump(by_alias=True)))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = ""):
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", redacted(value) if isinstance(value, str) else value
+    """Return `{"section.key": value}` in the order of params.yaml. URLs lose credentials and query strings."""
+    values = flatten(config.model_dump(by_alias=True))
+    return {name: redacted(value) if isinstance(value, str) else value for name, value in values}

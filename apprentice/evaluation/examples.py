@@ -1,4 +1,4 @@
-"""Which episodes are worth showing: the same task before and after training."""
+"""Example tasks for the report and the traces: the same task before and after training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One task, tried before and after training."""
+    """A task and its episodes before and after training."""
 
     title: str
     task: Task
@@ -28,24 +28,28 @@ class Example:
 
 
 def choose_examples(measure: Measure, tasks: Sequence[Task], before: Sequence[Trajectory], after: Sequence[Trajectory]) -> list[Example]:
-    """One improved task, one still failed, one without an answer: where there is one. Greedy episodes; the harder task and more turns first."""
+    """Choose up to three tasks by their greedy episodes: one that improved, one that still fails, one unanswerable.
+
+    Of the tasks that qualify, the one solved after training comes first, then the harder one, then the one with more
+    turns.
+    """
     pairs, (good, bad) = _pairs(measure, tasks, before, after), measure.marks
-    wishes = (
+    criteria = (
         (f"Improved: {bad} before, {good} after", lambda task, old, new: task.answerable and not old.solved and new.solved),
         (f"Still {bad} after training", lambda task, old, new: task.answerable and not new.solved),
-        ("A question without an answer", lambda task, old, new: not task.answerable),
+        ("An unanswerable question", lambda task, old, new: not task.answerable),
     )
     chosen = []
-    for title, wish in wishes:
-        fitting = [pair for pair in pairs if wish(*pair)]
-        if fitting:
-            task, old, new = max(fitting, key=lambda pair: (pair[2].solved, pair[0].difficulty or 0, pair[0].hops, len(pair[2].trajectory.turns)))
+    for title, qualifies in criteria:
+        candidates = [pair for pair in pairs if qualifies(*pair)]
+        if candidates:
+            task, old, new = max(candidates, key=lambda pair: (pair[2].solved, pair[0].difficulty or 0, pair[0].hops, len(pair[2].trajectory.turns)))
             chosen.append(Example(title, task, old, new))
     return chosen
 
 
 def tally(calls: Sequence[str]) -> list[str]:
-    """Calls, equal ones in a row as one: `spotify.show_song 200 (12 times)`."""
+    """Return the calls with consecutive equal ones merged: `spotify.show_song 200 (12 times)`."""
     counted = [(call, sum(1 for _ in same)) for call, same in groupby(calls)]
     return [call if times == 1 else f"{call} ({times} times)" for call, times in counted]
 

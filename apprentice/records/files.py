@@ -1,4 +1,7 @@
-"""Files that are either whole or absent: written beside, flushed, then renamed. A write that fails is one error, with the free space."""
+"""Files and folders that are either complete or absent: written under a temporary name, flushed, then renamed.
+
+A write that fails is reported as one error that names the free disk space.
+"""
 
 import json
 import os
@@ -12,43 +15,79 @@ from typing import Any
 from apprentice.errors import ApprenticeError
 
 WRITER_ERRORS = ("PytorchStreamWriter", "inline_container", "iostream error", "I/O error")
-"""Words in the errors of PyTorch's and safetensors' writers, which are no OSErrors, where a write failed."""
+"""Words in the messages of failed writes by PyTorch and safetensors, whose exceptions are not OSErrors."""
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 FREE_SPACE = "free some disk space and run again"
+PART = ".part"
+"""Suffix of files and folders that are still being written."""
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Yields a path beside `path` to write to; renames it over `path` when the block ends well, removes it otherwise.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; rename it to `path` when the block succeeds, and remove it otherwise.
 
     Raises:
         ApprenticeError: the file cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = _part_of(path)
     try:
-        with write_errors(path, beside):
+        with write_errors(path, part):
             path.parent.mkdir(parents=True, exist_ok=True)
-            yield beside
-            with beside.open("rb+") as file:
-                os.fsync(file.fileno())
-            beside.replace(path)
+            yield part
+            _flush(part)
+            part.replace(path)
     finally:
-        if beside.exists():
-            beside.unlink()
+        if part.exists():
+            part.unlink()
 
 
 @contextmanager
-def write_errors(path: Path, beside: Path, *, need: int = 0, todo: str = FREE_SPACE) -> Iterator[None]:
-    """Reports a failed write as one error that names the file, the need and the free space.
+def atomic_folder(folder: Path, *, need: int = 0, todo: str = FREE_SPACE) -> Iterator[Path]:
+    """Yield a temporary folder to fill; rename it to `folder` when the block succeeds, and remove it otherwise.
 
     Args:
-        path: the file or folder to be made.
-        beside: where it is written first.
-        need: bytes it takes; 0 where that is unknown, and what was written before the failure is told instead.
+        need: bytes that the folder takes; 0 if they are not known in advance.
+        todo: what the user can do if the write fails.
+
+    Raises:
+        ApprenticeError: the disk has less space than needed, or a write fails; `folder` is unchanged.
+    """
+    part = _part_of(folder)
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with write_errors(folder, part, need=need, todo=todo):
+            part.mkdir(parents=True)
+            yield part
+            for file in part.rglob("*"):
+                if file.is_file():
+                    _flush(file)
+            replace_folder(folder, part)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def replace_folder(folder: Path, new: Path) -> None:
+    """Rename `new` to `folder` and delete the former `folder` last, so an interruption never leaves half of either."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def write_errors(path: Path, part: Path, *, need: int = 0, todo: str = FREE_SPACE) -> Iterator[None]:
+    """Report a failed write as one error that names the file, the space it needs and the free space.
+
+    Args:
+        path: the file or folder to be written.
+        part: the temporary path that is written first.
+        need: bytes that it takes. If they are not known in advance, 0: the message then has the bytes already written.
         todo: what the user can do.
 
     Raises:
-        ApprenticeError: there is less space than needed, or a write in the block failed.
+        ApprenticeError: the disk has less space than needed, or a write in the block fails.
     """
     try:
         free = _free(path)
@@ -58,85 +97,51 @@ def write_errors(path: Path, beside: Path, *, need: int = 0, todo: str = FREE_SP
     except Exception as error:
         if not isinstance(error, OSError) and not any(words in str(error) for words in WRITER_ERRORS):
             raise
-        reason = _reason(error)
-        needs = _size(need) if need else f"more than the {_size(size_of(beside))} written"
-        raise ApprenticeError(f"could not be written: {reason}; it needs {needs}, and {_size(_free(path))} are free", where=path, todo=todo) from error
-
-
-def replace_folder(folder: Path, beside: Path) -> None:
-    """Puts `beside` in the place of `folder`, which is deleted last: an interruption never leaves half of it."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    beside.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+        needs = _size(need) if need else f"more than the {_size(size_of(part))} written"
+        what = f"could not be written: {_reason(error)}; it needs {needs}, and {_size(_free(path))} are free"
+        raise ApprenticeError(what, where=path, todo=todo) from error
 
 
 def make_private(folder: Path) -> None:
-    """Makes a folder that only this user can enter; one of theirs that others can enter is closed to them."""
+    """Create a folder that only this user can access, or revoke others' access to an existing folder of this user."""
     folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
-    _close(folder)
+    _revoke_access(folder)
 
 
 def make_private_file(path: Path) -> None:
-    """Makes an empty file that only this user can read, or closes one of theirs to others."""
+    """Create an empty file that only this user can read, or revoke others' access to an existing file of this user."""
     path.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
-    _close(path)
-
-
-def _close(path: Path) -> None:
-    found = path.stat()
-    if found.st_uid == os.geteuid() and found.st_mode & OTHERS:
-        path.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS)
-
-
-def _reason(error: Exception) -> str:
-    """The system's word for a failed write; PyTorch keeps it to itself, safetensors and PyArrow put it last."""
-    told = str(error)
-    if isinstance(error, OSError):
-        return error.strerror or told
-    return told.rpartition("I/O error: ")[2] if "I/O error: " in told else "a write failed"
+    _revoke_access(path)
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder; 0 where it is absent."""
+    """Return the bytes of a file, or of all files in a folder; 0 if it does not exist."""
     return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
 
 
-def _free(path: Path) -> int:
-    """Bytes that this user may still write on the disk of `path`, which need not exist yet."""
-    return shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free
-
-
-def _size(count: int) -> str:
-    """`count` bytes for people."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
-
-
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
-    """Writes `text` as UTF-8, whole or not at all. Only this user can read a `private` file."""
-    with written_whole(path) as beside:
+    """Write `text` as UTF-8, atomically. Only this user can read a `private` file."""
+    with atomic_file(path) as part:
         if private:
-            beside.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
-        beside.write_text(text, encoding="utf-8")
+            part.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+        part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any, *, private: bool = False) -> None:
-    """Writes `value` as indented JSON with its keys in their own order, whole or not at all (see `write_text`)."""
+    """Write `value` as indented JSON in the order of its keys, atomically (see `write_text`)."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", private=private)
 
 
 def write_lines(path: Path, rows: Iterable[Any]) -> None:
-    """Writes JSON objects, one a line, whole or not at all."""
+    """Write JSON objects, one per line, atomically."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_json(path: Path) -> Any:
-    """Reads one JSON file.
+    """Read a JSON file.
 
     Raises:
-        ApprenticeError: the file is absent or is not JSON.
+        ApprenticeError: the file does not exist or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -149,14 +154,14 @@ def read_json(path: Path) -> Any:
 
 
 def local_path(named: str, parameter: str) -> Path:
-    """The path that a person named, with `~` and `~user` filled in. It need not exist.
+    """Return the path that a user wrote, with `~` and `~user` expanded. It need not exist.
 
     Args:
-        named: the path as it was written.
-        parameter: the parameter or environment variable that holds it, for errors.
+        named: the path as written.
+        parameter: the parameter or environment variable that holds it, for error messages.
 
     Raises:
-        ApprenticeError: the user is unknown, or no path can have this name.
+        ApprenticeError: the user is unknown, or the text cannot be a path.
     """
     try:
         path = Path(named).expanduser()
@@ -165,3 +170,35 @@ def local_path(named: str, parameter: str) -> Path:
         reason = getattr(error, "strerror", None) or error
         raise ApprenticeError(f"cannot be looked up: {reason}", where=f"{parameter}={named!r}", todo="give the path of a folder") from None
     return path
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}{PART}")
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _revoke_access(path: Path) -> None:
+    found = path.stat()
+    if found.st_uid == os.geteuid() and found.st_mode & OTHERS:
+        path.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS)
+
+
+def _reason(error: Exception) -> str:
+    """Why a write failed: PyTorch's messages do not tell, those of safetensors and PyArrow end with it."""
+    text = str(error)
+    if isinstance(error, OSError):
+        return error.strerror or text
+    return text.rpartition("I/O error: ")[2] if "I/O error: " in text else "a write failed"
+
+
+def _free(path: Path) -> int:
+    """Return the bytes that this user may still write to the disk of `path`, which need not exist yet."""
+    return shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

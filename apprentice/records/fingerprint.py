@@ -1,4 +1,4 @@
-"""A hash of everything that determines a result: what resumable work is kept under."""
+"""A hash of everything that determines a result; resumable work is stored under it."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 
 def fingerprint(*parts: BaseModel | Path | str | int) -> str:
-    """Sixteen hex digits over configuration sections, texts, numbers and the contents of files or folders, in their order."""
+    """Return 16 hex digits for configuration sections, text, numbers, and the contents of files or folders."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, BaseModel):

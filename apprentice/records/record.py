@@ -1,4 +1,4 @@
-"""What records that people write have in common."""
+"""The base class of records that users write."""
 
 from typing import Annotated
 
@@ -8,6 +8,6 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Record(BaseModel):
-    """Frozen; unknown keys are refused."""
+    """A frozen record without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,16 +1,16 @@
-"""A function that the agent kept for later tasks."""
+"""A function that the agent keeps for later tasks."""
 
 from apprentice.records.record import Record, Text
 
 
 class Skill(Record):
-    """One function."""
+    """One function and the scenario that it belongs to."""
 
     scenario: Text
-    """Of the task that it was written for: it is offered to the others."""
+    """The scenario of the task that it was written for; the other tasks of the scenario are offered it."""
     name: Text
     signature: Text
-    """Such as `pages(api, limit=20)`."""
+    """Its signature, such as `pages(api, limit=20)`."""
     description: Text
     code: Text
-    """Its definition."""
+    """Its definition in Python."""

@@ -1,4 +1,4 @@
-"""The library of what the agent kept for later tasks."""
+"""The library of functions that the agent keeps for later tasks."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -12,14 +12,14 @@ from apprentice.records.skill import Skill
 from apprentice.records.task import Task
 
 OFFERED = 4
-"""Functions of its scenario that a task is offered, the newest: the first message has to hold them."""
+"""Most functions that a task is offered, the newest of its scenario; the first message must hold them."""
 
 
 class SkillLibrary:
-    """Skills by scenario; the newest of each name.
+    """Skills by scenario and name, in the order in which they were added.
 
     Args:
-        skills: the oldest first.
+        skills: the first skills, oldest first.
     """
 
     def __init__(self, skills: Iterable[Skill] = ()):
@@ -27,17 +27,17 @@ class SkillLibrary:
         self.add(skills)
 
     def add(self, skills: Iterable[Skill]) -> None:
-        """Takes skills in, in place of those with their scenario and name."""
+        """Add skills; each replaces the one of the same scenario and name."""
         for skill in skills:
             self._skills.pop((skill.scenario, skill.name), None)
             self._skills[skill.scenario, skill.name] = skill
 
     def of(self, scenario: str) -> tuple[Skill, ...]:
-        """What a task of a scenario is offered, the newest last."""
+        """Return the skills that a task of a scenario is offered, newest last."""
         return tuple([skill for skill in self if skill.scenario == scenario][-OFFERED:])
 
     def offered(self, task: Task) -> Task:
-        """The task, with what there is of its scenario at hand."""
+        """Return the task with the skills of its scenario."""
         return task.model_copy(update={"skills": self.of(task.scenario)})
 
     def __iter__(self) -> Iterator[Skill]:
@@ -47,12 +47,12 @@ class SkillLibrary:
         return len(self._skills)
 
     def write(self, path: Path) -> None:
-        """One JSON object a skill and line."""
+        """Write the skills as JSON objects, one per line."""
         write_lines(path, [skill.model_dump() for skill in self])
 
     @classmethod
     def read(cls, path: Path) -> "SkillLibrary":
-        """What `write` wrote; empty where there is no file.
+        """Read what `write` wrote; the library is empty if the file does not exist.
 
         Raises:
             ApprenticeError: a line holds no skill.

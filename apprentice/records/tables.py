@@ -1,4 +1,4 @@
-"""Tasks, passages and trajectories as Parquet: typed columns, whole files."""
+"""Tasks, passages and trajectories as Parquet files with typed columns, written atomically."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apprentice.errors import ApprenticeError
-from apprentice.records.files import written_whole
+from apprentice.records.files import atomic_file
 from apprentice.records.record import Record
 from apprentice.records.skill import Skill
 from apprentice.records.task import Passage, Task
@@ -68,8 +68,8 @@ TRAJECTORIES = pa.schema(
 
 
 def _write(path: Path, rows: list[dict], schema: pa.Schema) -> None:
-    with written_whole(path) as beside:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), beside, compression="zstd")
+    with atomic_file(path) as part:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), part, compression="zstd")
 
 
 def _read(path: Path) -> list[dict]:
@@ -82,33 +82,33 @@ def _read(path: Path) -> list[dict]:
 
 
 def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
-    """Writes tasks, whole or not at all."""
+    """Write tasks."""
     _write(path, [task.model_dump() for task in tasks], TASKS)
 
 
 def read_tasks(path: Path, split: str | None = None) -> list[Task]:
-    """Reads tasks; of one split, where it is named."""
+    """Read tasks, of one split or of all."""
     tasks = [Task.model_validate(row) for row in _read(path)]
     return [task for task in tasks if split is None or task.split == split]
 
 
 def write_passages(path: Path, passages: Iterable[Passage]) -> None:
-    """Writes the passages of a knowledge base, whole or not at all."""
+    """Write the passages of a knowledge base."""
     _write(path, [passage.model_dump() for passage in passages], PASSAGES)
 
 
 def read_passages(path: Path) -> list[Passage]:
-    """Reads the passages of a knowledge base."""
+    """Read the passages of a knowledge base."""
     return [Passage.model_validate(row) for row in _read(path)]
 
 
 def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
-    """Writes trajectories, whole or not at all."""
+    """Write trajectories."""
     _write(path, [asdict(trajectory) for trajectory in trajectories], TRAJECTORIES)
 
 
 def read_trajectories(path: Path) -> list[Trajectory]:
-    """Reads trajectories as they were written."""
+    """Read trajectories."""
     return [_trajectory(row) for row in _read(path)]
 
 

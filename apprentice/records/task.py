@@ -1,4 +1,4 @@
-"""A task whose outcome can be checked, and the passages of a knowledge base it may be about."""
+"""Tasks whose outcome can be checked, and the passages of the knowledge base that they refer to."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,32 +13,32 @@ UNKNOWN = ("unknown",)
 
 
 class Task(Record):
-    """One task. Variants of the same situation share a `scenario`; splits are made by scenario, never by variant."""
+    """One task. Variants of the same situation share a `scenario`; tasks are split by scenario, not by variant."""
 
     id: Text
     """Unique over all splits."""
     scenario: Text
     split: Text
-    """`train` (learned from), `dev` (held out), or `variants` (held out, though other variants of their scenarios are learned from)."""
+    """`train`, `dev` (held out), or `variants` (held out, while other variants of the scenario are in `train`)."""
     instruction: Text
-    """What the agent is asked, in words."""
+    """What the agent is asked to do."""
     judge: Literal["answers", "environment"] = "answers"
-    """What decides whether it was solved: its accepted answers, or the environment by itself."""
+    """What decides whether the task is solved: its accepted answers, or the environment."""
     answers: tuple[Text, ...] = Field(default=(), validate_default=True)
-    """Every accepted answer; none where the environment judges. `UNKNOWN` for a question that cannot be answered."""
+    """Every accepted answer: `UNKNOWN` for an unanswerable question, and none if the environment judges."""
     answerable: bool = True
     hops: int = Field(default=1, ge=1)
-    """Facts that must be chained to reach the answer."""
+    """Number of facts that must be combined to reach the answer."""
     difficulty: int | None = Field(default=None, ge=1)
-    """As its source says it, 1 is the easiest; None where it says nothing."""
+    """Difficulty according to the source, where 1 is the easiest; None if the source does not say."""
     pass_rate: float | None = Field(default=None, ge=0, le=1)
-    """Share of the starting policy's probes that solved it; None where it was not probed."""
+    """Share of the starting policy's probes that solved it; None if it was not probed."""
     supporting: tuple[str, ...] = ()
-    """Ids of the passages that hold the evidence; for analysis only, never shown to the agent."""
+    """Ids of the passages with the evidence; for analysis only, never shown to the agent."""
     plan: tuple[str, ...] = ()
-    """What an expert would do, in order: searches, or blocks of code; used to write expert traces, never shown to the agent."""
+    """An expert's actions in order, searches or blocks of code; used for expert traces, never shown to the agent."""
     skills: tuple[Skill, ...] = ()
-    """Functions at hand that the agent kept from earlier tasks of the scenario."""
+    """Functions that the agent kept from earlier tasks of the scenario."""
 
     @field_validator("answers")
     @classmethod

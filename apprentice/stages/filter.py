@@ -1,8 +1,6 @@
 """filter: the starting policy tries training tasks; the curriculum is those that carry signal."""
 
 import asyncio
-import csv
-import io
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,6 +11,7 @@ from apprentice.errors import ApprenticeError
 from apprentice.records import Task, Trajectory
 from apprentice.records.events import Progress
 from apprentice.records.files import write_json, write_text
+from apprentice.records.metrics import csv_text, mean
 from apprentice.records.tables import read_tasks, write_tasks
 from apprentice.stages.entry import main
 
@@ -75,9 +74,9 @@ def difficulty_figures(trajectories: Sequence[Trajectory], rates: Mapping[str, f
         "solved_sometimes": sum(0.0 < rate < 1.0 for rate in rates.values()),
         "solved_never": sum(rate == 0.0 for rate in rates.values()),
         "kept": len(kept),
-        "pass_rate": sum(rates.values()) / len(rates),
-        "pass_rate_kept": sum(kept) / len(kept),
-        "signal_kept": sum(signal(smoothed(rate, probes), probes) for rate in kept) / len(kept),
+        "pass_rate": mean(rates.values()),
+        "pass_rate_kept": mean(kept),
+        "signal_kept": mean(signal(smoothed(rate, probes), probes) for rate in kept),
         **{key: figures[key] for key in ("malformed_share", "truncated_share", "turns", "tokens_per_episode")},
     }
 
@@ -85,14 +84,13 @@ def difficulty_figures(trajectories: Sequence[Trajectory], rates: Mapping[str, f
 def difficulty_rows(tasks: Sequence[Task], rates: Mapping[str, float], curriculum: Curriculum, probes: int) -> str:
     """CSV: one row a probed task."""
     kept = {task.id for task in curriculum.tasks}
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("task_id", "hops", "pass_rate", "signal", "kept"))
+    rows = []
     for task in tasks:
         if task.id in rates:
             rate = rates[task.id]
-            rows.writerow((task.id, task.hops, round(rate, 6), round(signal(smoothed(rate, probes), probes), 6), int(task.id in kept)))
-    return text.getvalue()
+            of_task = round(signal(smoothed(rate, probes), probes), 6)
+            rows.append({"task_id": task.id, "hops": task.hops, "pass_rate": round(rate, 6), "signal": of_task, "kept": int(task.id in kept)})
+    return csv_text(rows)
 
 
 async def _probe(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> tuple[list[Trajectory], int]:

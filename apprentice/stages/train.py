@@ -1,8 +1,6 @@
 """train: PPO on the curriculum, online; the policy's weights follow each update."""
 
 import asyncio
-import csv
-import io
 import math
 import shutil
 
@@ -12,6 +10,7 @@ from apprentice.records import SkillLibrary
 from apprentice.records.events import Progress
 from apprentice.records.files import write_json, write_lines, write_text
 from apprentice.records.fingerprint import fingerprint
+from apprentice.records.metrics import csv_text, mean
 from apprentice.records.tables import read_tasks, read_trajectories
 from apprentice.stages.entry import main
 
@@ -65,26 +64,20 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
 
 
 def _csv(rows: list[dict[str, float]]) -> str:
-    text = io.StringIO()
-    columns = list(dict.fromkeys(key for row in rows for key in row)) or ["step"]
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: round(value, 6) for key, value in row.items()} for row in rows)
-    return text.getvalue()
+    return csv_text([{key: round(value, 6) for key, value in row.items()} for row in rows]) if rows else "step\n"
 
 
 def _summary(rows: list[dict[str, float]]) -> dict[str, float]:
     """Small, flat figures: reward at both ends, the means of what tells whether training was healthy, the cost."""
 
-    def mean(key: str, chosen: list[dict[str, float]]) -> float:
-        known = [row[key] for row in chosen if math.isfinite(row.get(key, math.nan))]  # an update that was undone may have left NaN
-        return sum(known) / max(1, len(known))
+    def mean_of(key: str, chosen: list[dict[str, float]]) -> float:
+        return mean(row[key] for row in chosen if math.isfinite(row.get(key, math.nan)))  # an update that was undone may have left NaN
 
     return {
         "steps": len(rows),
-        "reward_first": mean("reward", rows[:EDGE_STEPS]),
-        "reward_last": mean("reward", rows[-EDGE_STEPS:]),
-        **{key: mean(key, rows) for key in ("kl_reference", "entropy", "clip_fraction", "explained_variance", "gradient_norm", "sampler_gap_mean")},
+        "reward_first": mean_of("reward", rows[:EDGE_STEPS]),
+        "reward_last": mean_of("reward", rows[-EDGE_STEPS:]),
+        **{key: mean_of(key, rows) for key in ("kl_reference", "entropy", "clip_fraction", "explained_variance", "gradient_norm", "sampler_gap_mean")},
         "tokens": sum(row.get("tokens", 0) for row in rows),
         "sampled_tokens": sum(row.get("action_tokens", 0) for row in rows),
         "faults": sum(row["faults"] for row in rows),

@@ -1,1 +1,1 @@
-"""MLflow: runs, traces of episodes, and the registry of models."""
+"""Tracking in MLflow: runs, traces of episodes, and the model registry."""

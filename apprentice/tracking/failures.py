@@ -1,4 +1,4 @@
-"""Errors of the tracking store as one message: which store, what is wrong, and the command that mends it."""
+"""Reports errors of the tracking store as one message: which store, what is wrong, and how to repair it."""
 
 import re
 import shlex
@@ -21,10 +21,10 @@ UNUSABLE = ("is not a database", "is malformed", "no such table", "no such colum
 
 
 def reports_store_errors(function: Callable[Concatenate[PipelineConfig, Layout, P], R]) -> Callable[Concatenate[PipelineConfig, Layout, P], R]:
-    """Decorates a function that writes to the tracking store.
+    """Decorate a function that writes to the tracking store.
 
     Raises:
-        ApprenticeError: the store failed. What the pipeline has produced is untouched.
+        ApprenticeError: the store failed. The pipeline's results are unchanged.
     """
 
     @wraps(function)
@@ -36,17 +36,17 @@ def reports_store_errors(function: Callable[Concatenate[PipelineConfig, Layout, 
         try:
             return function(config, layout, *arguments, **named)
         except (MlflowException, SQLAlchemyError, sqlite3.Error, CommandError, OSError, ImportError) as error:
-            raise _told(error, layout) from error
+            raise _as_user_error(error, layout) from error
 
     return guarded
 
 
-def _told(error: Exception, layout: Layout) -> ApprenticeError:
-    catch_up = f"`.venv/bin/python -m apprentice register {layout.pipeline}`"
+def _as_user_error(error: Exception, layout: Layout) -> ApprenticeError:
+    register = f"`.venv/bin/python -m apprentice register {layout.pipeline}`"
     reason = redacted(str(getattr(error, "orig", None) or error).strip().splitlines()[0])
     place = redacted(named_store()) if named_store() else (layout.root / DATABASE).resolve()
-    what = f"the results are complete, but MLflow could not take them: {reason}"
-    return ApprenticeError(what, where=place, todo=f"{_remedy(str(error), layout.root)}, then run {catch_up}")
+    what = f"the results are complete, but MLflow could not store them: {reason}"
+    return ApprenticeError(what, where=place, todo=f"{_remedy(str(error), layout.root)}, then run {register}")
 
 
 def _remedy(text: str, root: Path) -> str:
@@ -57,16 +57,16 @@ def _remedy(text: str, root: Path) -> str:
     if schema or UNKNOWN_SCHEMA in text:
         return "a newer MLflow wrote this database: move it aside, or set MLFLOW_TRACKING_URI to another store"
     if is_server():
-        return "check that this server runs and accepts you, or set MLFLOW_TRACKING_URI to another one"
+        return "check that this server runs and accepts your credentials, or set MLFLOW_TRACKING_URI to another store"
     if "database is locked" in text:
-        return "end the process that holds the database"
+        return "stop the process that locks the database"
     if any(words in text for words in UNUSABLE):
         return "move the damaged database aside"
     return "make the store writable, with free disk space"
 
 
 def _known_revision(revision: str) -> bool:
-    """Whether the installed MLflow has this version of the schema, and so can upgrade from it."""
+    """Whether the installed MLflow knows this version of the schema, and so can upgrade from it."""
     import mlflow
 
     return any((Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions").glob(f"{revision}_*.py"))

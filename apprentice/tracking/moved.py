@@ -1,4 +1,4 @@
-"""Lets MLflow's database follow a project that was moved or copied: MLflow stores absolute addresses of what lies in the folder."""
+"""Updates the absolute addresses in MLflow's database after a project was moved or copied."""
 
 import sqlite3
 from contextlib import closing
@@ -21,9 +21,9 @@ ADDRESSES = (
 
 
 def follow(root: Path) -> None:
-    """Replaces the addresses of the folder in which the project lay before by those of `root`, in one transaction.
+    """Replace addresses in the project's former folder by addresses in `root`, in one transaction.
 
-    The experiments of the project tell that folder. Addresses elsewhere stay as they are.
+    The artifact locations of the project's experiments tell the former folder. Other addresses stay as they are.
 
     Raises:
         sqlite3.Error: the database is damaged, locked or not writable.
@@ -35,14 +35,14 @@ def follow(root: Path) -> None:
         if not _former_roots(connection, root):
             return
         connection.execute("BEGIN IMMEDIATE")
-        for former in _former_roots(connection, root):  # another process may have replaced them meanwhile
+        for former in _former_roots(connection, root):  # another process may have replaced them in the meantime
             for table, column in ADDRESSES:
                 _replace(connection, table, column, former, root.resolve().as_uri())
         connection.execute("COMMIT")
 
 
 def _former_roots(connection: sqlite3.Connection, root: Path) -> list[str]:
-    """Addresses of other folders under which experiments of this project keep their artifacts."""
+    """Return the addresses of other folders in which experiments of this project keep their artifacts."""
     if not _has(connection, "experiments", "artifact_location"):
         return []
     locations = {location for (location,) in connection.execute("SELECT artifact_location FROM experiments") if location}
@@ -59,5 +59,5 @@ def _replace(connection: sqlite3.Connection, table: str, column: str, former: st
 
 
 def _has(connection: sqlite3.Connection, table: str, column: str) -> bool:
-    """Whether the database has this column; one of an older MLflow may lack it."""
+    """Whether the database has this column; the database of an older MLflow may lack it."""
     return bool(connection.execute("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", (table, column)).fetchone())

@@ -1,4 +1,4 @@
-"""A pipeline's evaluation as the registry needs it: the main figure task by task, and the episodes behind it."""
+"""The evaluation of a pipeline as the registry compares it: the main metric of each task."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -14,26 +14,26 @@ from apprentice.records.fingerprint import fingerprint
 from apprentice.records.tables import read_tasks, read_trajectories
 
 FILE = "per_task.json"
-"""Its name among a run's artifacts."""
+"""Name of the artifact that holds it."""
 
 
 @dataclass(frozen=True)
 class PerTask:
-    """The trained policy's greedy main figure on each task of the headline set; a task is named by the hash of its content."""
+    """The trained policy's greedy main metric on each task of the headline set; tasks are identified by their hash."""
 
     tasks: frozenset[str]
-    """Every task of the evaluation, those lost to faults included."""
+    """Every task of the evaluation, including those lost to faults."""
     score: Mapping[str, float]
     scenario: Mapping[str, str] = field(default_factory=dict)
-    """The hash of each task's scenario; a task without one counts as a scenario of its own."""
+    """The hash of each task's scenario. A task without one forms a scenario of its own."""
 
     @property
     def hash(self) -> str:
-        """Equal for equal tasks and results."""
+        """A hash of the tasks and their results."""
         return fingerprint(json.dumps(self._results(), indent=1))
 
     def text(self) -> str:
-        """As JSON, in a stable order."""
+        """Return it as JSON, in a stable order."""
         return json.dumps({**self._results(), "scenario": dict(sorted(self.scenario.items()))}, indent=1)
 
     def _results(self) -> dict[str, Any]:
@@ -41,19 +41,19 @@ class PerTask:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "PerTask":
-        """From what `text` wrote."""
+        """Return it from what `text` wrote."""
         return cls(frozenset(values["tasks"]), values["score"], values.get("scenario", {}))
 
 
 def read_episodes(layout: Layout, conditions: Iterable[str]) -> tuple[list[Task], dict[str, list[Trajectory]]]:
-    """The tasks that were evaluated and the conditions' greedy episodes."""
+    """Return the evaluated tasks and the greedy episodes of each condition."""
     episodes = {name: greedy(read_trajectories(layout.evaluations / f"{name}.parquet")) for name in conditions}
     tried = {trajectory.task_id for of_condition in episodes.values() for trajectory in of_condition}
     return [task for task in read_tasks(layout.tasks) if task.id in tried], episodes
 
 
 def per_task(config: PipelineConfig, layout: Layout) -> PerTask:
-    """The trained policy's results, from the files of the evaluate stage."""
+    """Return the trained policy's results from the files of the stage evaluate."""
     measure = measure_of(config)
     headline = measure.evaluated(read_json(layout.metrics("evaluation")))[0]
     tasks, episodes = read_episodes(layout, measure.conditions)

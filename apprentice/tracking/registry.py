@@ -1,4 +1,4 @@
-"""The registry of trained policies: versions by reference, a challenger, and the gate it must pass to become the champion."""
+"""Registers trained policies in MLflow, and decides whether a challenger becomes the champion."""
 
 import json
 import tempfile
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 MOST_LOST = 0.1
-"""Share of its tasks that a challenger may lose to faults: what is left out counts for nobody, and may be what it fails at."""
+"""Share of its tasks that a challenger may lose to faults; they are not compared, and may be those that it fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether the challenger becomes the champion, and why."""
+    """Whether a challenger becomes the champion, and why."""
 
     promoted: bool
     reason: str
@@ -42,19 +42,19 @@ class Registration:
     name: str
     version: str
     alias: str
-    """`champion` where it was promoted when it was registered, else `challenger`."""
+    """`champion` if it was promoted on registration, otherwise `challenger`."""
     promoted: bool
     reason: str
 
 
 @reports_store_errors
 def register(config: PipelineConfig, layout: Layout, run_id: str, checkpoint_hash: str) -> Registration:
-    """Registers the trained policy, by reference to its files, as the challenger; promotes it if the gate holds.
+    """Register the trained policy as the challenger, by reference to its files, and promote it if it passes the gate.
 
-    The same checkpoint with the same results is registered once; again, its version and the decision of then are given back.
+    A checkpoint with the same results is registered once; a second call returns the existing version and its decision.
 
     Args:
-        run_id: the MLflow run that tracks it.
+        run_id: the MLflow run that tracks the policy.
         checkpoint_hash: DVC's hash of the checkpoint.
 
     Raises:
@@ -72,16 +72,17 @@ def register(config: PipelineConfig, layout: Layout, run_id: str, checkpoint_has
 
 
 def gate(config: PipelineConfig, challenger: PerTask, evaluation: Mapping[str, Any], champion_name: str | None, champion: PerTask | None) -> Decision:
-    """Decide whether a challenger becomes the champion; the reason also says what the warm start and online RL added.
+    """Decide whether a challenger becomes the champion; the reason also states the gains of warm start and online RL.
 
-    It must be proven better than the champion or, while there is none, than the agent before training: enough tasks, the 95%
-    interval of the paired difference above `register.margin`, and an exact p of at most 0.05. It must not be worse than its own
-    warm start either: on the headline set, its greedy main figure is at least as high. Nearly every task must have been scored.
+    The challenger must be proven better than the champion or, if there is none, than the agent before training: enough
+    tasks, the 95% interval of the paired difference above `register.margin`, and an exact p of at most 0.05. Its greedy
+    main metric on the headline set must not be lower than that of its own warm start, and at most `MOST_LOST` of its
+    tasks may be lost to faults.
 
     Args:
-        evaluation: what the challenger's evaluation.json holds.
-        champion_name: the champion's version in words; None where there is none.
-        champion: its results; None where they cannot be read.
+        evaluation: the contents of the challenger's evaluation.json.
+        champion_name: the champion's version in words; None if there is no champion.
+        champion: the champion's results; None if they cannot be read.
     """
     measure = measure_of(config)
     gains = Gains.of(config, measure, measure.evaluated(evaluation)[0], evaluation)
@@ -91,18 +92,18 @@ def gate(config: PipelineConfig, challenger: PerTask, evaluation: Mapping[str, A
     else:
         proof = _against(config, challenger, champion_name, champion)
     if proof.promoted and gains.warm_start and gains.online.difference.mean < 0:
-        proof = Decision(False, f"it is worse than its own warm start, though {proof.reason}")
+        proof = Decision(False, f"it is worse than its own warm start, although {proof.reason}")
     lost = len(challenger.tasks) - len(challenger.score)
     if proof.promoted and lost > MOST_LOST * len(challenger.tasks):
-        proof = Decision(False, f"{lost} of {len(challenger.tasks)} tasks were lost to faults, though {proof.reason}")
-    return replace(proof, reason=f"{proof.reason}; in this evaluation: {gains.told()}")
+        proof = Decision(False, f"{lost} of {len(challenger.tasks)} tasks were lost to faults, although {proof.reason}")
+    return replace(proof, reason=f"{proof.reason}; in this evaluation: {gains.describe()}")
 
 
 def _against(config: PipelineConfig, challenger: PerTask, champion_name: str, champion: PerTask | None) -> Decision:
     if champion is None:
-        return Decision(False, f"the results of {champion_name} cannot be read, so there is nothing to compare with")
+        return Decision(False, f"the results of {champion_name} cannot be read, so the challenger cannot be compared with it")
     if champion.tasks != challenger.tasks:
-        return Decision(False, f"{champion_name} was evaluated on other tasks: evaluate both on the same ones")
+        return Decision(False, f"{champion_name} was evaluated on different tasks: evaluate both on the same tasks")
     shared = sorted(challenger.score.keys() & champion.score.keys())
     if not shared:
         return Decision(False, f"no task was scored for both {champion_name} and the challenger")
@@ -111,7 +112,7 @@ def _against(config: PipelineConfig, challenger: PerTask, champion_name: str, ch
 
 
 def _proof(config: PipelineConfig, difference: Difference, other: str) -> Decision:
-    """Whether a gain over `other` is proven, and by which figures or why not."""
+    """Decide whether a gain over `other` is proven, with the metrics as the reason."""
     margin = config.register_.margin
     words = f"{measure_of(config).name} {difference.mean:+.3f} over {other} on {difference.n} tasks"
     words += f", 95% interval {difference.low:+.3f} to {difference.high:+.3f}, p {p_value(difference.p)}"
@@ -134,14 +135,14 @@ def _new_version(
     client: "MlflowClient", name: str, config: PipelineConfig, layout: Layout, run_id: str, checkpoint_hash: str, results: PerTask
 ) -> "ModelVersion":
     measure, evaluation = measure_of(config), read_json(layout.metrics("evaluation"))
-    figures = measure.evaluated(evaluation)[0].of(evaluation["trained"])
+    metrics = measure.evaluated(evaluation)[0].of(evaluation["trained"])
     _make_model(client, name, config.description)
     tags = {
         "dvc_hash": checkpoint_hash,
         "evaluation_hash": results.hash,
         "pipeline": layout.pipeline,
         "base_model": config.model.name,
-        **{key: json.dumps(figures[key]) for key in (measure.key, measure.interval, *measure.counts)},
+        **{key: json.dumps(metrics[key]) for key in (measure.key, measure.interval, *measure.counts)},
     }
     return client.create_model_version(name, source=layout.policy.resolve().as_uri(), run_id=run_id, tags=tags)
 
@@ -157,7 +158,7 @@ def _make_model(client: "MlflowClient", name: str, description: str) -> None:
 
 
 def _champion(client: "MlflowClient", name: str) -> tuple[str | None, PerTask | None]:
-    """The champion's version in words and its results."""
+    """Return the champion's version in words and its results."""
     from mlflow.exceptions import MlflowException
 
     version = client.get_registered_model(name).aliases.get(CHAMPION)
@@ -173,7 +174,7 @@ def _champion(client: "MlflowClient", name: str) -> tuple[str | None, PerTask | 
 
 
 def _apply(client: "MlflowClient", name: str, version: str, decision: Decision) -> None:
-    """Aliases first, the tag that says it is decided last: an interruption in between is mended by registering again."""
+    """Set the aliases first and the tag `gate_reason` last: after an interruption, registering again completes it."""
     client.set_registered_model_alias(name, CHALLENGER, version)
     if decision.promoted:
         client.set_registered_model_alias(name, CHAMPION, version)

@@ -1,6 +1,5 @@
-"""One MLflow run a finished pipeline: parameters, curves, figures, data, files and a few traces."""
+"""Logs a finished pipeline as an MLflow run: parameters, curves, metrics, data, files and a few traces."""
 
-import csv
 import json
 import math
 import time
@@ -13,6 +12,7 @@ from apprentice.config import Layout, PipelineConfig
 from apprentice.evaluation.configuration import parameters
 from apprentice.records.files import read_json
 from apprentice.records.fingerprint import fingerprint
+from apprentice.records.metrics import flatten, read_csv
 from apprentice.tracking.failures import reports_store_errors
 from apprentice.tracking.outcome import FILE, per_task
 from apprentice.tracking.store import UI_ADDRESS, connect, experiment_id, is_server, open_commands
@@ -22,34 +22,34 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 METRICS_A_CALL, PARAMETERS_A_CALL = 1000, 100
-"""What MLflow takes at once."""
+"""Most metrics and parameters that MLflow accepts in one call."""
 PARAMETER_CHARACTERS, DIGEST_CHARACTERS = 6000, 36
-"""The longest value of a parameter, and the longest digest of a data set, that MLflow stores."""
-FIGURES = ("validation", "distill", "difficulty", "rollout", "training", "evaluation")
-"""The stages' metrics files that become artifacts, where they exist."""
+"""Longest parameter value and longest digest of a data set that MLflow stores."""
+METRICS_FILES = ("validation", "distill", "difficulty", "rollout", "training", "evaluation")
+"""Names of the stages' metrics files, which become artifacts if they exist."""
 KEY = "apprentice.key"
-"""The tag that tells whether the same results are tracked already."""
+"""Tag by which a run of the same results is found."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrackedRun:
-    """A run, and how to look at it."""
+    """An MLflow run, and how to open it."""
 
     run_id: str
     experiment: str
     command: str
-    """Opens MLflow's pages."""
+    """The command that opens MLflow's pages."""
     address: str
-    """The run's page, once they are open."""
+    """The address of the run's page."""
 
 
 @reports_store_errors
 def log_run(config: PipelineConfig, layout: Layout, dvc_hashes: Mapping[str, str], prefect_run: str | None = None) -> TrackedRun:
-    """Tracks what a pipeline produced; the run that already tracks the same configuration, data and results is found, not repeated.
+    """Log the results of a pipeline. If a finished run has the same configuration, data and results, return that run.
 
     Args:
-        dvc_hashes: DVC's hash of each of the pipeline's outputs, by its path.
-        prefect_run: the id of the flow run, for the way back.
+        dvc_hashes: DVC's hash of each of the pipeline's outputs, by path.
+        prefect_run: the id of the Prefect flow run.
 
     Raises:
         ApprenticeError: the store failed.
@@ -96,37 +96,32 @@ def _log_parameters(client: "MlflowClient", run_id: str, config: PipelineConfig)
 
 
 def _log_metrics(client: "MlflowClient", run_id: str, layout: Layout) -> None:
-    """In batches: a call a figure would take seconds."""
+    """Log all metrics in batches, as one call per metric would take seconds."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    figures = [(f"evaluation/{name}", value, 0) for name, value in _numbers(read_json(layout.metrics("evaluation")))]
-    values = [Metric(name, value, now, step) for name, value, step in [*_curve(layout.curves("training")), *figures]]
+    evaluation = [(f"evaluation/{name}", value, 0) for name, value in _numbers(read_json(layout.metrics("evaluation")))]
+    values = [Metric(name, value, now, step) for name, value, step in [*_curve(layout.curves("training")), *evaluation]]
     for start in range(0, len(values), METRICS_A_CALL):
         client.log_batch(run_id, metrics=values[start : start + METRICS_A_CALL])
 
 
 def _curve(path: Path) -> Iterator[tuple[str, float, int]]:
-    """`(name, value, step)` of every figure of the training curves."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            step = int(float(row.pop("step")))
-            for name, text in row.items():
-                if text and math.isfinite(value := float(text)):
-                    yield f"training/{name}", value, step
+    """Yield `(name, value, step)` for every value of the training curves."""
+    for row in read_csv(path):
+        step = int(float(row.pop("step")))
+        for name, text in row.items():
+            if text and math.isfinite(value := float(text)):
+                yield f"training/{name}", value, step
 
 
-def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers of nested figures by their path; the ends of an interval as `low` and `high`."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _numbers(value, f"{prefix}{key}/")
-        elif isinstance(value, list):
-            yield from ((f"{prefix}{key}/{end}", float(number)) for end, number in zip(("low", "high"), value, strict=True))
+def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the numbers of nested metrics by path; the bounds of an interval are `low` and `high`."""
+    for name, value in flatten(values, "/"):
+        if isinstance(value, list):
+            yield from ((f"{name}/{bound}", float(number)) for bound, number in zip(("low", "high"), value, strict=True))
         elif isinstance(value, int | float):
-            yield f"{prefix}{key}", float(value)
+            yield name, float(value)
 
 
 def _log_data(client: "MlflowClient", run_id: str, dvc_hashes: Mapping[str, str]) -> None:
@@ -147,7 +142,7 @@ def _log_data(client: "MlflowClient", run_id: str, dvc_hashes: Mapping[str, str]
 
 
 def _log_files(client: "MlflowClient", run_id: str, config: PipelineConfig, layout: Layout) -> None:
-    for path in (layout.report, layout.curves("training"), *map(layout.metrics, FIGURES)):
+    for path in (layout.report, layout.curves("training"), *map(layout.metrics, METRICS_FILES)):
         if path.exists():
             client.log_artifact(run_id, str(path))
     client.log_text(run_id, per_task(config, layout).text(), FILE)

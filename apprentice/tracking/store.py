@@ -1,4 +1,4 @@
-"""Where runs and models are kept: an SQLite file at the project's root, unless MLFLOW_TRACKING_URI names another store."""
+"""The tracking store: an SQLite file in the project's root, unless MLFLOW_TRACKING_URI names another store."""
 
 import logging
 import os
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 UI_ADDRESS = "http://127.0.0.1:5000"
-"""Where `make mlflow` shows runs."""
+"""Address at which `make mlflow` serves MLflow's pages."""
 NOISE = ("mlflow", "alembic")
 HTTP_RETRIES = "3"
-"""MLflow's own 7 keep a run waiting for 4 minutes where the server is down."""
+"""MLflow's default of 7 makes a run wait 4 minutes for a server that is down."""
 
 
 def named_store() -> str:
-    """The address in MLFLOW_TRACKING_URI, which may hold a password; empty where none is named."""
+    """Return the address in MLFLOW_TRACKING_URI, which may contain a password, or an empty string."""
     return os.environ.get("MLFLOW_TRACKING_URI", "")
 
 
 def is_server() -> bool:
-    """Whether the store is an MLflow server and no database."""
+    """Whether the store is an MLflow server rather than a database."""
     return named_store().startswith(("http://", "https://"))
 
 
 def tracking_uri(root: Path = Path()) -> str:
-    """The store's address; may hold a password, so never show it without `redacted`."""
+    """Return the store's address. It may contain a password, so show it only through `redacted`."""
     return named_store() or f"sqlite:///{(root / DATABASE).resolve()}"
 
 
 def open_commands() -> str:
-    """The command that opens MLflow's pages; the address itself where the store is a server."""
+    """Return the command that opens MLflow's pages, or the address of the store if it is a server."""
     return redacted(named_store()) if is_server() else "make mlflow"
 
 
 def follow_folder(root: Path = Path()) -> None:
-    """Lets the project's own database follow a folder that was moved.
+    """Update the addresses in the project's own database if the project was moved.
 
     Raises:
         ApprenticeError: the database is damaged, locked or not writable.
@@ -52,12 +52,15 @@ def follow_folder(root: Path = Path()) -> None:
     try:
         follow(root)
     except sqlite3.Error as error:
-        todo = "end the process that holds the database, or move the damaged database aside"
+        todo = "stop the process that locks the database, or move the damaged database aside"
         raise ApprenticeError(str(error), where=(root / DATABASE).resolve(), todo=todo) from error
 
 
 def connect(root: Path = Path()) -> "MlflowClient":
-    """A client of the store, made ready where it does not exist yet. The project's own database follows a folder that was moved. MLflow's telemetry is off."""
+    """Return a client of the store, with MLflow's telemetry turned off.
+
+    The project's own database is created if it does not exist, and its addresses are updated if the project was moved.
+    """
     if not named_store():
         follow(root)
     os.environ.update(
@@ -70,17 +73,17 @@ def connect(root: Path = Path()) -> "MlflowClient":
         logging.getLogger(name).setLevel(logging.WARNING)
     uri = tracking_uri(root)
     if not named_store():
-        with suppress(OSError):  # the store itself reports what is wrong with its file
+        with suppress(OSError):  # MLflow itself reports what is wrong with the file
             make_private_file(root / DATABASE)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 @contextmanager
 def current_store(root: Path) -> Iterator[None]:
-    """MLflow's tracing writes to the process-wide store only; this sets it for a block, and takes it back."""
+    """Set the process-wide store for a block, because MLflow's tracing writes to that one only."""
     import mlflow
 
-    # MLflow puts the store it is told into the environment as well, where it would outlive the block.
+    # MLflow also writes the address to this environment variable, where it would outlive the block.
     named = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(tracking_uri(root))
     try:
@@ -92,7 +95,10 @@ def current_store(root: Path) -> Iterator[None]:
 
 
 def experiment_id(client: "MlflowClient", name: str, root: Path) -> str:
-    """The experiment's id; made where it does not exist, with its artifacts under the project's runtime folder if the store is a file."""
+    """Return the experiment's id; create the experiment if needed.
+
+    If the store is an SQLite file, its artifacts lie in the project's runtime folder.
+    """
     known = client.get_experiment_by_name(name)
     if known:
         return known.experiment_id

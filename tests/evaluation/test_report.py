@@ -1,4 +1,4 @@
-"""The report: self-contained, inert whatever the texts hold, honest in its first sentence."""
+"""The report: self-contained, safe against hostile text, honest in its verdict."""
 
 import re
 from html.parser import HTMLParser
@@ -8,10 +8,8 @@ from evaluated import NASTY, assistant_project, evaluated_project
 
 from apprentice.evaluation.comparison import DIFFERENCES
 from apprentice.evaluation.configuration import parameters
-from apprentice.evaluation.cost import stage_seconds
 from apprentice.evaluation.examples import choose_examples, tally
 from apprentice.evaluation.report import report_page
-from apprentice.records.events import Progress
 from apprentice.usecases.assistant.metrics.goals import MEASURE as ASSISTANT
 
 
@@ -48,22 +46,22 @@ def assistant_page(assistant):
     return report_page(*assistant)
 
 
-def test_hostile_answers_are_inert(page):
+def test_hostile_answers_are_escaped(page):
     assert "script" not in Tags(page).tags
     assert NASTY not in page
     assert "&lt;script&gt;" in page
 
 
-def test_hostile_configuration_and_tasks_are_inert(evaluated):
-    config, layout, tasks, episodes, figures = evaluated
+def test_hostile_configuration_and_tasks_are_escaped(evaluated):
+    config, layout, tasks, episodes, metrics = evaluated
     config = config.model_copy(update={"description": "<img src=x onerror=alert(1)>"})
     tasks = [task.model_copy(update={"instruction": "<svg onload=alert(1)>", "answers": ("</pre><script>x</script>",)}) for task in tasks]
-    seen = Tags(report_page(config, layout, tasks, episodes, figures))
+    seen = Tags(report_page(config, layout, tasks, episodes, metrics))
     assert not {"script", "img"} & set(seen.tags)
     assert not [name for name, _ in seen.attributes if name.startswith("on")]
 
 
-def test_hostile_curves_are_inert(evaluated):
+def test_hostile_curves_are_escaped(evaluated):
     layout = evaluated[1]
     path, before = layout.curves("difficulty"), layout.curves("difficulty").read_text()
     path.write_text("task_id,pass_rate\n<script>,<script>\na,0.5\n")
@@ -78,7 +76,7 @@ def test_nothing_is_loaded_from_elsewhere(page):
     assert not re.search(r"url\(|@import|https?://", page)
 
 
-def test_questions_are_reported_to_the_letter(page):
+def test_the_report_of_questions_has_this_text(page):
     verdict = (
         "The agent&#39;s exact match on 24 held-out tasks went from 0.125 to 0.792: warm start +0.208 (not proven; 95% interval −0.060 to +0.444, p 0.180)"
     )
@@ -101,7 +99,7 @@ def test_every_chart_is_drawn(page):
 
 
 def test_all_kinds_of_examples_are_shown(page):
-    assert [title in page for title in ("wrong before, right after", "Still wrong", "without an answer")] == [True] * 3
+    assert [title in page for title in ("wrong before, right after", "Still wrong", "An unanswerable question")] == [True] * 3
 
 
 def row(gain: float, low: float, high: float, p: float, n: int = 80, key: str = "em") -> dict:
@@ -120,58 +118,46 @@ PROVEN, NOTHING, HARM = row(0.25, 0.15, 0.35, 0.001), row(0.0, -0.05, 0.05, 1.0)
         (NOTHING, row(0.1, 0.01, 0.2, 0.06), ("PPO +0.100 (not proven;",), "open"),
     ],
 )
-def test_the_verdict_credits_each_part_with_its_own_gain(evaluated, warm_start, online, words, tone):
-    *rest, figures = evaluated
-    page = report_page(*rest, {**figures, "trained_minus_before": PROVEN, "warm_start_minus_before": warm_start, "trained_minus_warm_start": online})
+def test_the_verdict_states_the_gain_of_each_part(evaluated, warm_start, online, words, tone):
+    *rest, metrics = evaluated
+    page = report_page(*rest, {**metrics, "trained_minus_before": PROVEN, "warm_start_minus_before": warm_start, "trained_minus_warm_start": online})
     assert all(part in page for part in words)
     assert f'<section class="verdict {tone}">' in page
 
 
-def test_without_a_warm_start_the_verdict_tells_of_online_training_alone(evaluated):
+def test_without_a_warm_start_the_verdict_states_the_gain_of_online_rl_only(evaluated):
     config, *rest = evaluated
     page = report_page(config.model_copy(update={"distill": config.distill.model_copy(update={"source": "none"})}), *rest)
     assert "went from 0.125 to 0.792: PPO +" in page
 
 
-def test_too_few_tasks_are_said_to_prove_nothing(evaluated):
-    *rest, figures = evaluated
+def test_too_few_tasks_prove_nothing(evaluated):
+    *rest, metrics = evaluated
     few = row(0.9, 0.5, 1.0, 0.001, n=12)
-    page = report_page(*rest, {**figures, **dict.fromkeys(DIFFERENCES, few)})
+    page = report_page(*rest, {**metrics, **dict.fromkeys(DIFFERENCES, few)})
     assert "PPO +0.900 (not proven;" in page
-    assert "12 tasks of 12 scenarios are too few to prove anything, which takes at least 20 tasks of 10 scenarios" in page
+    assert "12 tasks of 12 scenarios are too few to prove anything; at least 20 tasks of 10 scenarios are needed" in page
 
 
-def test_a_report_can_be_made_of_the_evaluation_alone(evaluated, tmp_path):
-    config, layout, tasks, episodes, figures = evaluated
-    page = report_page(config, type(layout)("quick", tmp_path), tasks, episodes, figures)
+def test_the_report_needs_the_evaluation_only(evaluated, tmp_path):
+    config, layout, tasks, episodes, metrics = evaluated
+    page = report_page(config, type(layout)("quick", tmp_path), tasks, episodes, metrics)
     assert "No training curves" in page
 
 
-def test_credentials_are_cut_out_of_addresses(evaluated):
+def test_credentials_are_removed_from_urls(evaluated):
     config = evaluated[0]
     config = config.model_copy(update={"environment": config.environment.model_copy(update={"retriever": "http://me:hush@host:8/retrieve?key=hush"})})
     assert parameters(config)["environment.retriever"] == "http://…@host:8/retrieve?…"
     assert "hush" not in report_page(config, *evaluated[1:])
 
 
-def test_parameters_are_named_as_in_the_file(evaluated):
+def test_parameters_have_the_names_of_the_file(evaluated):
     names = parameters(evaluated[0])
     assert {"register.margin", "train.learning_rate", "description"} <= names.keys()
 
 
-def test_stage_time_counts_interrupted_runs_but_not_the_pause(tmp_path):
-    progress, other = Progress(tmp_path / "events.jsonl", "train"), Progress(tmp_path / "events.jsonl", "prepare")
-    events = [(progress.begin, 0), (progress.end, 50), (other.begin, 60), (other.end, 70), (progress.begin, 100), (lambda: progress.note("x"), 130)]
-    events += [(progress.begin, 1000), (progress.end, 1020)]
-    for write, _ in events:
-        write()
-    lines = (tmp_path / "events.jsonl").read_text().splitlines()
-    stamped = [re.sub(r'"time": [0-9.]+', f'"time": {time}', line) for line, (_, time) in zip(lines, events, strict=True)]
-    (tmp_path / "events.jsonl").write_text("\n".join([*stamped, '{"time": 1030, "sta']))
-    assert stage_seconds(tmp_path / "events.jsonl") == {"train": 50, "prepare": 10}
-
-
-def test_the_assistants_verdict_is_of_the_headline_set_with_the_other_beside_it(assistant_page):
+def test_the_assistants_verdict_begins_with_the_headline_set(assistant_page):
     assert "The agent&#39;s task goal completion on 24 tasks of held-out variants went from 0.125 to 0.792: warm start +0.208" in assistant_page
     assert "On 12 tasks of held-out scenarios it went from 0.167 to 0.750: warm start +0.167" in assistant_page
     assert "12 tasks of 4 scenarios are too few to prove anything" in assistant_page
@@ -180,7 +166,7 @@ def test_the_assistants_verdict_is_of_the_headline_set_with_the_other_beside_it(
 def test_every_condition_and_set_has_its_row(assistant, assistant_page):
     for label in ASSISTANT.conditions.values():
         for words in ("held-out variants", "held-out scenarios"):
-            assert assistant_page.count(f"{label}, {words}<") == 2  # the chart and the table; longer labels have more before the <
+            assert assistant_page.count(f"{label}, {words}<") == 2  # in the chart and in the table
     assert "<th>TGC</th><th>95% interval</th><th>SGC</th><th>tasks</th><th>scenarios</th><th>TGC sampled</th>" in assistant_page
     row = assistant[-1]["trained"]["heldout_scenarios"]
     low, high = row["tgc_ci95"]
@@ -188,16 +174,16 @@ def test_every_condition_and_set_has_its_row(assistant, assistant_page):
 
 
 def test_every_chart_of_the_assistant_is_drawn(assistant_page):
-    # intervals, levels of two sets, three training curves, pass rates of training tasks, a figure of behaviour each
+    # intervals, levels of two sets, three training curves, pass rates of training tasks, each behaviour metric
     assert Tags(assistant_page).tags.count("svg") == 7 + len(ASSISTANT.behaviour)
     assert not [value for _, value in Tags(assistant_page).attributes if re.search(r"\bnan\b|\binf\b", value or "")]
 
 
-def test_hostile_code_and_output_are_inert(assistant, assistant_page):
+def test_hostile_code_and_output_are_escaped(assistant, assistant_page):
     assert NASTY not in assistant_page and "&lt;script&gt;" in assistant_page
-    config, layout, tasks, episodes, figures = assistant
+    config, layout, tasks, episodes, metrics = assistant
     tasks = [task.model_copy(update={"instruction": "<svg onload=alert(1)>"}) for task in tasks]
-    seen = Tags(report_page(config, layout, tasks, episodes, figures))
+    seen = Tags(report_page(config, layout, tasks, episodes, metrics))
     assert "script" not in seen.tags
     assert not [name for name, _ in seen.attributes if name.startswith("on")]
 
@@ -217,7 +203,7 @@ def test_the_harder_example_is_shown(assistant):
     assert (failed.after.solved, failed.task.difficulty) == (False, 3)
 
 
-def test_equal_calls_in_a_row_are_told_once():
+def test_consecutive_equal_calls_are_merged():
     assert tally(["a.x 200", "a.x 200", "a.x 401", "a.x 200"]) == ["a.x 200 (2 times)", "a.x 401", "a.x 200"]
 
 
@@ -234,5 +220,5 @@ def test_searches_are_drawn_for_agents_that_search(evaluated, assistant):
         path = project[1].curves("training")
         before = path.read_text()
         path.write_text("step,reward,searches\n0,0.2,0\n1,0.4,1\n")
-        assert ("Searches an episode" in report_page(*project)) is drawn
+        assert ("Searches per episode" in report_page(*project)) is drawn
         path.write_text(before)

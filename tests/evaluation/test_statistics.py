@@ -1,12 +1,12 @@
-"""Intervals and tests against hand-worked cases, published ones, simulated coverage, and their properties."""
+"""Intervals and tests against worked examples, publications, SciPy, simulated coverage, and their properties."""
 
-from itertools import product
 from math import comb
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest, permutation_test
 
 from apprentice.evaluation.statistics import Difference, paired_difference, share_interval, sign_flip_p
 
@@ -15,7 +15,7 @@ differences = st.lists(st.floats(-1, 1), min_size=1, max_size=30)
 
 
 def compared(wins: int, losses: int, n: int) -> Difference:
-    """One task a scenario: so many won, so many lost, the rest tied."""
+    """Compare tasks of one scenario each: `wins` are won, `losses` lost, the others tied."""
     after = np.array([1.0] * wins + [0.0] * (n - wins))
     before = np.array([0.0] * wins + [1.0] * losses + [0.0] * (n - wins - losses))
     return paired_difference(after, before, range(n))
@@ -25,10 +25,16 @@ def scenarios_of(tasks: int, each: int) -> list[int]:
     return [task // each for task in range(tasks)]
 
 
-def test_wilson_by_the_textbook():
+def test_wilson_agrees_with_publications():
     # Newcombe 1998, Statistics in Medicine 17, table I: 81 of 263, and 15 of 148.
     assert share_interval(np.arange(263) < 81, range(263)) == pytest.approx((0.2553, 0.3662), abs=1e-4)
     assert share_interval(np.arange(148) < 15, range(148)) == pytest.approx((0.0624, 0.1605), abs=1e-4)
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 30), (7, 30), (40, 80), (254, 255), (255, 255)])
+def test_wilson_agrees_with_scipy(right, n):
+    expected = binomtest(right, n).proportion_ci(method="wilson")
+    assert share_interval(np.arange(n) < right, range(n)) == pytest.approx((expected.low, expected.high))
 
 
 def test_none_or_all_of_eighty_do_not_claim_certainty():
@@ -49,7 +55,7 @@ def test_wilson_covers_95_percent_on_average_and_never_much_less(n):
 
 
 def clustered(generator: np.random.Generator, scenarios: int, each: int, win: float, loss: float, together: float) -> np.ndarray:
-    """Differences of 1, -1 and 0; a task does what its scenario does with the probability `together`, else what it likes."""
+    """Sample differences of 1, -1 and 0. With probability `together`, a task takes the difference of its scenario."""
     chances = (win, loss, 1 - win - loss)
     own = generator.choice([1.0, -1.0, 0.0], p=chances, size=(scenarios, each))
     shared = generator.choice([1.0, -1.0, 0.0], p=chances, size=(scenarios, 1))
@@ -80,7 +86,7 @@ def test_the_interval_of_a_share_covers_the_truth_where_tasks_share_scenarios(sh
 
 @given(shares, st.integers(1, 4))
 @settings(max_examples=60, deadline=None)
-def test_the_interval_of_a_share_holds_the_share(values, each):
+def test_the_interval_of_a_share_contains_it(values, each):
     low, high = share_interval(np.array(values), scenarios_of(len(values), each))
     assert 0 <= low <= np.mean(values) + 1e-9 and np.mean(values) - 1e-9 <= high <= 1
 
@@ -92,13 +98,13 @@ def test_repeating_every_task_within_its_scenario_does_not_narrow_an_interval():
     assert sign_flip_p(values) == paired_difference(np.repeat(values, 5), np.zeros(60), scenarios_of(60, 5)).p
 
 
-def test_several_episodes_a_task_narrow_the_interval_of_a_share():
+def test_several_episodes_per_task_narrow_the_interval_of_a_share():
     once, often = np.tile([0.0, 1.0], 20), np.full(40, 0.5) + np.tile([-0.125, 0.125], 20)
     (low, high), (low_often, high_often) = (share_interval(values, range(40)) for values in (once, often))
     assert high_often - low_often < (high - low) / 2
 
 
-def test_mcnemar_by_hand():
+def test_mcnemar_agrees_with_worked_examples():
     # 7 tasks won, 1 lost, 12 tied: 2 * (C(8,0) + C(8,1)) / 2**8
     assert sign_flip_p(np.array([1.0] * 7 + [-1.0] + [0.0] * 12)) == pytest.approx(18 / 256)
     assert sign_flip_p(np.array([1.0] * 4 + [0.0] * 76)) == pytest.approx(0.125)
@@ -110,28 +116,28 @@ def test_no_difference_is_no_evidence():
 
 
 @pytest.mark.parametrize("drawn", [[0.5, 0.25, -0.25, 1.0, 0.75, 0.5, -0.5, 1.0], [1 / 3, 2 / 3, -1 / 3, 0.5, 1.0], [3.0, 2.0, -1.0, 1.0, 2.0]])
-def test_the_test_agrees_with_all_signs_enumerated(drawn):
-    sums = [abs(np.dot(signs, np.abs(drawn))) for signs in product((-1, 1), repeat=len(drawn))]
-    exact = np.mean([total >= abs(sum(drawn)) - 1e-9 for total in sums])
-    assert sign_flip_p(np.array(drawn)) == pytest.approx(exact)
+def test_the_test_agrees_with_scipys_enumeration_of_all_signs(drawn):
+    exact = permutation_test((np.array(drawn),), np.sum, permutation_type="samples", n_resamples=np.inf, vectorized=True)
+    assert sign_flip_p(np.array(drawn)) == pytest.approx(exact.pvalue)
 
 
 @given(differences)
 @settings(max_examples=40, deadline=None)
-def test_p_is_a_probability_and_does_not_care_for_the_direction(sample):
+def test_p_is_a_probability_and_independent_of_the_direction(sample):
     p = sign_flip_p(np.array(sample))
     assert 0 < p <= 1
     assert p == sign_flip_p(-np.array(sample))
 
 
-def test_thousands_of_fractions_are_tested_within_a_moment():
+def test_thousands_of_fractions_are_tested_in_time():
     drawn = np.random.default_rng(0).normal(0.05, 0.3, 3000)
     assert sign_flip_p(drawn) < 1e-6
     assert sign_flip_p(drawn - drawn.mean()) > 0.9
 
 
-def test_bonett_and_price_by_hand():
-    # 6 won and 1 lost of 60: (7 - 2) / 62, and its variance (9 / 62 - (5 / 62)**2) / 62; Student's quantile at 59 degrees is 2.0010.
+def test_bonett_and_price_agree_with_a_worked_example():
+    # 6 won and 1 lost of 60: (7 - 2) / 62, and its variance (9 / 62 - (5 / 62)**2) / 62;
+    # Student's quantile at 59 degrees of freedom is 2.0010.
     half = 2.0010 * ((9 / 62 - (5 / 62) ** 2) / 62) ** 0.5
     result = compared(6, 1, 60)
     assert (result.low, result.high) == pytest.approx((5 / 62 - half, 5 / 62 + half), abs=1e-4)
@@ -140,7 +146,7 @@ def test_bonett_and_price_by_hand():
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 3))
 @settings(max_examples=40, deadline=None)
-def test_the_interval_of_a_difference_holds_it_and_turns_with_it(wins, losses, each):
+def test_the_interval_of_a_difference_contains_it_and_changes_sign_with_it(wins, losses, each):
     drawn = np.array([1.0] * wins + [-1.0] * losses + [0.0] * 20)
     one, other = (paired_difference(side, np.zeros_like(drawn), scenarios_of(drawn.size, each)) for side in (drawn, -drawn))
     assert -1 <= one.low <= one.mean <= one.high <= 1
@@ -156,11 +162,11 @@ def test_a_gain_is_proven_by_enough_tasks_an_interval_and_a_test(wins, losses, n
     assert compared(wins, losses, n).proven() is proven
 
 
-def test_each_condition_of_a_proof_is_needed():
+def test_a_proof_needs_each_condition():
     good = {"mean": 0.1, "low": 0.01, "high": 0.2, "p": 0.05, "n": 20, "scenarios": 10}
     assert Difference(**good).proven()
-    for lack in ({"low": 0.0}, {"p": 0.051}, {"n": 19}, {"scenarios": 9}):
-        assert not Difference(**good | lack).proven()
+    for failed in ({"low": 0.0}, {"p": 0.051}, {"n": 19}, {"scenarios": 9}):
+        assert not Difference(**good | failed).proven()
     assert Difference(**good).proven(0.005) and not Difference(**good).proven(0.01)
     assert Difference(**good | {"mean": -0.1, "low": -0.2, "high": -0.01}).proven_worse and not Difference(**good).proven_worse
 

@@ -52,12 +52,12 @@ def test_a_run_ends_with_the_summary_also_where_tracking_fails_and_the_next_has_
     assert first.returncode == 0, first.stdout + first.stderr
     assert "pipelines.quick.train.seed: 0 -> 5" in first.stdout
     assert "(e) after PPO" in first.stdout and "(e) - (d)" in first.stdout and "Prefect run" in first.stdout
-    assert "GiB of memory at most" in " ".join(first.stdout.split())
+    assert "GiB of peak memory" in " ".join(first.stdout.split())
     second = run(project, "-m", "flows", "quick")
     assert second.returncode == 0 and "everything is up to date" in second.stdout
     untracked = run(project, "-m", "flows", "quick", FAKE_TRACKING="user")
     assert untracked.returncode == 2 and "(e) after PPO" in untracked.stdout and "Traceback" not in untracked.stdout + untracked.stderr
-    assert untracked.stderr.strip().endswith("error: mlflow.db: the results are complete, but MLflow could not take them\n  What to do: mend it")
+    assert untracked.stderr.strip().endswith("error: mlflow.db: the results are complete, but MLflow could not store them\n  What to do: mend it")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A tracking store that fails is one error with the command that mends it; registering again catches up."""
+"""A failure of the tracking store is one error with the command that repairs it; registering again then succeeds."""
 
 import re
 import shlex
@@ -40,7 +40,7 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pipeline
 
 
 def failure(evaluated: tuple[PipelineConfig, Layout]) -> str:
-    with pytest.raises(ApprenticeError, match="the results are complete, but MLflow could not take them") as raised:
+    with pytest.raises(ApprenticeError, match="the results are complete, but MLflow could not store them") as raised:
         log_run(*evaluated, {"data/quick/tasks.parquet": "a" * 32})
     assert str(raised.value).endswith("then run `.venv/bin/python -m apprentice register quick`")
     return str(raised.value)
@@ -51,7 +51,7 @@ def catch_up(evaluated: tuple[PipelineConfig, Layout]) -> None:
     assert register(*evaluated, tracked.run_id, "c" * 32).version == "1"
 
 
-def test_an_older_database_is_named_with_the_command_that_upgrades_it(evaluated, empty_store: Path):
+def test_an_older_database_needs_the_upgrade_that_the_error_names(evaluated, empty_store: Path):
     database = Path(shutil.copy(empty_store, evaluated[1].root))
     newest = at_revision(database, "75868b020152")
     message = failure(evaluated)
@@ -73,7 +73,7 @@ def test_a_newer_database_is_not_to_be_upgraded(evaluated, empty_store: Path):
 
 
 def at_revision(database: Path, revision: str) -> str:
-    """Has a database say that its schema is of another revision; the one it said before."""
+    """Set the revision of a database's schema; return the previous one."""
     with sqlite3.connect(database) as connection:
         (before,) = connection.execute("select version_num from alembic_version").fetchone()
         connection.execute("update alembic_version set version_num = ?", (revision,))
@@ -86,11 +86,11 @@ def test_a_damaged_database_is_to_be_moved_aside(evaluated):
     assert "file is not a database" in message and "move the damaged database aside" in message
 
 
-def test_a_locked_database_is_named_and_taken_up_again_later(evaluated):
+def test_a_locked_database_is_named_and_can_be_used_later(evaluated):
     database = evaluated[1].root / "mlflow.db"
     with locked(database):
         message = failure(evaluated)
-        assert message.startswith(f"{database}: ") and "database is locked" in message and "end the process that holds the database" in message
+        assert message.startswith(f"{database}: ") and "database is locked" in message and "stop the process that locks the database" in message
     catch_up(evaluated)
 
 

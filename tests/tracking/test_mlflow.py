@@ -1,4 +1,4 @@
-"""A pipeline's results through a real MLflow store on SQLite, and back."""
+"""A pipeline's results are written to a real MLflow store on SQLite and read back."""
 
 import os
 import stat
@@ -39,7 +39,7 @@ def test_the_run_is_finished_and_names_its_flow(run):
     assert (run.info.status, run.data.tags["prefect_run"]) == ("FINISHED", "flow-1")
 
 
-def test_the_store_is_its_user_s_alone(tracked, run):
+def test_only_its_user_can_access_the_store(tracked, run):
     assert stat.S_IMODE((tracked[1].root / "mlflow.db").stat().st_mode) == 0o600
 
 
@@ -54,10 +54,10 @@ def test_curves_keep_their_steps_and_skip_gaps(tracked, run):
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "training/entropy")] == [0, 2]
 
 
-def test_final_figures_are_metrics(tracked, run):
-    figures = read_json(tracked[1].metrics("evaluation"))
-    assert run.data.metrics["evaluation/trained/em"] == figures["trained"]["em"]
-    assert run.data.metrics["evaluation/trained_minus_before/em_ci95/low"] == figures["trained_minus_before"]["em_ci95"][0]
+def test_the_evaluation_is_logged_as_metrics(tracked, run):
+    metrics = read_json(tracked[1].metrics("evaluation"))
+    assert run.data.metrics["evaluation/trained/em"] == metrics["trained"]["em"]
+    assert run.data.metrics["evaluation/trained_minus_before/em_ci95/low"] == metrics["trained_minus_before"]["em_ci95"][0]
 
 
 def test_data_sets_carry_their_dvc_hashes(run):
@@ -73,7 +73,7 @@ def test_files_are_artifacts_within_the_project(tracked, run):
     assert run.info.artifact_uri.startswith((layout.root / ".apprentice/mlartifacts").resolve().as_uri())
 
 
-def test_examples_are_traces_with_a_span_a_turn(tracked, run):
+def test_examples_are_traces_with_a_span_per_turn(tracked, run):
     traces = connect(tracked[1].root).search_traces(locations=[run.info.experiment_id], run_id=run.info.run_id, max_results=50)
     assert len(traces) == 9
     assert {trace.info.tags["condition"] for trace in traces} == {"before", "warm_start", "trained"}
@@ -119,18 +119,18 @@ def _all_right(layout: Layout) -> Layout:
     """The same project after a training that made every held-out answer right."""
     path = layout.evaluations / "trained.parquet"
     write_trajectories(path, [replace(one, answer="unknown" if int(one.task_id[1:]) % 8 == 0 else "Oslo") for one in read_trajectories(path)])
-    figures = read_json(layout.metrics("evaluation"))
-    write_json(layout.metrics("evaluation"), figures | {"trained": {**figures["trained"], "em": 1.0}})
+    metrics = read_json(layout.metrics("evaluation"))
+    write_json(layout.metrics("evaluation"), metrics | {"trained": {**metrics["trained"], "em": 1.0}})
     return layout
 
 
-def test_an_assistant_is_tracked_and_registered_by_its_own_figures(tmp_path, monkeypatch):
+def test_an_assistant_is_tracked_and_registered_by_its_own_metrics(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    config, layout, _, _, figures = assistant_project(tmp_path)
+    config, layout, _, _, metrics = assistant_project(tmp_path)
     client, tracked = connect(layout.root), log_run(config, layout, {})
     run = client.get_run(tracked.run_id)
-    assert run.data.metrics["evaluation/trained/heldout_variants/tgc"] == figures["trained"]["heldout_variants"]["tgc"]
-    high = figures["trained_minus_before"]["heldout_scenarios"]["tgc_ci95"][1]
+    assert run.data.metrics["evaluation/trained/heldout_variants/tgc"] == metrics["trained"]["heldout_variants"]["tgc"]
+    high = metrics["trained_minus_before"]["heldout_scenarios"]["tgc_ci95"][1]
     assert run.data.metrics["evaluation/trained_minus_before/heldout_scenarios/tgc_ci95/high"] == high
     assert run.data.metrics["evaluation/by_level/trained/heldout_variants/2/n"] == 8
 

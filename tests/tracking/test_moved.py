@@ -1,4 +1,4 @@
-"""A project that was moved or copied logs into its own folder, where the runs and models of before are found too."""
+"""A project that was moved or copied logs into its own folder, and finds its earlier runs and models there."""
 
 import shutil
 import sqlite3
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 def log(config: PipelineConfig, folder: Path, number: int) -> str:
-    """Logs and registers the evaluated pipeline once more; the reason of the gate."""
+    """Log and register the evaluated pipeline again; return the gate's reason."""
     layout = Layout("quick", folder)
     tracked = log_run(config, layout, {"data/quick/tasks.parquet": f"{number}" * 32})
     return register(config, layout, tracked.run_id, f"{number}" * 32).reason
@@ -29,7 +29,7 @@ def files(folder: Path) -> set[Path]:
 
 
 def addresses(folder: Path) -> str:
-    """Everything that the database holds."""
+    """Return the contents of the database as SQL."""
     with sqlite3.connect(folder / DATABASE) as connection:
         return "\n".join(connection.iterdump())
 
@@ -71,8 +71,8 @@ def test_a_copied_project_and_its_original_write_into_their_own_folders(project:
     assert len(connect(copy).search_model_versions("name = 'deepsearch-quick'")) == 2
 
 
-def test_the_pages_of_a_moved_project_show_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """As `make mlflow` does, before any run."""
+def test_mlflows_pages_use_the_files_of_the_moved_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """This is what `make mlflow` does before it serves pages."""
     with sqlite3.connect(tmp_path / DATABASE) as connection:
         connection.execute("CREATE TABLE experiments (artifact_location TEXT)")
         rows = ["file:///old/a%20b/.apprentice/mlartifacts", "file:///elsewhere/mlruns/1", None]

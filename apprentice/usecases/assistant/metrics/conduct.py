@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from apprentice.environments.protocol import MALFORMED
-from apprentice.evaluation.comparison import mean, rounded
+from apprentice.evaluation.comparison import rounded
 from apprentice.records import Trajectory, Turn
+from apprentice.records.metrics import mean
 from apprentice.usecases.assistant.environment.appworld import BLOCK, COMPLETE, ERROR, KILLED, code_blocks
 
 LOOK_UP = re.compile(r"api_docs\.show_api_doc\((.+)\)")

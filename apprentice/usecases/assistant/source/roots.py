@@ -9,7 +9,6 @@ import contextlib
 import difflib
 import json
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from typing import Any
 
 from apprentice.errors import ApprenticeError
 from apprentice.processes import spawn
-from apprentice.records.files import local_path
+from apprentice.records.files import local_path, replace_folder
 from apprentice.usecases.assistant.config import ENGINE
 
 APPWORLD_VERSION = "0.1.3.post1"
@@ -179,7 +178,7 @@ def ensure_generated(
         with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as folder:
             made = Path(folder) / "root"
             _generate(python, made, seed, size, progress)
-            _replace(root, made, Path(folder) / "old")
+            replace_folder(root, made)
     return DataRoot.open(root)
 
 
@@ -227,13 +226,6 @@ def _check_replaceable(root: Path) -> None:
     """Nothing that we did not generate is ever deleted."""
     if root.exists() and (not root.is_dir() or (any(root.iterdir()) and not (root / MARKER).is_file())):
         raise ApprenticeError("is not a generated AppWorld root, so it is not replaced by one", where=root, todo="choose another folder or remove this one")
-
-
-def _replace(root: Path, made: Path, old: Path) -> None:
-    if root.exists():
-        root.rename(old)
-    made.rename(root)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _marker(path: Path) -> dict[str, Any] | None:

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from apprentice.evaluation.comparison import mean, rounded
+from apprentice.evaluation.comparison import rounded
 from apprentice.records import Trajectory, Turn
+from apprentice.records.metrics import mean
 
 QUERY = re.compile(r"<search>(.*?)(?:</search>|$)", re.DOTALL)
 THOUGHT = re.compile(r"<think>.*?\S.*?</think>", re.DOTALL)

@@ -35,7 +35,6 @@ ALGORITHMS: Mapping[str, Mapping[str, object]] = {
     "SALT": {**GROUP, "advantage": "salt"},
     "SALT over RLOO": {**GROUP, "advantage": "salt_rloo"},
     "GiGPO": {**GROUP, "advantage": "gigpo", "history": 0},
-    "Graph-GAE": {**GROUP, "advantage": "graph_gae"},
     "GSPO": {**GROUP, "advantage": "grpo", "objective": "gspo", "loss_mean": "sequence", "clip": 0.0003, "clip_high": 0.0004},
     "CISPO": {**GROUP, "advantage": "grpo", "objective": "cispo", "clip": 0.99, "clip_high": 4.0},
 }

@@ -233,14 +233,14 @@ class TrainConfig(Section):
     learning_rate: float = Field(gt=0)
     warmup_steps: int = Field(ge=0)
     """Optimizer steps over which the learning rate rises from 0."""
-    advantage: Literal["gae", "rloo", "grpo", "dr_grpo", "salt", "salt_rloo", "gigpo", "graph_gae"]
-    """`gae`: against a critic. The others: against the other attempts at the task, without one; the last four step by step (learning/graph.py)."""
+    advantage: Literal["gae", "rloo", "grpo", "dr_grpo", "salt", "salt_rloo", "gigpo"]
+    """`gae`: against a critic. The others: against the other attempts at the task, without one; the last three step by step (learning/graph.py)."""
     history: int = Field(ge=0)
     """Of step-level advantages: earlier turns that must be equal, besides the last observation, for two attempts to be in the same state."""
     step_weight: float = Field(ge=0)
     """Of `gigpo`: weight of a step's advantage beside its attempt's."""
     gamma: float = Field(gt=0, le=1)
-    """Of `gae` (an action token), `gigpo` and `graph_gae` (a turn)."""
+    """Of `gae` (an action token), `gigpo` (a turn)."""
     lam: float = Field(ge=0, le=1)
     normalize_advantages: bool
     """Over a step's action tokens: to mean 0 and standard deviation 1 with `gae`; group advantages are only scaled, to a root mean square

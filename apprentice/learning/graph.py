@@ -15,9 +15,6 @@ from apprentice.config.schema import TrainConfig
 from apprentice.learning.advantages import GROUP_BASELINES, group_normalised, leave_one_out
 from apprentice.records import Trajectory
 
-TOLERANCE = 1e-6
-SWEEPS = 1000
-
 
 class Step(NamedTuple):
     """One action of one attempt: an edge."""
@@ -93,42 +90,6 @@ def gigpo(rewards: Tensor, attempts: Sequence[Sequence[Step]], gamma: float, wei
     return advantages
 
 
-def graph_gae(rewards: Tensor, attempts: Sequence[Sequence[Step]], gamma: float) -> list[Tensor]:
-    """One-step advantages over the graph: A = gamma V(s') - V(s), and the reward minus V(s) at the last step.
-
-    V is the value of the policy that sampled: V(s) is the mean of gamma V(s') over the steps that were taken from s, of the rewards where they
-    ended; found by sweeping over the graph until it stands still, as steps may lead back.
-
-    Args:
-        rewards: [n] of the attempts of one group.
-        attempts: the steps of each.
-        gamma: discount a step.
-
-    Returns:
-        The advantage of each step, [steps] an attempt.
-    """
-    nodes: dict[Hashable, int] = {}
-    for steps in attempts:
-        for step in steps:
-            nodes.setdefault(step.state, len(nodes))
-    flat = [(nodes[step.state], nodes.get(step.following, -1), reward) for reward, steps in zip(rewards.tolist(), attempts, strict=True) for step in steps]
-    source, target = torch.tensor([edge[0] for edge in flat]), torch.tensor([edge[1] for edge in flat])
-    ended, reward = target < 0, torch.tensor([edge[2] for edge in flat], dtype=torch.float64)
-    visits = torch.zeros(len(nodes), dtype=torch.float64).index_add_(0, source, torch.ones_like(reward))
-
-    def worth(values: Tensor) -> Tensor:
-        return torch.where(ended, reward, gamma * values[target])
-
-    values = torch.zeros_like(visits)
-    for _ in range(SWEEPS):
-        before, values = values, torch.zeros_like(visits).index_add_(0, source, worth(values)) / visits
-        if (values - before).abs().max() < TOLERANCE:
-            break
-    advantages = (worth(values) - values[source]).float()
-    advantages[advantages.abs() < TOLERANCE] = 0.0  # a rounding error is no signal
-    return list(advantages.split([len(steps) for steps in attempts]))
-
-
 Attempts = Sequence[Sequence[Step]]
 """The steps of each attempt of one group."""
 GroupAdvantage = Callable[[Tensor, Attempts, TrainConfig], list[Tensor]]
@@ -144,7 +105,6 @@ GROUP_ADVANTAGES: dict[str, GroupAdvantage] = {
     "salt": lambda rewards, attempts, _: salt(group_normalised(rewards), attempts),
     "salt_rloo": lambda rewards, attempts, _: salt(leave_one_out(rewards), attempts),
     "gigpo": lambda rewards, attempts, config: gigpo(rewards, attempts, config.gamma, config.step_weight),
-    "graph_gae": lambda rewards, attempts, config: graph_gae(rewards, attempts, config.gamma),
 }
 """What `train.advantage` names besides `gae`: rewards [n] and steps of the attempts of a group -> the advantage of each step."""
 

@@ -343,7 +343,7 @@ def groups_of_different_rewards_and_lengths() -> list[Trajectory]:
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize("advantage", sorted(GROUP_ADVANTAGES.keys() - {"graph_gae"}))  # which finds nothing where no state recurs
+@pytest.mark.parametrize("advantage", sorted(GROUP_ADVANTAGES))
 def test_a_group_that_only_failed_has_no_advantage_and_is_not_computed_however_long_it_is(checkpoint, advantage, normalize, monkeypatch):
     config = train_config(advantage=advantage, normalize_advantages=normalize, kl_coefficient=0.0, entropy_coefficient=0.0, minibatches=1)
     learner, made, gone_over, used = PpoLearner(config, checkpoint), groups_of_different_rewards_and_lengths(), set(), []

@@ -224,7 +224,7 @@ def test_override_with_the_same_value_leaves_the_file_as_it_is(params: Path):
         ("train.sed=1", "did you mean 'seed'"),
         ("trian.seed=1", "did you mean 'train'"),
         ("train.seed=often", "train.seed"),
-        ("train.clip=2", "train.clip"),
+        ("train.clip_low=2", "train.clip_low"),
         ("train.dual_clip=0.5", "must be 0, or above 1"),
         ("train.learning_rate=inf", "finite number"),
         ("train.learning_rate=abc", "valid number, not 'abc'"),
@@ -248,11 +248,11 @@ def test_a_penalty_without_an_expected_gradient_is_refused(params: Path):
 
 
 def test_gspo_with_the_bounds_of_a_token_is_refused_and_its_own_are_named(params: Path):
-    own = "loss_mean: sequence and bounds of at most 0.05 .in its paper clip: 0.0003 and clip_high: 0.0004."
-    for given in ([], ["train.loss_mean=sequence"], ["train.clip=3e-4", "train.clip_high=4e-4"], ["train.loss_mean=sequence", "train.clip=3e-4"]):
+    own = "loss_mean: sequence and bounds of at most 0.05 .in its paper clip_low: 0.0003 and clip_high: 0.0004."
+    for given in ([], ["train.loss_mean=sequence"], ["train.clip_low=3e-4", "train.clip_high=4e-4"], ["train.loss_mean=sequence", "train.clip_low=3e-4"]):
         with pytest.raises(ApprenticeError, match=f"train: objective: gspo .* needs {own}; these are "):
             set_overrides("quick", ["train.objective=gspo", *given], params)
-    set_overrides("quick", ["train.objective=gspo", "train.loss_mean=sequence", "train.clip=3e-4", "train.clip_high=4e-4"], params)
+    set_overrides("quick", ["train.objective=gspo", "train.loss_mean=sequence", "train.clip_low=3e-4", "train.clip_high=4e-4"], params)
 
 
 def test_an_activated_pipeline_is_known_to_dvc_once_and_comments_stay(params: Path):

@@ -220,7 +220,7 @@ class TrainConfig(Section):
     """Groups whose attempts were all rewarded alike do not count; `oversampling` says how many may take their place (dynamic sampling)."""
     replay: int = Field(ge=0)
     """Steps for which the last success at a task is kept, to join a group of that task without one; 0 keeps none."""
-    chains: bool
+    sequential_rollout: bool
     """Each attempt at a task is followed by one at another task of its scenario, in which what the first kept is at hand (environment.skills)."""
     skill_reward: float = Field(ge=0)
     """Of a chain whose second task was solved with a function kept in the first: added to the rewards of both attempts."""
@@ -241,7 +241,7 @@ class TrainConfig(Section):
     """Of `gigpo`: weight of a step's advantage beside its attempt's."""
     gamma: float = Field(gt=0, le=1)
     """Of `gae` (an action token), `gigpo` (a turn)."""
-    lam: float = Field(ge=0, le=1)
+    gae_lambda: float = Field(ge=0, le=1)
     normalize_advantages: bool
     """Over a step's action tokens: to mean 0 and standard deviation 1 with `gae`; group advantages are only scaled, to a root mean square
     of 1, so that a group of equal rewards keeps an advantage of 0."""
@@ -255,10 +255,10 @@ class TrainConfig(Section):
     loss_mean: Literal["token", "sequence", "constant"]
     """Over all tokens; over attempts, of each one's mean (GRPO) or of each one's sum over `loss_length` (Dr. GRPO)."""
     loss_length: int = Field(gt=0)
-    clip: float = Field(gt=0, lt=1)
+    clip_low: float = Field(gt=0, lt=1)
     """How far below 1 the probability ratio counts."""
     clip_high: float = Field(gt=0)
-    """How far above 1; more than `clip` lets unlikely tokens grow (clip-higher)."""
+    """How far above 1; more than `clip_low` lets unlikely tokens grow (clip-higher)."""
     dual_clip: Annotated[float, AfterValidator(_zero_or_above_1)]
     """A token of negative advantage adds at least this many times its advantage; above 1, or 0 for no such bound."""
     kl_coefficient: float = Field(ge=0)
@@ -314,9 +314,9 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _bounds_whole_sequences(self) -> "TrainConfig":
-        if self.objective == "gspo" and (self.loss_mean != "sequence" or max(self.clip, self.clip_high) > MAX_GSPO_CLIP):
-            wanted = f"loss_mean: sequence and bounds of at most {MAX_GSPO_CLIP:g} (in its paper clip: 0.0003 and clip_high: 0.0004)"
-            given = f"loss_mean: {self.loss_mean}, clip: {self.clip:g} and clip_high: {self.clip_high:g}"
+        if self.objective == "gspo" and (self.loss_mean != "sequence" or max(self.clip_low, self.clip_high) > MAX_GSPO_CLIP):
+            wanted = f"loss_mean: sequence and bounds of at most {MAX_GSPO_CLIP:g} (in its paper clip_low: 0.0003 and clip_high: 0.0004)"
+            given = f"loss_mean: {self.loss_mean}, clip_low: {self.clip_low:g} and clip_high: {self.clip_high:g}"
             raise ValueError(f"objective: gspo bounds the ratio of whole sequences and needs {wanted}; these are {given}")
         return self
 

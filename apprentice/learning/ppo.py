@@ -259,7 +259,7 @@ class PpoLearner:
         """Advantages and returns [A]."""
         if self._critic is None:
             return _against_group(trajectories, rewards, self._config)
-        return _against_critic(trajectories, rewards, values, self._config.gamma, self._config.lam)
+        return _against_critic(trajectories, rewards, values, self._config.gamma, self._config.gae_lambda)
 
     def _normalised(self, advantages: Tensor) -> Tensor:
         """Whitened where a critic gave them; scaled only where a group did, whose 0 means that nothing is to be learned."""
@@ -369,7 +369,7 @@ class PpoLearner:
             old = scores.logprobs.detach()
             found[:, at] = torch.stack([old, scores.entropy.detach()]).cpu()
         mask, weights = torch.ones_like(old), self._weights(old, behaviour)
-        bounds = objectives.Bounds(config.clip, config.clip_high, config.dual_clip)
+        bounds = objectives.Bounds(config.clip_low, config.clip_high, config.dual_clip)
         if config.objective == "gspo":
             ratio = objectives.sequence_ratio(scores.logprobs, old, sequences)
         else:

@@ -14,10 +14,10 @@ from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.ppo import PpoLearner
 from apprentice.learning.publishing import unnamed_file
 from apprentice.online.alarms import IN_A_ROW, faults_rise, raised
-from apprentice.online.chains import Chains
 from apprentice.online.collection import collect
 from apprentice.online.replay import Replay
 from apprentice.online.sampler import TaskSampler
+from apprentice.online.sequential_rollout import SequentialRollout
 from apprentice.policy.protocol import Policy
 from apprentice.records import Skill, SkillLibrary, Trajectory
 from apprentice.records.events import Progress
@@ -60,7 +60,7 @@ class OnlineTraining:
         self,
         config: TrainConfig,
         learner: PpoLearner,
-        simulator: Simulator | Chains,
+        simulator: Simulator | SequentialRollout,
         policy: Policy,
         sampler: TaskSampler,
         store: CheckpointStore,
@@ -192,7 +192,7 @@ class OnlineTraining:
         if not good:
             raise ApprenticeError(f"every trajectory was refused; the first: {refused[0]['problems'][0]}", where=f"train, step {step}")
         left_out = {"quarantined": len(collected.chosen) - len(good), "passed_over": len(collected.others), "unfinished_groups": collected.unfinished}
-        chains = self._simulator.figures if isinstance(self._simulator, Chains) else {}
+        chains = self._simulator.metrics if isinstance(self._simulator, SequentialRollout) else {}
         counts = {"faults": len(collected.faults), **left_out, **chains}
         return Batch(good, counts, time.monotonic() - started, self._simulator.sampling.seconds - sampled)
 

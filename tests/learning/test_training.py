@@ -303,7 +303,7 @@ def test_what_the_first_optimizer_step_finds_out_for_itself_needs_no_pass_before
     [
         {},
         {"minibatches": 1, "objective": "cispo", "clip_high": 0.5},
-        {"loss_mean": "sequence", "objective": "gspo", "clip": 0.01, "clip_high": 0.02},
+        {"loss_mean": "sequence", "objective": "gspo", "clip_low": 0.01, "clip_high": 0.02},
         {"loss_mean": "constant"},
     ],
     ids=str,
@@ -379,7 +379,7 @@ def test_a_group_of_equal_rewards_changes_nothing_and_there_is_no_critic(checkpo
 @pytest.mark.parametrize(
     "changes",
     [
-        {"objective": "gspo", "loss_mean": "sequence", "clip": 0.01, "clip_high": 0.02},
+        {"objective": "gspo", "loss_mean": "sequence", "clip_low": 0.01, "clip_high": 0.02},
         {"objective": "cispo", "clip_high": 0.5},
         {"loss_mean": "constant", "loss_length": 1},
         {"dual_clip": 3.0, "clip_high": 0.3, "importance": "mask", "min_advantage": 0.01},

@@ -37,10 +37,10 @@ def bandit(answers: list[int], logprobs: list[float]) -> list[Trajectory]:
 
 def train_config(**changes) -> TrainConfig:
     values = dict(
-        steps=1, tasks_per_step=1, attempts=1, max_attempts=0, sampling="shuffle", oversampling=1.0, mixed_groups_only=False, replay=0, chains=False,
-        skill_reward=1.0, temperature=1.0, epochs=1, minibatches=2, micro_batch_tokens=90, learning_rate=1e-3, warmup_steps=2,
-        advantage="gae", history=100, step_weight=1.0, gamma=1.0, lam=0.95, normalize_advantages=True,
-        min_advantage=0.0, learn_truncated=True, objective="ppo", loss_mean="token", loss_length=10, clip=0.2, clip_high=0.2, dual_clip=0.0,
+        steps=1, tasks_per_step=1, attempts=1, max_attempts=0, sampling="shuffle", oversampling=1.0, mixed_groups_only=False, replay=0,
+        sequential_rollout=False, skill_reward=1.0, temperature=1.0, epochs=1, minibatches=2, micro_batch_tokens=90, learning_rate=1e-3, warmup_steps=2,
+        advantage="gae", history=100, step_weight=1.0, gamma=1.0, gae_lambda=0.95, normalize_advantages=True,
+        min_advantage=0.0, learn_truncated=True, objective="ppo", loss_mean="token", loss_length=10, clip_low=0.2, clip_high=0.2, dual_clip=0.0,
         kl_coefficient=0.01, kl_estimator="k3", kl_in="loss", entropy_coefficient=0.01, importance="truncate", importance_cap=2.0,
         max_gradient_norm=1.0, critic="shared", critic_learning_rate=1e-2, critic_warmup_epochs=20, value_clip=0.2, lora_rank=0, lora_alpha=16.0, ranks=1,
         zero_stage=1,

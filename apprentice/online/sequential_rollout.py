@@ -25,7 +25,7 @@ class Chain:
     """The second task."""
 
 
-class Chains:
+class SequentialRollout:
     """Plays episodes as a simulator does, each followed by one at another task of its scenario, where the curriculum has one.
 
     Attempts at a second task form a group of their own: what each is compared with had the same first task before it.
@@ -42,7 +42,7 @@ class Chains:
     def __init__(self, simulator: Simulator, skills: Skills, curriculum: Sequence[Task], reward: float, library: SkillLibrary, seed: int):
         self._simulator, self._skills, self._curriculum = simulator, skills, curriculum
         self._reward, self._library, self._seed = reward, library, seed
-        self.figures: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}
         """Shares of the last chains played."""
         self.sampling = simulator.sampling
 
@@ -85,7 +85,7 @@ class Chains:
         for chain in proven:
             self._library.add(chain.used)
         count = max(1, len(chains))
-        self.figures = {
+        self.metrics = {
             "chains": float(len(chains)),
             "chains_kept": sum(chain.kept for chain in chains) / count,
             "chains_used": sum(bool(chain.used) for chain in chains) / count,

@@ -8,10 +8,10 @@ from learning.toys import train_config
 from online.test_loop import SOUND, Learner, Policy
 
 from apprentice.learning.checkpoint import CheckpointStore
-from apprentice.online.chains import Chains
 from apprentice.online.collection import collect
 from apprentice.online.loop import OnlineTraining
 from apprentice.online.sampler import TaskSampler
+from apprentice.online.sequential_rollout import SequentialRollout
 from apprentice.records import Skill, SkillLibrary, Task
 from apprentice.records.events import Progress
 from apprentice.rollout.busy import BusyTime
@@ -58,8 +58,8 @@ TASKS = [Task(id=f"{scenario}{n}", scenario=scenario, split="train", instruction
 LONELY = Task(id="c0", scenario="c", split="train", instruction="?", answers=("x",))
 
 
-def chains_of(says, library=None, reward=1.0, seed=0) -> Chains:
-    return Chains(Answers(says), Words(), [*TASKS, LONELY], reward, SkillLibrary() if library is None else library, seed)
+def chains_of(says, library=None, reward=1.0, seed=0) -> SequentialRollout:
+    return SequentialRollout(Answers(says), Words(), [*TASKS, LONELY], reward, SkillLibrary() if library is None else library, seed)
 
 
 def collected(chains, tasks, attempts=2):
@@ -105,7 +105,7 @@ def test_both_are_rewarded_where_the_second_was_solved_with_what_the_first_kept(
     chains = chains_of(lambda episode: first if episode.then else second)
     found = collected(chains, TASKS[:1], attempts=1)
     assert tuple(trajectory.reward for trajectory in found.chosen) == rewards
-    assert chains.figures["chains_proven"] == (rewards[1] == 2.0) and len(chains._library) == (rewards[1] == 2.0)
+    assert chains.metrics["chains_proven"] == (rewards[1] == 2.0) and len(chains._library) == (rewards[1] == 2.0)
 
 
 def test_the_second_task_has_what_the_first_kept_and_nothing_else():
@@ -128,7 +128,7 @@ def test_a_second_attempt_that_breaks_leaves_the_first_as_it_is():
     chains = chains_of(lambda episode: "F !" if episode.then else None)
     found = collected(chains, TASKS[:1], attempts=2)
     assert [trajectory.reward for trajectory in found.chosen] == [1.0, 1.0] and len(found.faults) == 2
-    assert chains.figures["chains"] == 0
+    assert chains.metrics["chains"] == 0
 
 
 def test_groups_count_as_mixed_where_either_place_is():
@@ -144,7 +144,7 @@ def test_groups_count_as_mixed_where_either_place_is():
 
 def test_an_interrupted_training_keeps_its_library(tmp_path):
     def run(learner, library):
-        config = train_config(steps=3, attempts=2, chains=True)
+        config = train_config(steps=3, attempts=2, sequential_rollout=True)
         says = lambda episode: f"{'FGH'[int(episode.group[4])]} !"  # noqa: E731
         store, progress = CheckpointStore(tmp_path / "checkpoints"), Progress(tmp_path / "events.jsonl", "train")
         chains = chains_of(says, library)

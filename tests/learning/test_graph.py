@@ -34,7 +34,7 @@ def test_an_attempt_is_cut_where_the_policy_begins_and_ends_to_write():
     attempt = made([1, 2, 7, 8, 3, 9, 4], [0, 0, 1, 1, 0, 1, 0])
     assert actions_of(attempt) == [slice(2, 4), slice(5, 6)]
     first, second = steps_of(attempt, history=5)
-    assert (first.state, first.action, first.following) == (((), (1, 2)), (7, 8), second.state)
+    assert (first.state, first.action, first.next_state) == (((), (1, 2)), (7, 8), second.state)
     assert second == Step(((((1, 2), (7, 8)),), (3,)), (9,), None)
 
 

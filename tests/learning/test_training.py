@@ -1,5 +1,6 @@
 """The engine, PPO and the warm start on a tiny model, through DeepSpeed on one process."""
 
+import random
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from tiny import make_tiny_checkpoint
 
 from apprentice.errors import ApprenticeError
-from apprentice.learning import ppo
+from apprentice.learning import minibatches, scoring
 from apprentice.learning.advantages import GROUP_BASELINES
 from apprentice.learning.checkpoint import CheckpointStore
 from apprentice.learning.distillation import fine_tune
@@ -48,7 +49,7 @@ def train(actor, backward, step):
         count = sum(len(batch.targets) for batch in batches)
         for batch in batches:
             logprobs = actor(batch).logprobs
-            backward(negative_log_likelihood(logprobs, torch.ones_like(logprobs), denominator=count))
+            backward(negative_log_likelihood(logprobs, denominator=count))
         step(1e-2 / (number + 1))
 
 
@@ -108,10 +109,10 @@ def test_overwritten_weights_are_those_that_the_optimizer_goes_on_from(dtype, ze
     engine = Engine(ValueHead(8), learning_rate=1e-2, max_gradient_norm=1.0, zero_stage=zero_stage, dtype=kind)
     source = ValueHead(8)
     torch.nn.init.normal_(source.linear.weight)
-    engine.overwrite(engine.module, source)
+    engine.copy_weights(engine.module, source)
     engine.accumulate(0.0 * engine(torch.ones(2, 8)).sum())
     assert engine.step(1e-2)[1]
-    with engine.whole_weights():
+    with engine.gathered_weights():
         for mine, other in zip(engine.module.parameters(), source.parameters(), strict=True):
             assert torch.equal(mine, other.to(kind))
 
@@ -186,8 +187,7 @@ def spoiled(learner: PpoLearner, what: str, made: list[Trajectory]) -> list[Traj
         return [replace(made[0], reward=NAN), *made[1:]]
     if what == "logprob":
         return [replace(made[0], logprobs=tuple(NAN if bit else 0.0 for bit in made[0].action_mask)), *made[1:]]
-    engine = {"actor": learner._actor, "critic": learner._critic}.get(what)
-    model = learner._reference if engine is None else engine.module
+    model = learner.reference if what == "reference" else learner.actor.module if what == "actor" else learner.critic.engine.module
     with torch.no_grad():
         next(model.parameters()).view(-1)[0] = NAN
     if what != "critic":
@@ -203,17 +203,17 @@ def test_whatever_is_not_finite_raises_an_alarm(checkpoint, advantage, what, min
         return
     config = train_config(advantage=advantage, minibatches=minibatches)
     learner = PpoLearner(config, checkpoint)
-    figures = learner.update(spoiled(learner, what, trajectories(8)), 0)
-    assert any("not finite" in reason for reason in raised(figures, config)), figures
+    metrics = learner.update(spoiled(learner, what, trajectories(8)), 0)
+    assert any("not finite" in reason for reason in raised(metrics, config)), metrics
 
 
 @pytest.mark.parametrize("what", ["reward", "actor"])
 def test_nothing_is_learned_from_what_is_not_finite(checkpoint, what):
     learner = PpoLearner(train_config(), checkpoint)
     made = spoiled(learner, what, trajectories(8))
-    before = weights(learner._actor.module)
+    before = weights(learner.actor.module)
     assert learner.update(made, 0)["not_finite"] > 0
-    assert all(torch.equal(before[name], tensor) or tensor.isnan().any() for name, tensor in weights(learner._actor.module).items())
+    assert all(torch.equal(before[name], tensor) or tensor.isnan().any() for name, tensor in weights(learner.actor.module).items())
 
 
 @pytest.mark.parametrize("changes", [{"advantage": "rloo"}, {"advantage": "gae"}, {"advantage": "rloo", "minibatches": 2, "epochs": 2}], ids=str)
@@ -225,19 +225,19 @@ def test_the_distance_of_an_update_is_measured_after_its_last_optimizer_step(che
 
     def logprobs() -> torch.Tensor:
         with torch.no_grad():
-            return learner._actor.module(packed).logprobs
+            return learner.actor.module(packed).logprobs
 
     before = logprobs()
-    figures = learner.update(made, 0)
+    metrics = learner.update(made, 0)
     after = logprobs()
-    assert figures["approx_kl"] == pytest.approx(float(kl_k3(before, after).mean()), rel=1e-3)
-    assert figures["ratio_max"] >= float((after - before).exp().max()) * 0.999
-    assert figures["approx_kl"] > 0.05 and "approx_kl" in raised(figures, config)[0]
+    assert metrics["approx_kl"] == pytest.approx(float(kl_k3(before, after).mean()), rel=1e-3)
+    assert metrics["ratio_max"] >= float((after - before).exp().max()) * 0.999
+    assert metrics["approx_kl"] > 0.05 and "approx_kl" in raised(metrics, config)[0]
 
 
 def test_the_distance_is_measured_on_one_micro_batch_where_there_are_many(checkpoint, monkeypatch):
     learner, packed = PpoLearner(train_config(advantage="rloo"), checkpoint), []
-    monkeypatch.setattr(ppo.random.Random, "sample", lambda self, batches, count: packed.append((len(batches), count)) or batches[:count])
+    monkeypatch.setattr(random.Random, "sample", lambda self, batches, count: packed.append((len(batches), count)) or batches[:count])
     assert learner.update(trajectories(12), 0)["approx_kl"] > 0
     ((batches, measured),) = packed
     assert batches > 2 and measured == 1
@@ -245,7 +245,7 @@ def test_the_distance_is_measured_on_one_micro_batch_where_there_are_many(checkp
 
 def rewarded_share(learner: PpoLearner, steps: int) -> float:
     """By how much the share of rewarded (even) answers grows over so many updates of the bandit."""
-    model, generator = learner._actor.module.language_model, torch.Generator().manual_seed(0)
+    model, generator = learner.actor.module.language_model, torch.Generator().manual_seed(0)
 
     def answers() -> torch.Tensor:
         with torch.no_grad():
@@ -255,8 +255,8 @@ def rewarded_share(learner: PpoLearner, steps: int) -> float:
     for step in range(steps):
         probabilities = answers()
         chosen = torch.multinomial(probabilities, 64, replacement=True, generator=generator)
-        figures = learner.update(bandit(chosen.tolist(), probabilities[chosen].log().tolist()), step)
-        assert figures["sampler_gap_max"] < 1e-4
+        metrics = learner.update(bandit(chosen.tolist(), probabilities[chosen].log().tolist()), step)
+        assert metrics["sampler_gap_max"] < 1e-4
     return float(answers()[::2].sum()) - before
 
 
@@ -266,17 +266,17 @@ def test_every_advantage_makes_the_rewarded_answers_likelier(checkpoint, advanta
     assert rewarded_share(PpoLearner(config, checkpoint, dtype="float32"), steps=8) > 0.2
 
 
-def test_an_update_reports_finite_figures_under_stable_names(checkpoint):
-    figures = PpoLearner(train_config(), checkpoint).update(trajectories(8), 0)
+def test_an_update_reports_finite_metrics_under_stable_names(checkpoint):
+    metrics = PpoLearner(train_config(), checkpoint).update(trajectories(8), 0)
     expected = (
         "policy_loss value_loss kl_reference approx_kl entropy clip_fraction ratio_max explained_variance gradient_norm not_finite "
         "advantage_mean advantage_std return_mean value_mean sampler_gap_mean sampler_gap_max importance_weight_mean "
         "tokens action_tokens seconds_old seconds_reference seconds_update seconds_measure learning_rate skipped"
     )
-    assert set(figures) == set(expected.split())
-    assert all(value - value == 0 for value in figures.values())
-    assert figures["kl_reference"] == pytest.approx(0, abs=1e-6)
-    assert figures["skipped"] == 0
+    assert set(metrics) == set(expected.split())
+    assert all(value - value == 0 for value in metrics.values())
+    assert metrics["kl_reference"] == pytest.approx(0, abs=1e-6)
+    assert metrics["skipped"] == 0
 
 
 @pytest.mark.parametrize("changes", [{}, {"minibatches": 1, "epochs": 2, "min_advantage": 0.6}, {"entropy_coefficient": 0.01, "importance": "mask"}], ids=str)
@@ -287,15 +287,15 @@ def test_what_the_first_optimizer_step_finds_out_for_itself_needs_no_pass_before
 
     def updated():
         learner = PpoLearner(train_config(**settings | changes), checkpoint, dtype="float32")
-        return learner.update(batch, 0), weights(learner._actor.module)
+        return learner.update(batch, 0), weights(learner.actor.module)
 
-    figures, found = updated()
-    monkeypatch.setattr(PpoLearner, "_looks_ahead", True)
+    metrics, found = updated()
+    monkeypatch.setattr(scoring, "requires_full_pass", lambda config: True)
     plain, expected = updated()
     assert all(torch.allclose(found[name], tensor, atol=2e-5) for name, tensor in expected.items())
     everywhere = {"entropy", "sampler_gap_mean", "sampler_gap_max", "importance_weight_mean", "kl_reference"} if changes.get("min_advantage") else set()
     for name in plain.keys() - everywhere:
-        assert "seconds" in name or figures[name] == pytest.approx(plain[name], rel=1e-3, abs=1e-5), name
+        assert "seconds" in name or metrics[name] == pytest.approx(plain[name], rel=1e-3, abs=1e-5), name
 
 
 @pytest.mark.parametrize(
@@ -318,18 +318,18 @@ def test_attempts_without_a_gradient_are_not_computed_and_the_update_is_the_same
         gone_over.append(len(range(len(made)) if chosen is None else chosen))
         return pack(made, budget, chosen, **how)
 
-    monkeypatch.setattr(ppo, "pack", counted)
+    monkeypatch.setattr(scoring, "pack", counted)
 
     def updated():
         gone_over.clear()
         learner = PpoLearner(train_config(**settings | {"warmup_steps": 0, "learning_rate": 1e-2} | changes), checkpoint, dtype="float32")
-        return learner.update(batch, 0), weights(learner._actor.module), sum(gone_over)
+        return learner.update(batch, 0), weights(learner.actor.module), sum(gone_over)
 
-    figures, found, passes = updated()
-    monkeypatch.setattr(PpoLearner, "_moving", lambda learner, made, advantages: frozenset(range(len(made))))
+    metrics, found, passes = updated()
+    monkeypatch.setattr(minibatches, "with_gradient", lambda config, made, advantages: frozenset(range(len(made))))
     plain, expected, plain_passes = updated()
     assert all(torch.allclose(found[name], tensor, atol=2e-5) for name, tensor in expected.items())
-    assert {name: figures[name] for name in ("policy_loss", "gradient_norm")} == pytest.approx(
+    assert {name: metrics[name] for name in ("policy_loss", "gradient_norm")} == pytest.approx(
         {name: plain[name] for name in ("policy_loss", "gradient_norm")}, rel=1e-3
     )
     assert passes <= plain_passes / 2
@@ -352,9 +352,9 @@ def test_a_group_that_only_failed_has_no_advantage_and_is_not_computed_however_l
         gone_over.update(range(len(items)) if chosen is None else chosen)
         return pack(items, budget, chosen, **how)
 
-    monkeypatch.setattr(ppo, "pack", counted)
-    plain = PpoLearner._moving
-    monkeypatch.setattr(PpoLearner, "_moving", lambda self, items, advantages: used.append(advantages) or plain(self, items, advantages))
+    monkeypatch.setattr(scoring, "pack", counted)
+    plain = minibatches.with_gradient
+    monkeypatch.setattr(minibatches, "with_gradient", lambda config, items, advantages: used.append(advantages) or plain(config, items, advantages))
     learner.update(made, 0)
     parts = used[0].split([item.action_tokens for item in made])
     assert all(part.tolist() == [0.0] * len(part) for part in parts[4:])
@@ -365,12 +365,12 @@ def test_a_group_that_only_failed_has_no_advantage_and_is_not_computed_however_l
 @pytest.mark.parametrize("advantage", GROUP_BASELINES)
 def test_a_group_of_equal_rewards_changes_nothing_and_there_is_no_critic(checkpoint, tmp_path, advantage):
     learner = PpoLearner(train_config(advantage=advantage, kl_coefficient=0.0, entropy_coefficient=0.0), checkpoint)
-    before = weights(learner._actor.module)
+    before = weights(learner.actor.module)
     assert learner.warm_up_critic(trajectories(8)) == {}
     even = [replace(item, reward=float(number < 4), group=str(number // 4)) for number, item in enumerate(trajectories(8))]
-    figures = learner.update(even, 0)
-    assert figures["value_loss"] == figures["value_mean"] == figures["gradient_norm"] == 0
-    assert all(torch.equal(before[name], tensor) for name, tensor in weights(learner._actor.module).items())
+    metrics = learner.update(even, 0)
+    assert metrics["value_loss"] == metrics["value_mean"] == metrics["gradient_norm"] == 0
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(learner.actor.module).items())
     learner.save_state(tmp_path)
     assert not (tmp_path / "critic").exists()
     learner.load_state(tmp_path)
@@ -394,22 +394,21 @@ def test_every_objective_makes_the_rewarded_answers_likelier(checkpoint, changes
 
 
 def test_what_cannot_teach_is_left_out_of_the_update(checkpoint):
-    learner = PpoLearner(train_config(advantage="rloo", min_advantage=0.01, learn_truncated=False), checkpoint)
+    config = train_config(advantage="rloo", min_advantage=0.01, learn_truncated=False)
     made = [replace(item, group=str(number // 2), reward=float(number == 0)) for number, item in enumerate(trajectories(6))]
     advantages = torch.zeros(sum(item.action_tokens for item in made))
     advantages[: made[0].action_tokens + made[1].action_tokens] = 1.0
-    assert learner._worthwhile(made, advantages) == [0, 1]
-    assert learner._worthwhile([replace(made[0], outcome="truncated"), *made[1:]], advantages) == [1]
+    assert minibatches.select(config, made, advantages) == [0, 1]
+    assert minibatches.select(config, [replace(made[0], outcome="truncated"), *made[1:]], advantages) == [1]
     even = [replace(item, reward=0.0) for item in made]
-    assert learner.update(even, 0)["gradient_norm"] == 0
+    assert PpoLearner(config, checkpoint).update(even, 0)["gradient_norm"] == 0
 
 
-def test_a_group_is_never_split_over_optimizer_steps(checkpoint):
-    learner = PpoLearner(train_config(minibatches=3, epochs=2), checkpoint)
+def test_a_group_is_never_split_over_optimizer_steps():
     made = [replace(item, group=str(number % 4)) for number, item in enumerate(trajectories(12))]
-    minibatches = learner._minibatches(made, range(12), 0)
-    assert len(minibatches) == 6
-    for epoch in (minibatches[:3], minibatches[3:]):
+    steps = minibatches.split(train_config(minibatches=3, epochs=2), made, range(12), 0)
+    assert len(steps) == 6
+    for epoch in (steps[:3], steps[3:]):
         assert sorted(index for chosen in epoch for index in chosen) == list(range(12))
         assert sum(len({made[index].group for index in chosen}) for chosen in epoch) == 4
 
@@ -439,7 +438,7 @@ def test_adapters_learn_leave_the_weights_alone_and_are_merged_for_the_policy(ch
     assert first["kl_reference"] == pytest.approx(0.0, abs=1e-9)
     second = learner.update(made, 1)
     assert (second["kl_reference"] > 1e-4) == (kl_coefficient > 0)
-    actor, before = learner._actor.module, load_language_model(checkpoint, torch.float32)
+    actor, before = learner.actor.module, load_language_model(checkpoint, torch.float32)
     kept = {name.replace(".base_layer.", "."): weight for name, weight in actor.language_model.state_dict().items()}
     for name, weight in before.state_dict().items():
         torch.testing.assert_close(kept[name], weight, rtol=0, atol=0)
@@ -506,7 +505,7 @@ def test_a_saved_policy_is_bf16_loads_and_keeps_its_tokenizer(checkpoint, tmp_pa
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "policy")
     assert loaded.dtype == torch.bfloat16
     assert loaded.lm_head.weight.data_ptr() == loaded.model.embed_tokens.weight.data_ptr()
-    live = learner._actor.module.language_model.state_dict()
+    live = learner.actor.module.language_model.state_dict()
     assert all(torch.equal(tensor, live[name].bfloat16()) for name, tensor in loaded.state_dict().items())
     assert AutoTokenizer.from_pretrained(tmp_path / "policy").chat_template
 

@@ -25,7 +25,7 @@ from apprentice.learning.models import Actor, ValueHead, load_language_model
 from apprentice.learning.objectives import kl_k3, negative_log_likelihood
 from apprentice.learning.packing import pack
 from apprentice.learning.ppo import PpoLearner
-from apprentice.online.alarms import raised
+from apprentice.online.alarms import update_alarms
 from apprentice.records import Trajectory
 from apprentice.records.events import Progress
 
@@ -204,7 +204,7 @@ def test_whatever_is_not_finite_raises_an_alarm(checkpoint, advantage, what, min
     config = train_config(advantage=advantage, minibatches=minibatches)
     learner = PpoLearner(config, checkpoint)
     metrics = learner.update(spoiled(learner, what, trajectories(8)), 0)
-    assert any("not finite" in reason for reason in raised(metrics, config)), metrics
+    assert any("not finite" in reason for reason in update_alarms(metrics, config)), metrics
 
 
 @pytest.mark.parametrize("what", ["reward", "actor"])
@@ -232,7 +232,7 @@ def test_the_distance_of_an_update_is_measured_after_its_last_optimizer_step(che
     after = logprobs()
     assert metrics["approx_kl"] == pytest.approx(float(kl_k3(before, after).mean()), rel=1e-3)
     assert metrics["ratio_max"] >= float((after - before).exp().max()) * 0.999
-    assert metrics["approx_kl"] > 0.05 and "approx_kl" in raised(metrics, config)[0]
+    assert metrics["approx_kl"] > 0.05 and "approx_kl" in update_alarms(metrics, config)[0]
 
 
 def test_the_distance_is_measured_on_one_micro_batch_where_there_are_many(checkpoint, monkeypatch):

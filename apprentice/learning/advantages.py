@@ -11,8 +11,8 @@ def gae(rewards: Tensor, values: Tensor, gamma: float, gae_lambda: float) -> tup
 
     delta_t = r_t + gamma V_{t+1} - V_t and A_t = delta_t + gamma lambda A_{t+1}, with V = A = 0 after the last token
     (Schulman et al. 2015, "High-dimensional continuous control using generalized advantage estimation", eq. 16).
-    Time counts action tokens only. Tokens written by the environment are part of the transition, so the value after the last token of
-    a turn is the value at the first token of the next turn.
+    Time counts action tokens only. Tokens written by the environment are part of the transition, so the value after the
+    last token of a turn is the value at the first token of the next turn.
 
     Args:
         rewards: [n] reward given at each action token.
@@ -55,8 +55,9 @@ def whiten(advantages: Tensor, epsilon: float = 1e-8) -> Tensor:
 def scale(advantages: Tensor, epsilon: float = 1e-8) -> Tensor:
     """Scales a batch to a root mean square of 1 without a shift, so that signs are kept and zeros stay exactly 0.
 
-    This normalises group advantages, which are already centred on their group. A shift by the mean over tokens would reward groups that
-    only failed wherever failures are longer than successes. `scale_rewards="batch"` of TRL has the same purpose.
+    This normalises group advantages, which are already centred on their group. A shift by the mean over tokens would
+    reward groups that only failed wherever failures are longer than successes. `scale_rewards="batch"` of TRL has the
+    same purpose.
 
     Args:
         advantages: [n].
@@ -66,7 +67,8 @@ def scale(advantages: Tensor, epsilon: float = 1e-8) -> Tensor:
 
 
 def leave_one_out(rewards: Tensor) -> Tensor:
-    """RLOO: each attempt's reward minus the mean reward of the others (Kool et al. 2019; Ahmadian et al. 2024). A single attempt gets 0.
+    """RLOO: each attempt's reward minus the mean reward of the others (Kool et al. 2019; Ahmadian et al. 2024). A
+    single attempt gets 0.
 
     Args:
         rewards: [n] rewards of one group's attempts.
@@ -76,12 +78,14 @@ def leave_one_out(rewards: Tensor) -> Tensor:
 
 
 def group_centred(rewards: Tensor) -> Tensor:
-    """Dr. GRPO: each attempt's reward minus the group mean (Liu et al. 2025). It is exactly 0, without rounding, where all rewards are equal."""
+    """Dr. GRPO: each attempt's reward minus the group mean (Liu et al. 2025). It is exactly 0, without rounding, where
+    all rewards are equal."""
     return rewards - rewards.mean() if (rewards != rewards[0]).any() else torch.zeros_like(rewards)
 
 
 def group_normalised(rewards: Tensor, epsilon: float = 1e-4) -> Tensor:
-    """GRPO: the centred reward divided by the group's sample standard deviation plus `epsilon` (Shao et al. 2024). A single attempt gets 0."""
+    """GRPO: the centred reward divided by the group's sample standard deviation plus `epsilon` (Shao et al. 2024). A
+    single attempt gets 0."""
     return group_centred(rewards) / (rewards.std() + epsilon) if len(rewards) > 1 else torch.zeros_like(rewards)
 
 

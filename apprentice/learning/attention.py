@@ -1,12 +1,13 @@
-"""Attention over a row of packed prefix trees, for Transformers' attention interface, without padding and without a mask over the whole row.
+"""Attention over a row of packed prefix trees for Transformers' attention interface, without padding or a full mask.
 
-Each tree attends to itself alone: causally if it is a single sequence, else branch by branch, each branch to its ancestors and causally to
-itself. A GPU processes a row of plain sequences in one flash kernel. On a CPU, blocks of queries go through plain matrix products, with a
-backward pass written out below for the whole row. The attention weights of a block stay in the cache, which takes two thirds of the time of
-PyTorch's flash kernel. Branches of similar length and with a similar number of ancestors share their products, as many as fit the cache.
+Each tree attends to itself alone: causally if it is a single sequence, else branch by branch, each branch to its
+ancestors and causally to itself. A GPU processes a row of plain sequences in one flash kernel. On a CPU, blocks of
+queries go through plain matrix products, with a backward pass written out below for the whole row. The attention
+weights of a block stay in the cache, which takes two thirds of the time of PyTorch's flash kernel. Branches of similar
+length and with a similar number of ancestors share their products, as many as fit the cache.
 
-It covers causal attention with or without a sliding window. It raises `Unsupported` for everything else that a layer may ask for;
-`fidelity.py` then selects Transformers' own attention.
+It covers causal attention with or without a sliding window. It raises `Unsupported` for everything else that a layer
+may ask for; `fidelity.py` then selects Transformers' own attention.
 """
 
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ MAX_PAIRS = 100_000
 MIN_FILL = 0.5
 """Smallest share of a branch's own queries times keys in the size to which the product pads it."""
 MAX_SAVED_KEYS = 400
-"""Number of keys up to which attention weights are saved for the backward pass; with more keys, recomputing them is as fast."""
+"""Keys up to which attention weights are saved for the backward pass; with more, recomputing them is as fast."""
 UNSUPPORTED = {"softcap": "soft-capped scores", "s_aux": "attention sinks", "position_bias": "biased scores", "cache": "cached keys"}
 """Keyword arguments of a layer that change the attention weights in a way that this attention does not compute."""
 
@@ -121,7 +122,7 @@ def tree_attention(query: Tensor, key: Tensor, value: Tensor, branches: Branches
 
 
 def _flash_attention(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scaling: float, window: int | None) -> Tensor:
-    """All sequences in one call of PyTorch's flash kernel for ragged rows. Its window is a number of tokens before and after, -1 for any."""
+    """All sequences in one call of PyTorch's flash kernel; its window counts tokens before and after, -1 for any."""
     cu_seqlens = torch.tensor((0, *lengths), dtype=torch.int32, device=query.device).cumsum(0, dtype=torch.int32)
     q, k, v = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))
     window_size, grouped = (-1 if window is None else window - 1, 0), query.shape[1] != key.shape[1]
@@ -131,8 +132,8 @@ def _flash_attention(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[i
 class BranchGroup(NamedTuple):
     """Branches of a row that are padded to the same shape and share their matrix products.
 
-    A branch with fewer ancestors is padded at its beginning, a shorter branch at its end. Padding refers to the position behind the end of
-    the row, which holds zeros.
+    A branch with fewer ancestors is padded at its beginning, a shorter branch at its end. Padding refers to the
+    position behind the end of the row, which holds zeros.
     """
 
     positions: Tensor
@@ -152,7 +153,7 @@ class BranchGroup(NamedTuple):
         return self._gather(tensor, self.positions[:, self.ancestors :])
 
     def gather_all(self, tensor: Tensor) -> Tensor:
-        """The branches' ancestors and own tokens: [key heads, T + 1, ...] -> [key heads * branches, ancestors + longest, ...]."""
+        """Ancestors and own tokens: [key heads, T + 1, ...] -> [key heads * branches, ancestors + longest, ...]."""
         return self._gather(tensor, self.positions)
 
     def scatter_own(self, total: Tensor, own: Tensor) -> None:
@@ -234,7 +235,7 @@ def group_branches(lengths: tuple[int, ...], branches: tuple[Branches, ...]) -> 
 
 
 class BlockAttention(torch.autograd.Function):
-    """softmax(scaling q k^T, masked) v for each group. The query heads that share a key head are rows of one product."""
+    """softmax(scaling q k^T, masked) v for each group. The query heads of a key head are rows of one product."""
 
     @staticmethod
     def forward(ctx, query: Tensor, key: Tensor, value: Tensor, groups: tuple[BranchGroup, ...], scaling: float, window: int | None) -> Tensor:
@@ -279,7 +280,7 @@ class BlockAttention(torch.autograd.Function):
 
 
 def _attention_weights(q: Tensor, k: Tensor, padding: Tensor | None, scaling: float, window: int | None) -> Tensor:
-    """Attention weights [n, queries * query heads per key head, keys]. The last query aligns with the last key; padding gets no weight."""
+    """Attention weights [n, queries * query heads per key head, keys], where the last query aligns with the last key."""
     rows, queries, keys = q.flatten(1, 2), q.shape[1], k.shape[1]
     scores = torch.baddbmm(rows.new_empty(()), rows, k.transpose(1, 2), beta=0, alpha=scaling)
     future = torch.ones(queries, queries, dtype=torch.bool).triu_(1)

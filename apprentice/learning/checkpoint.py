@@ -15,7 +15,8 @@ MARKER = "state.json"
 class CheckpointStore:
     """Numbered checkpoints in one folder, of which the newest is kept.
 
-    A checkpoint is written to a temporary folder, flushed, marked as complete by `state.json`, and renamed. Older ones are removed after that.
+    A checkpoint is written to a temporary folder, flushed, marked as complete by `state.json`, and renamed. Older ones
+    are removed after that.
     """
 
     def __init__(self, folder: Path):

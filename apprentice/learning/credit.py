@@ -15,7 +15,7 @@ from apprentice.records import Trajectory
 
 
 def token_rewards(config: TrainConfig, trajectories: Sequence[Trajectory], logprobs: Tensor | None, reference: Tensor | None) -> Tensor:
-    """The reward of each action token [A]: the trajectory's reward at its last token, minus the KL penalty if it is part of the reward.
+    """The reward [A] of each action token: that of the trajectory at its last token, minus the KL penalty of `kl_in`.
 
     Args:
         config: the `train` section.
@@ -31,7 +31,7 @@ def token_rewards(config: TrainConfig, trajectories: Sequence[Trajectory], logpr
 
 
 def advantages_and_returns(config: TrainConfig, trajectories: Sequence[Trajectory], rewards: Tensor, values: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Advantages [A] and returns [A] by the estimator that `train.advantage` names; `values` [A] are only needed for `gae`."""
+    """Advantages [A] and returns [A] by the estimator of `train.advantage`; only `gae` needs the values [A]."""
     if config.advantage == "gae":
         return against_critic(trajectories, rewards, values, config.gamma, config.gae_lambda)
     return _against_group(config, trajectories, rewards)
@@ -57,7 +57,7 @@ def _against_group(config: TrainConfig, trajectories: Sequence[Trajectory], rewa
 
 
 def normalise(config: TrainConfig, advantages: Tensor) -> Tensor:
-    """Whitens the advantages of `gae`. Group advantages are only scaled, because their 0 means that there is nothing to learn."""
+    """Whitens the advantages of `gae`. Group advantages are only scaled, so that an advantage of 0 stays 0."""
     if not config.normalize_advantages:
         return advantages
     return whiten(advantages) if config.advantage == "gae" else scale(advantages)

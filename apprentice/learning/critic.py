@@ -1,8 +1,9 @@
 """The critic, and the fit of its value head to the starting policy's trajectories before the first update.
 
-The value head reads the features of the actor's trunk, which are also the initial features of a separate critic. The trunk is therefore
-computed once, and only the head is fitted. Cross-validation over groups chooses the number of epochs: attempts at one task share a prefix,
-so held-out attempts must belong to other tasks. A longer fit would only memorise its trajectories.
+The value head reads the features of the actor's trunk, which are also the initial features of a separate critic. The
+trunk is therefore computed once, and only the head is fitted. Cross-validation over groups chooses the number of
+epochs: attempts at one task share a prefix, so held-out attempts must belong to other tasks. A longer fit would only
+memorise its trajectories.
 """
 
 import copy
@@ -28,7 +29,8 @@ PATIENCE = 5
 STEP_TOKENS = 256
 """Action tokens per optimizer step of the fit."""
 EPSILON = 1e-5
-"""AdamW's epsilon, as in PPO implementations. At the mean return the bias has no gradient, and 1e-8 would turn its rounding errors into steps."""
+"""AdamW's epsilon, as in PPO implementations. At the mean return the bias has no gradient, and 1e-8 would turn its
+rounding errors into steps."""
 
 
 class Critic:

@@ -60,8 +60,7 @@ def fine_tune(
         checkpoint_every_s: seconds between checkpoints.
 
     Returns:
-        `loss_first` and `loss_last` (nats per token in the first and last optimizer step), `steps`, `tokens`, `seconds` and
-        `tokens_per_second`.
+        `loss_first`, `loss_last` (nats per token), `steps`, `tokens`, `seconds` and `tokens_per_second`.
 
     Raises:
         ApprenticeError: there are no trajectories, the model is missing, or the disk is full.

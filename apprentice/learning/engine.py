@@ -1,8 +1,8 @@
 """The DeepSpeed adapter, the only module that imports DeepSpeed.
 
-Weights and activations are bf16. DeepSpeed keeps fp32 master weights and accumulates the gradients of all micro-batches in fp32.
-An optimizer step may have any number of micro-batches: the caller ends it (`managed_gradient_accumulation` is off) and divides its
-losses by the token count of the whole step, so DeepSpeed does not scale them.
+Weights and activations are bf16. DeepSpeed keeps fp32 master weights and accumulates the gradients of all micro-batches
+in fp32. An optimizer step may have any number of micro-batches: the caller ends it (`managed_gradient_accumulation` is
+off) and divides its losses by the token count of the whole step, so DeepSpeed does not scale them.
 """
 
 import contextlib
@@ -30,8 +30,8 @@ class Engine:
         model: fp32 or bf16; its parameters are cast to `dtype`, its buffers keep the type they were loaded with.
         learning_rate: the peak learning rate; `step` takes the current one.
         max_gradient_norm: gradients are clipped to this 2-norm.
-        zero_stage: what is sharded over the ranks. Stage 0 runs as 1, because DeepSpeed's stage 0 accumulates bf16 gradients in bf16, and
-            on one rank stage 1 shards nothing either.
+        zero_stage: what is sharded over the ranks. Stage 0 runs as 1, because DeepSpeed's stage 0 accumulates bf16
+            gradients in bf16, and on one rank stage 1 shards nothing either.
         offload: keeps the optimizer's state and runs its step on the CPU.
         dtype: type of weights and activations.
     """
@@ -87,7 +87,7 @@ class Engine:
         return tensor.cpu()
 
     def accumulate(self, loss: Tensor) -> float:
-        """Accumulates the gradient of a micro-batch's share of the loss. After a loss that is not finite, `step` skips the optimizer step."""
+        """Accumulates the gradient of a part of the loss. If a part is not finite, `step` skips the optimizer step."""
         value = float(loss.detach())
         self._needed = max(self._needed, allocated())
         with _local_rank():
@@ -99,7 +99,8 @@ class Engine:
         """Takes the optimizer step.
 
         Returns:
-            The 2-norm of the gradients before clipping, and whether the weights changed (False if the loss or the norm was not finite).
+            The 2-norm of the gradients before clipping, and whether the weights changed (False if the loss or the norm
+            was not finite).
         """
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -118,14 +119,14 @@ class Engine:
         return _deepspeed().zero.GatheredParameters(list(self.module.parameters()))
 
     def copy_weights(self, target: nn.Module, source: nn.Module) -> None:
-        """Copies the weights of `source` into `target`, a part of the model, and into its fp32 master weights, on every rank."""
+        """Copies weights into a part of the model and into its fp32 master weights, on every rank."""
         with _deepspeed().zero.GatheredParameters(list(target.parameters()), modifier_rank=0), torch.no_grad():
             for weight, other in zip(target.parameters(), source.parameters(), strict=True):
                 weight.copy_(other)
         self._engine.optimizer.refresh_fp32_params()
 
     def save(self, folder: Path) -> None:
-        """Writes the trained weights, their fp32 master weights and the optimizer state, from which `load` continues bit for bit.
+        """Writes the trained weights, their fp32 master weights and the optimizer state; `load` restores them exactly.
 
         Raises:
             OSError: the disk is full.
@@ -157,7 +158,7 @@ def training_engine(model: nn.Module, config: TrainConfig, *, learning_rate: flo
 
 
 def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Casts the parameters but not the buffers: with rotary frequencies in bf16, the position error would grow along a sequence."""
+    """Casts the parameters but not the buffers, because bf16 rotary frequencies would misplace later tokens."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     return model
@@ -203,7 +204,7 @@ def _backend() -> str:
 
 @contextlib.contextmanager
 def _local_rank():
-    """Sets LOCAL_RANK, which DeepSpeed reads, and restores it, because child processes would take themselves for launched ranks."""
+    """Sets LOCAL_RANK for DeepSpeed and restores it, since child processes would take themselves for launched ranks."""
     alone = "LOCAL_RANK" not in os.environ
     if alone:
         os.environ["LOCAL_RANK"] = "0"

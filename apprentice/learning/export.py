@@ -17,7 +17,7 @@ LICENCES = ("LICENSE*", "NOTICE*")
 
 
 def save_policy(language_model: nn.Module, source: Path, folder: Path) -> None:
-    """Writes the weights in bf16 with the tokenizer of the starting checkpoint, atomically: on an error the old folder stays.
+    """Writes the weights in bf16 and the tokenizer of the starting checkpoint; on an error the old folder stays.
 
     Args:
         language_model: a Transformers causal language model; tied weights are stored once, adapters are merged.

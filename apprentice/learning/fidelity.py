@@ -15,19 +15,22 @@ from apprentice.learning.packing import action_positions, pack
 from apprentice.records import Trajectory
 
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.1}
-"""Largest mean difference of a sequence in nats per token. In bf16, rounding causes up to 0.05, a missing window 0.25 or more."""
+"""Largest mean difference of a sequence in nats per token. In bf16, rounding causes up to 0.05, a missing window 0.25
+or more."""
 AFFORDABLE_S = 10.0
-"""Time limit for the comparison of a sequence longer than the sliding window; its duration is estimated from the short ones."""
+"""Time limit for comparing a sequence longer than the sliding window, whose duration is estimated from short ones."""
 SINGLE, BRANCH, SHARED, BEYOND_WINDOW, SCORED = 12, 20, 16, 16, 8
-"""Tokens of a sequence without a common prefix, of each of two sequences with one, of that prefix, beyond a window, and scored per sequence."""
+"""Tokens of a sequence without a common prefix, of each of two sequences with one, of that prefix, beyond a window, and
+scored per sequence."""
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
-"""Values of `layer_types` in a model's config that packed attention covers; other layers take a row of trees for one sequence."""
+"""Layer types that packed attention covers; other layers would take a row of trees for a single sequence."""
 
 
 def choose_attention(language_model: nn.Module, where: Path) -> None:
-    """Sets the fastest attention with which the model scores packed sequences as plain Transformers scores each of them on its own.
+    """Sets the fastest attention that scores packed sequences as plain Transformers scores each of them on its own.
 
-    This is packed attention where it covers the model's layers, else Transformers' own. The baseline is Transformers' `eager` attention.
+    This is packed attention where it covers the model's layers, else Transformers' own. The baseline is Transformers'
+    `eager` attention.
 
     Args:
         language_model: a Transformers causal language model, on a CPU, in evaluation mode.
@@ -106,9 +109,10 @@ def _is_causal(scores: Tensor, model: nn.Module) -> bool:
 
 
 def _sample_and_scores(model: nn.Module) -> tuple[list[Trajectory], Tensor]:
-    """Sequences of random tokens and their scores by plain Transformers: two with a common prefix, one without, and one longer than the
-    model's sliding window if that takes at most AFFORDABLE_S."""
-    rng, vocabulary = random.Random(0), model.get_input_embeddings().num_embeddings // 2  # the last tokens may stand for images
+    """Sequences of random tokens and their scores by plain Transformers: two with a common prefix, one without, and one
+    longer than the model's sliding window if that takes at most AFFORDABLE_S."""
+    rng = random.Random(0)
+    vocabulary = model.get_input_embeddings().num_embeddings // 2  # the last tokens may stand for images
 
     def tokens(count: int) -> list[int]:
         return [rng.randrange(vocabulary) for _ in range(count)]

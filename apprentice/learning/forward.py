@@ -1,7 +1,7 @@
-"""Runs a language model over a micro-batch, in the layout that its attention takes, and selects the positions that predict action tokens.
+"""Runs a language model over a micro-batch and selects the positions that predict action tokens.
 
-With packed attention, a micro-batch is one row of trees. With Transformers' own attention, each sequence is a row, and shorter sequences are
-padded at their end, which no token of a causal model attends to.
+With packed attention, a micro-batch is one row of trees. With Transformers' own attention, each sequence is a row, and
+shorter sequences are padded at their end, which no token of a causal model attends to.
 """
 
 import torch
@@ -13,7 +13,7 @@ from apprentice.learning.packing import PackedBatch
 
 
 def takes_rows(model: nn.Module) -> bool:
-    """Whether the model runs with Transformers' own attention, which takes each sequence as a row and does not support trees."""
+    """Whether the model runs with Transformers' own attention, which takes each sequence as a row and no trees."""
     return model.config._attn_implementation != attention.NAME
 
 
@@ -23,9 +23,10 @@ def trunk_features(trunk: nn.Module, batch: PackedBatch) -> Tensor:
 
 
 def logits_and_features(language_model: nn.Module, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-    """The model's logits [A, vocabulary] at the positions that predict an action token, and its last hidden states [A, hidden] there.
+    """Logits [A, vocabulary] and last hidden states [A, hidden] at the positions that predict an action token.
 
-    The model's own forward pass applies scaling and soft-capping to the logits. A hook before its head selects the hidden states.
+    The model's own forward pass applies scaling and soft-capping to the logits. A hook before its head selects the
+    hidden states.
     """
     selected: list[Tensor] = []
 

@@ -1,7 +1,7 @@
 """Step-level advantages: the attempts at one task as a graph whose nodes are states and whose edges are steps.
 
-A reward at the last turn does not say which step earned it. Attempts that diverge from a common state do: the steps that they share deserve
-neither credit nor blame, the steps in which they differ deserve both.
+A reward at the last turn does not say which step earned it. Attempts that diverge from a common state do: the steps
+that they share deserve neither credit nor blame, the steps in which they differ deserve both.
 """
 
 from collections import defaultdict
@@ -28,11 +28,12 @@ class Step(NamedTuple):
 Attempts = Sequence[Sequence[Step]]
 """The steps of each attempt in a group."""
 GroupAdvantage = Callable[[Tensor, Attempts, TrainConfig], list[Tensor]]
-"""Maps the rewards [n] and the steps of a group's attempts to the advantage of each step, one tensor [steps] per attempt."""
+"""Maps the rewards [n] and the steps of a group's attempts to the advantages [steps] of each attempt."""
 
 
 def actions_of(trajectory: Trajectory) -> list[slice]:
-    """The token range of each action, a contiguous run of sampled tokens. The first token of a sequence has no predecessor and is never part of one."""
+    """The token range of each action, a contiguous run of sampled tokens. The first token of a sequence has no
+    predecessor and is never part of one."""
     sampled = [0, *trajectory.action_mask[1:], 0]
     starts = [index for index in range(1, len(sampled)) if sampled[index] > sampled[index - 1]]
     ends = [index for index in range(1, len(sampled)) if sampled[index] < sampled[index - 1]]
@@ -54,7 +55,8 @@ def steps_of(trajectory: Trajectory, history: int) -> list[Step]:
 
 
 def salt(advantages: Tensor, attempts: Attempts) -> list[Tensor]:
-    """SALT (Li et al. 2025): equal steps of a group share the mean advantage of their attempts; every other step keeps that of its attempt.
+    """SALT (Li et al. 2025): equal steps of a group share the mean advantage of their attempts; every other step keeps
+    that of its attempt.
 
     Args:
         advantages: [n] advantages of the attempts, already relative to the group.
@@ -71,10 +73,11 @@ def salt(advantages: Tensor, attempts: Attempts) -> list[Tensor]:
 
 
 def gigpo(rewards: Tensor, attempts: Attempts, gamma: float, weight: float) -> list[Tensor]:
-    """GiGPO (Feng et al. 2025): the attempt's advantage plus `weight` times the advantage of the step among all steps from the same state.
+    """GiGPO (Feng et al. 2025): the attempt's advantage plus `weight` times the advantage of the step among all steps
+    from the same state.
 
-    The return of a step is the reward discounted by the number of remaining steps. Both advantages use GRPO's normalisation. A state that
-    was visited once contributes nothing.
+    The return of a step is the reward discounted by the number of remaining steps. Both advantages use GRPO's
+    normalisation. A state that was visited once contributes nothing.
 
     Args:
         rewards: [n] rewards of the attempts.
@@ -117,7 +120,8 @@ GROUP_ADVANTAGES: dict[str, GroupAdvantage] = {
 
 
 def group_advantages(trajectories: Sequence[Trajectory], rewards: Tensor, config: TrainConfig) -> Tensor:
-    """Concatenated advantages of the action tokens of one group's trajectories. All tokens of an action share one advantage.
+    """Concatenated advantages of the action tokens of one group's trajectories. All tokens of an action share one
+    advantage.
 
     Args:
         trajectories: the attempts of the group.

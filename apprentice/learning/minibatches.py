@@ -47,8 +47,8 @@ def select(config: TrainConfig, trajectories: Sequence[Trajectory], advantages: 
 def with_gradient(config: TrainConfig, trajectories: Sequence[Trajectory], advantages: Tensor) -> frozenset[int]:
     """The indices of the trajectories whose tokens have a gradient.
 
-    Where the loss consists of the surrogate alone, a trajectory without an advantage has none. With a critic, an entropy bonus or a KL
-    penalty in the loss, every trajectory has one.
+    Where the loss consists of the surrogate alone, a trajectory without an advantage has none. With a critic, an
+    entropy bonus or a KL penalty in the loss, every trajectory has one.
     """
     if config.advantage == "gae" or config.entropy_coefficient > 0 or (config.kl_coefficient > 0 and config.kl_in == "loss"):
         return frozenset(range(len(trajectories)))

@@ -1,8 +1,9 @@
 """The models of actor, critic and reference.
 
-Difference from the usual shared critic: the value head reads the trunk's features, but its gradient does not reach the trunk. A sparse
-reward at the end of a short episode gives a noisy value gradient, which would disturb a small language model. It also allows the critic
-to be warmed up without a change of the policy. `critic: separate` trains a trunk of its own instead.
+Difference from the usual shared critic: the value head reads the trunk's features, but its gradient does not reach the
+trunk. A sparse reward at the end of a short episode gives a noisy value gradient, which would disturb a small language
+model. It also allows the critic to be warmed up without a change of the policy. `critic: separate` trains a trunk of
+its own instead.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from apprentice.learning.packing import PackedBatch
 from apprentice.policy.loading import load_causal_model
 
 CHUNK_TOKENS = {"cpu": 32, "cuda": 1024}
-"""Action tokens whose distribution over the vocabulary exists in fp32 at the same time; on a CPU, few enough to stay in the cache."""
+"""Action tokens whose fp32 distribution exists at the same time; on a CPU, few enough to stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class SeparateCritic(nn.Module):
 
 @dataclass(frozen=True)
 class Adapters:
-    """Low-rank adapters of every linear layer, trained instead of the weights: W + alpha / rank B A (LoRA, Hu et al. 2021)."""
+    """Low-rank adapters of every linear layer: W + alpha / rank B A with W frozen (LoRA, Hu et al. 2021)."""
 
     rank: int
     alpha: float
@@ -104,7 +105,8 @@ def load_language_model(checkpoint: Path, dtype: torch.dtype, *, recompute: bool
         adapters: the adapters to train; None trains every weight.
 
     Raises:
-        ApprenticeError: the folder holds no model, tensors are missing or unexpected, or its architecture cannot be trained.
+        ApprenticeError: the folder holds no model, tensors are missing or unexpected, or its architecture cannot be
+            trained.
     """
     if not (checkpoint / "config.json").is_file():
         raise ApprenticeError("the folder holds no model: config.json is missing", where=checkpoint, todo="run the stage that writes it: `dvc repro`")
@@ -186,7 +188,8 @@ def token_scores(logits: Tensor, targets: Tensor, temperature: float, with_entro
     """Log-probabilities of `targets` under softmax(logits / temperature), and the entropy of that distribution.
 
     Args:
-        logits: [A, vocabulary], in the model's type. The backward pass, of which there may be only one, overwrites them.
+        logits: [A, vocabulary], in the model's type. The backward pass, of which there may be only one, overwrites
+            them.
         targets: [A] token ids.
         temperature: divides the logits.
         with_entropy: whether to compute the entropy.
@@ -199,7 +202,7 @@ def token_scores(logits: Tensor, targets: Tensor, temperature: float, with_entro
 
 
 class _TokenScores(torch.autograd.Function):
-    """Keeps fp32 values over the vocabulary for one chunk of tokens at a time; the gradient is written into the memory of the logits.
+    """Holds fp32 values over the vocabulary for one chunk of tokens at a time and overwrites logits by their gradient.
 
     With p = softmax(z): d log p_y / dz = onehot(y) - p and dH / dz = -p (log p + H).
     """

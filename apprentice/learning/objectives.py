@@ -1,8 +1,8 @@
 """The losses and estimators of PPO, as pure functions of tensors.
 
-Every tensor argument is [T], one entry per action token of a micro-batch, unless its description says otherwise. A loss is a sum over
-tokens divided by `denominator`, the number of action tokens in the whole optimizer step across all micro-batches and ranks. A token
-therefore has the same weight in every micro-batch.
+Every tensor argument is [T], one entry per action token of a micro-batch, unless its description says otherwise. A loss
+is a sum over tokens divided by `denominator`, the number of action tokens in the whole optimizer step across all
+micro-batches and ranks. A token therefore has the same weight in every micro-batch.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 MAX_LOG_RATIO = 20.0
-"""Bound on a log-ratio before it is exponentiated. e^20 is far outside every clip range, and one such token keeps all sums finite."""
+"""Bound on a log-ratio before it is exponentiated. e^20 is far outside every clip range, and one such token keeps all
+sums finite."""
 
 
 class ClipRange(NamedTuple):
@@ -20,7 +21,8 @@ class ClipRange(NamedTuple):
     low: float
     """The ratio is clipped below 1 - low."""
     high: float
-    """The ratio is clipped above 1 + high. A value above `low` lets unlikely tokens grow (clip-higher, Yu et al. 2025, "DAPO")."""
+    """The ratio is clipped above 1 + high. A value above `low` lets unlikely tokens grow (clip-higher, Yu et al. 2025,
+    "DAPO")."""
     dual: float = 0.0
     """Lower bound dual * A on the surrogate of a token with a negative advantage A (Ye et al. 2020); 0 disables it."""
 
@@ -41,7 +43,7 @@ def probability_ratio(logprobs: Tensor, old: Tensor) -> Tensor:
 
 
 def sequence_ratio(logprobs: Tensor, old: Tensor, sequences: Tensor) -> Tensor:
-    """GSPO's ratio exp(mean_t(log pi - log pi_old)) of a sequence, repeated for each of its tokens (Zheng et al. 2025, eq. 7 and 14).
+    """GSPO's ratio exp(mean_t(log pi - log pi_old)) of each token's sequence (Zheng et al. 2025, eq. 7 and 14).
 
     The gradient at a token is that of the token alone, so the advantages may differ between the tokens of a sequence.
 
@@ -61,7 +63,7 @@ def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip: ClipRange) -> Ten
 
 
 def weighted_log_likelihood(ratio: Tensor, logprobs: Tensor, advantages: Tensor, clip: ClipRange) -> Tensor:
-    """CISPO: the detached clipped ratio times A log pi, so that no token loses its gradient (MiniMax-M1, 2025, eq. 4)."""
+    """CISPO: the detached clipped ratio times A log pi; no token loses its gradient (MiniMax-M1, 2025, eq. 4)."""
     return ratio.clamp(1 - clip.low, 1 + clip.high).detach() * advantages * logprobs
 
 
@@ -77,12 +79,12 @@ def policy_loss(surrogate: Tensor, *, denominator: float, weights: Tensor | None
 
 
 def loss_weights(lengths: Tensor, mean: str, constant: int) -> Tensor:
-    """The weight of each sequence's tokens with which a sum over tokens, divided by the number of tokens, is the requested mean.
+    """Weights of each sequence's tokens that turn a mean over all tokens into the requested mean.
 
     Args:
         lengths: [n] action tokens of each sequence in the optimizer step.
-        mean: `token` averages over all tokens; `sequence` averages the per-sequence token means (GRPO); `constant` averages the
-            per-sequence sums divided by `constant` (Dr. GRPO), so that long sequences are not diluted.
+        mean: `token` averages over all tokens; `sequence` averages the per-sequence token means (GRPO); `constant`
+            averages the per-sequence sums divided by `constant` (Dr. GRPO), so that long sequences are not diluted.
         constant: the divisor of a sequence's sum.
 
     Returns:
@@ -94,7 +96,10 @@ def loss_weights(lengths: Tensor, mean: str, constant: int) -> Tensor:
 
 
 def value_loss(values: Tensor, old: Tensor, returns: Tensor, *, clip: float, denominator: float) -> Tensor:
-    """PPO's clipped value loss, as in OpenAI's baselines: 0.5 max((V - R)^2, (clip(V, V_old - clip, V_old + clip) - R)^2)."""
+    """PPO's clipped value loss, as in OpenAI's baselines.
+
+    0.5 max((V - R)^2, (clip(V, V_old - clip, V_old + clip) - R)^2)
+    """
     clipped = old + (values - old).clamp(-clip, clip)
     return 0.5 * token_mean(torch.maximum((values - returns) ** 2, (clipped - returns) ** 2), denominator)
 
@@ -105,17 +110,17 @@ def squared_error(values: Tensor, returns: Tensor, *, denominator: float) -> Ten
 
 
 def kl_k1(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """KL(pi || reference) from samples of pi. Estimator k1 = log pi - log reference is unbiased and may be negative (Schulman 2020)."""
+    """KL(pi || reference) from samples of pi: k1 = log pi - log reference, unbiased, any sign (Schulman 2020)."""
     return logprobs - reference
 
 
 def kl_k2(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """Estimator k2 = (log pi - log reference)^2 / 2 is biased, never negative, and has low variance (Schulman 2020)."""
+    """Estimator k2 = (log pi - log reference)^2 / 2: biased, never negative, low variance (Schulman 2020)."""
     return 0.5 * (logprobs - reference) ** 2
 
 
 def kl_k3(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """Estimator k3 = x - 1 - log x with x = reference / pi is unbiased and never negative (Schulman 2020, "Approximating KL divergence")."""
+    """Estimator k3 = x - 1 - log x with x = reference / pi: unbiased, never negative (Schulman 2020)."""
     difference = log_ratio(reference, logprobs)
     return torch.exp(difference) - 1 - difference
 
@@ -143,7 +148,7 @@ def clip_fraction(ratio: Tensor, clip: ClipRange) -> Tensor:
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> float:
-    """1 - Var(returns - values) / Var(returns): 1 is a perfect prediction, 0 is no better than the mean. It is 0 where all returns are equal."""
+    """1 - Var(returns - values) / Var(returns): 1 is perfect, 0 no better than the mean, and 0 if all returns are equal."""
     if len(returns) < 2 or float(returns.var()) < 1e-12:
         return 0.0
     return float(1 - (returns - values).var() / returns.var())

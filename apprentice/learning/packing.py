@@ -1,6 +1,7 @@
-"""Packs trajectories into micro-batches without padding: one row of concatenated prefix trees that do not attend to each other.
+"""Packs trajectories into micro-batches without padding, as rows of prefix trees that do not attend to each other.
 
-`sharing.py` merges sequences with a common prefix into trees, and `attention.py` keeps the trees apart. Positions start at 0 in each tree.
+`sharing.py` merges sequences with a common prefix into trees, and `attention.py` keeps the trees apart. Positions start
+at 0 in each tree.
 """
 
 import heapq
@@ -29,7 +30,8 @@ class PackedBatch:
     branches: tuple[Branches, ...]
     """The branches of each tree; None is a single causal sequence."""
     predictors: Tensor
-    """[A] index in the row of the token that predicts each action token: its predecessor, which several action tokens may share."""
+    """[A] index in the row of the token that predicts each action token: its predecessor, which several action tokens
+    may share."""
     targets: Tensor
     """[A] ids of the action tokens."""
     actions: Tensor
@@ -42,12 +44,12 @@ class PackedBatch:
 
 
 def action_positions(trajectory: Trajectory) -> list[int]:
-    """Indices of the tokens that the policy sampled. The first token of a sequence has no predecessor and is never among them."""
+    """Indices of the sampled tokens, without the first token of the sequence, which has no predecessor."""
     return [index for index, sampled in enumerate(trajectory.action_mask) if sampled and index > 0]
 
 
 def action_offsets(trajectories: Sequence[Trajectory]) -> list[int]:
-    """Start of each trajectory's action tokens in a tensor over those of all trajectories, followed by the total count."""
+    """Start of each trajectory's action tokens in a tensor over those of all trajectories, then the total count."""
     return [0, *itertools.accumulate(action_counts(trajectories))]
 
 
@@ -66,9 +68,11 @@ def pack(trajectories: Sequence[Trajectory], token_budget: int, chosen: Sequence
 
     Args:
         trajectories: all trajectories; their order determines `PackedBatch.actions`.
-        token_budget: tokens per micro-batch, where shared tokens count once. A larger tree gets a micro-batch of its own.
+        token_budget: tokens per micro-batch, where shared tokens count once. A larger tree gets a micro-batch of its
+            own.
         chosen: indices of the trajectories to pack; None packs all.
-        rows: for a model that takes each sequence as a row (`forward.takes_rows`): no sequences are merged, and padding counts as tokens.
+        rows: for a model that takes each sequence as a row (`forward.takes_rows`): no sequences are merged, and padding
+            counts as tokens.
     """
     offsets = action_offsets(trajectories)
     chosen = [index for index in (range(len(trajectories)) if chosen is None else chosen) if offsets[index + 1] > offsets[index]]
@@ -82,7 +86,7 @@ def _inputs(trajectory: Trajectory) -> Sequence[int]:
 
 
 def rank_share(batches: Sequence[PackedBatch], rank: int, ranks: int) -> list[PackedBatch]:
-    """A rank's share of the micro-batches. All ranks get the same number, filled up with idle ones, since they reduce gradients together."""
+    """A rank's share of the micro-batches. All ranks get the same number, if necessary with an idle one."""
     idle = [_idle(batches[0])] * (-len(batches) % ranks) if batches else []
     return [*batches, *idle][rank::ranks]
 
@@ -95,7 +99,7 @@ def _idle(batch: PackedBatch) -> PackedBatch:
 
 
 def _balanced(trees: list[PrefixTree], token_budget: int) -> list[list[PrefixTree]]:
-    """Puts each tree, longest first, into the emptiest bin, with the smallest number of bins for which that succeeds."""
+    """Puts each tree, longest first, into the emptiest bin, with the smallest number of bins that works."""
     ordered = sorted(trees, key=lambda tree: (-len(tree), min(tree.paths)))
     for count in itertools.count(math.ceil(sum(map(len, trees)) / token_budget)):
         bins: list[list[PrefixTree]] = [[] for _ in range(count)]

@@ -1,10 +1,13 @@
-"""Proximal policy optimisation on the trajectories of one step (Schulman et al. 2017), for a language model and its critic.
+"""Proximal policy optimisation (Schulman et al. 2017) on the trajectories of one step.
 
 Differences from the paper:
-- Actor and critic have separate optimizers, so the critic's gradient neither affects the actor's gradient clipping nor its trunk.
-- The surrogate of each token is weighted by a truncated importance weight against the sampler, whose kernels differ from the trainer's.
+- Actor and critic have separate optimizers, so the critic's gradient affects neither the actor's gradient clipping nor
+  its trunk.
+- The surrogate of each token is weighted by a truncated importance weight against the sampler, whose kernels differ
+  from the trainer's.
 - The KL penalty to the reference is part of the loss (k3), unless `train.kl_in` puts it into the reward.
-- With a group advantage (`train.advantage: rloo` and others) there is no critic: all values are 0, and nothing is fitted.
+- With a group advantage (`train.advantage: rloo` and others) there is no critic: all values are 0, and nothing is
+  fitted.
 """
 
 import json
@@ -53,8 +56,10 @@ class PpoLearner:
 
     Args:
         config: the `train` section.
-        checkpoint: folder of the starting policy, which is also the reference; its tokenizer is part of what `save_policy` writes.
-        dtype: type of weights and activations, `bfloat16` or `float32`; None chooses the type that the processor computes in (`precision.py`).
+        checkpoint: folder of the starting policy, which is also the reference; its tokenizer is part of what
+            `save_policy` writes.
+        dtype: type of weights and activations, `bfloat16` or `float32`; None chooses the type that the processor
+            computes in (`precision.py`).
 
     Raises:
         ApprenticeError: the folder holds no model.
@@ -79,7 +84,8 @@ class PpoLearner:
         """Fits the critic's head to the trajectories' discounted rewards (see `critic.py`); the policy does not change.
 
         Returns:
-            `explained_variance` on held-out trajectories, `epochs`, `trajectories` and `seconds`; empty without a critic.
+            `explained_variance` on held-out trajectories, `epochs`, `trajectories` and `seconds`; empty without a
+            critic.
 
         Raises:
             ApprenticeError: there is nothing to learn from, or the policy computes values that are not finite.
@@ -106,7 +112,8 @@ class PpoLearner:
             step: index of the online step, which determines the minibatches together with the seed.
 
         Returns:
-            The metrics of the step under stable names. Means are over action tokens; without a critic, over those of the attempts learned from.
+            The metrics of the step under stable names. Means are over action tokens; without a critic, over those of
+            the attempts learned from.
 
         Raises:
             ApprenticeError: there is nothing to learn from.
@@ -182,7 +189,8 @@ class PpoLearner:
     def _plan(self, trajectories: Sequence[Trajectory], reference: Tensor | None, step: int) -> _Plan:
         """Computes the inputs of the loss and assigns the trajectories to optimizer steps.
 
-        Where rewards and advantages do not need it, the pass before the update leaves out the tokens of the first optimizer step.
+        Where rewards and advantages do not need it, the pass before the update leaves out the tokens of the first
+        optimizer step.
         """
         config = self._config
         forward = self._scorer.forward(trajectories) if scoring.requires_full_pass(config) else None

@@ -1,4 +1,4 @@
-"""Passes the trained weights to other processes of this machine through a safetensors file in memory, rewritten after each update."""
+"""Passes the trained weights to other processes of this machine through a safetensors file in memory."""
 
 import json
 import mmap
@@ -17,7 +17,7 @@ BYTES = torch.bfloat16.itemsize
 
 @contextmanager
 def unnamed_file() -> Iterator[Path]:
-    """A file in memory that others can open by its path while this process runs. It disappears however the process ends."""
+    """A file in memory that others can open by its path. It disappears with this process, however that ends."""
     number = os.memfd_create("weights")
     try:
         yield Path(f"/proc/{os.getpid()}/fd/{number}")
@@ -46,7 +46,7 @@ def publish(language_model: nn.Module, file: Path) -> None:
 
 
 def _header(shapes: dict[str, torch.Size]) -> tuple[bytes, int]:
-    """The header of a safetensors file (8 bytes for its length, then JSON, https://huggingface.co/docs/safetensors) and the size of the weights."""
+    """The header of a safetensors file (https://huggingface.co/docs/safetensors) and the size of the weights."""
     entries, end = {}, 0
     for name, shape in shapes.items():
         first, end = end, end + shape.numel() * BYTES

@@ -1,6 +1,7 @@
-"""Training with several ranks. Each rank is a process with a learner of its own; rank 0 broadcasts every call to the others.
+"""Training with several ranks, each a process with a learner of its own.
 
-Rank 0 also runs the simulator. It starts the other ranks as `python -m apprentice.learning.ranks`, and they end with it.
+Rank 0 also runs the simulator and broadcasts every call of the learner to the others. It starts them as
+`python -m apprentice.learning.ranks`, and they end with it.
 """
 
 import os
@@ -28,7 +29,8 @@ def open_learner(config: TrainConfig, checkpoint: Path, folder: Path, *, dtype: 
         config: the `train` section, including the number of ranks.
         checkpoint: folder of the starting policy.
         folder: holds the file through which the ranks find each other, and the log of the other ranks.
-        dtype: type of weights and activations, `bfloat16` or `float32`; None chooses the type that the processor computes in (`precision.py`).
+        dtype: type of weights and activations, `bfloat16` or `float32`; None chooses the type that the processor
+            computes in (`precision.py`).
 
     Raises:
         ApprenticeError: the folder holds no model.

@@ -15,7 +15,7 @@ from apprentice.records import Trajectory
 
 
 def requires_full_pass(config: TrainConfig) -> bool:
-    """Whether rewards or advantages depend on the actor's or the critic's output for every token before the first optimizer step."""
+    """Whether rewards or advantages depend on the output of actor or critic for every token."""
     return config.advantage == "gae" or (config.kl_coefficient > 0 and config.kl_in == "reward")
 
 

@@ -1,7 +1,7 @@
-"""Merges sequences with a common prefix into trees, whose shared tokens are computed once, forward and backward, and exactly.
+"""Merges sequences with a common prefix into trees, so that shared tokens are computed once, forward and backward.
 
-The attempts of a group share their prompt, and often their first turns. In a tree, a token attends to itself and its ancestors, and its
-position is its depth. Each sequence therefore sees along its path what it would see on its own.
+The attempts of a group share their prompt, and often their first turns. In a tree, a token attends to itself and its
+ancestors, and its position is its depth. Each sequence therefore sees along its path what it would see on its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 MIN_SHARED = 16
-"""Length of the common prefix from which a sequence joins a tree; a shorter prefix costs more in attention than it saves."""
+"""Tokens of a common prefix from which a sequence joins a tree; a shorter one costs more attention than it saves."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,15 @@ class PrefixTree:
 
 
 def prefix_trees(sequences: Mapping[int, Sequence[int]], max_tokens: int) -> list[PrefixTree]:
-    """Merges sequences that share a prefix of at least `MIN_SHARED` tokens; each of the others becomes a tree of its own.
+    """Merges sequences that share a prefix of at least `MIN_SHARED` tokens; each of the others is a tree of its own.
 
     Args:
         sequences: token ids by number, none of them empty.
         max_tokens: maximum size of a tree with several sequences.
 
     Returns:
-        Trees in an order that depends on the sequences alone. In lexicographic order, the longest prefix that a sequence shares with any
-        earlier one is the prefix that it shares with its predecessor.
+        Trees in an order that depends on the sequences alone. In lexicographic order, the longest prefix that a
+        sequence shares with any earlier one is the prefix that it shares with its predecessor.
     """
     trees: list[PrefixTree] = []
     previous: Sequence[int] = ()

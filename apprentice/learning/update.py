@@ -27,7 +27,8 @@ class TokenStats:
     entropy: Tensor
     """Entropy of the policy before the update."""
     scored: Tensor
-    """Whether `old` and `entropy` are known. The first optimizer step computes them for its own tokens, since the weights only change at its end."""
+    """Whether `old` and `entropy` are known. The first optimizer step computes them for its own tokens, since the
+    weights only change at its end."""
     reference: Tensor | None
     """Log-probability under the reference."""
     values: Tensor
@@ -73,7 +74,8 @@ class Updater:
     def step(self, trajectories: Sequence[Trajectory], chosen: list[int], moving: frozenset[int], stats: TokenStats) -> dict[str, float]:
         """Takes one optimizer step and returns its metrics.
 
-        Trajectories without a gradient are not computed; only their number of tokens counts. If none has a gradient, momentum still moves the weights.
+        Trajectories without a gradient are not computed; only their number of tokens counts. If none has a gradient,
+        momentum still moves the weights.
 
         Args:
             trajectories: all trajectories of the update.
@@ -118,7 +120,8 @@ class Updater:
         return norm, stepped
 
     def _accumulate(self, batch: PackedBatch, minibatch: _Minibatch, stats: TokenStats) -> tuple[Tensor, float]:
-        """Adds the gradients of one micro-batch; returns its parts [3] of policy loss, value loss and clip fraction, and its largest ratio."""
+        """Adds the gradients of one micro-batch; returns its parts [3] of policy loss, value loss and clip fraction,
+        and its largest ratio."""
         config, at, device, fresh = self._config, batch.actions, self._actor.device, minibatch.fresh
         if not len(at):
             return self._accumulate_idle(batch)
@@ -173,7 +176,8 @@ class Updater:
     def distance(self, trajectories: Sequence[Trajectory], minibatches: Sequence[list[int]], stats: TokenStats, step: int) -> dict[str, float]:
         """Distance of the policy after the last optimizer step from the policy before the first.
 
-        Both metrics come from one forward pass over a sample of the trajectories learned from, one micro-batch per rank.
+        Both metrics come from one forward pass over a sample of the trajectories learned from, one micro-batch per
+        rank.
 
         Returns:
             `approx_kl`, the mean KL divergence (k3), and `ratio_max`, the largest probability ratio of a token.

@@ -1,4 +1,4 @@
-"""Alarms that detect a harmful update. Such an update is undone, its batch is kept for inspection, and training continues with other tasks."""
+"""Alarms that detect a harmful update, which is then undone; its batch is kept, and training continues."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,8 @@ from apprentice.config.schema import TrainConfig
 MAX_CONSECUTIVE = 3
 """Consecutive steps with an alarm after which training stops, because it would not make progress."""
 FAULT_RISE = 0.2
-"""Largest rise of the share of faulty attempts above its mean over the earlier steps. Faults cost no reward, so a policy can learn to cause them."""
+"""Largest rise of the share of faulty attempts above its mean over the earlier steps. Faults cost no reward, so a
+policy can learn to cause them."""
 
 
 def update_alarms(metrics: Mapping[str, float], config: TrainConfig) -> list[str]:

@@ -30,8 +30,8 @@ async def collect(simulator: Simulator, episodes: Sequence[Episode], wanted: int
         simulator: plays the episodes.
         episodes: the episodes, group by group.
         wanted: number of groups to learn from, chosen in the order in which they complete.
-        mixed_only: counts only groups whose attempts have different rewards. The others fill up the number if all episodes together do not
-            give enough mixed groups.
+        mixed_only: counts only groups whose attempts have different rewards. The others fill up the number if all
+            episodes together do not give enough mixed groups.
 
     Raises:
         PolicyUnavailable: the policy stopped answering.

@@ -1,4 +1,4 @@
-"""The loop of online reinforcement learning: simulate, update, sync the weights. It resumes from a checkpoint if there is one."""
+"""The loop of online reinforcement learning: simulate, update, sync the weights; it resumes from a checkpoint."""
 
 import asyncio
 import copy
@@ -137,7 +137,8 @@ class OnlineTraining:
         alarm = self._roll_back(alarms, learned_from, step)
         updated = time.monotonic()
         if self._ahead is not None:
-            await asyncio.wait([self._ahead])  # weights must not change within an episode; the next step raises its errors
+            # Weights must not change within an episode. The next step raises its errors.
+            await asyncio.wait([self._ahead])
         waited = time.monotonic()
         await self._sync(version=step + 1)
         synced = time.monotonic()

@@ -1,7 +1,7 @@
 """Replay of rare successes: a group of failures has no signal, and one success among them gives it one.
 
-The success was sampled by an older policy. The learner's importance weights correct for that, as they do for the sampler's kernels, since
-they compare with the log-probabilities of the time when it was sampled.
+The success was sampled by an older policy. The learner's importance weights correct for that, as they do for the
+sampler's kernels, since they compare with the log-probabilities of the time when it was sampled.
 """
 
 from collections import defaultdict

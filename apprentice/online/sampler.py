@@ -12,7 +12,7 @@ from apprentice.records import Task, Trajectory
 ENOUGH_SIGNAL = 0.75
 """Probability that the attempts of a group differ, above which further attempts are not worth their cost."""
 DECAY = 0.5
-"""Factor by which the weight of a task's earlier attempts decays when a step attempts it again, since the policy has changed."""
+"""Factor for a task's earlier attempts when a step attempts it again, because the policy has changed."""
 
 
 class TaskSampler:
@@ -55,14 +55,14 @@ class TaskSampler:
             self.counts[id] = [DECAY * before[0] + successes[id], DECAY * before[1] + tried]
 
     def _in_turn(self, step: int, count: int) -> list[Task]:
-        """Consecutive slices of a seeded shuffle of the curriculum. A rest that does not fill a step is skipped, and the curriculum is shuffled again."""
+        """Slices of a seeded shuffle of the curriculum, reshuffled when the remainder does not fill a step."""
         epoch, place = divmod(step, len(self._curriculum) // count)
         order = list(self._curriculum)
         random.Random(f"{self._config.seed}/{epoch}").shuffle(order)
         return order[place * count : (place + 1) * count]
 
     def _by_signal(self, step: int, count: int) -> list[Task]:
-        """Weighted sampling without replacement, by the probability that the attempts differ (Efraimidis and Spirakis 2006)."""
+        """Samples without replacement by the probability that attempts differ (Efraimidis and Spirakis 2006)."""
         rng = random.Random(f"{self._config.seed}/{step}")
         weights = {task.id: signal(self.pass_rate(task), max(2, self.attempts(task))) for task in self._curriculum}
         keys = {id: math.log(1.0 - rng.random()) / weight for id, weight in weights.items()}

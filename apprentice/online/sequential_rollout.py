@@ -1,4 +1,4 @@
-"""Sequential rollout (Wang et al. 2025): chains of two tasks of one scenario, where the second can use the skills kept in the first."""
+"""Sequential rollout (Wang et al. 2025): chains of two tasks of a scenario that share the skills kept in the first."""
 
 import random
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -32,7 +32,7 @@ class Chain:
 
 
 class SequentialRollout:
-    """Plays episodes as a simulator does, each followed by one at another task of its scenario if the curriculum has one.
+    """Plays episodes as a simulator does, each followed by one at another task of its scenario, if there is one.
 
     The attempts at a second task form a group of their own, so that all attempts of a group had the same first task.
 
@@ -40,7 +40,8 @@ class SequentialRollout:
         simulator: plays the episodes.
         skills: extracts the skills that attempts keep and use.
         curriculum: provides the second tasks.
-        reward: skill-integrated reward, added to both rewards of a chain whose second task was solved with a skill kept in the first.
+        reward: skill-integrated reward, added to both rewards of a chain whose second task was solved with a skill kept
+            in the first.
         library: receives such skills.
         seed: selects the second tasks.
     """

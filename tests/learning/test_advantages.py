@@ -59,7 +59,7 @@ def test_leave_one_out_is_the_reward_minus_the_mean_of_the_others():
 
 
 def test_group_baselines_of_a_hand_worked_example():
-    # rewards (1, 0, 0, 1): mean 1/2; standard deviation sqrt(4 * 1/4 / 3) = 0.57735; the others' mean of a success is 1/3
+    # Rewards (1, 0, 0, 1): mean 1/2, standard deviation sqrt(4 * 1/4 / 3) = 0.57735; a success has others with mean 1/3.
     rewards = torch.tensor([1.0, 0.0, 0.0, 1.0])
     assert group_centred(rewards).tolist() == [0.5, -0.5, -0.5, 0.5]
     assert leave_one_out(rewards).tolist() == pytest.approx([2 / 3, -2 / 3, -2 / 3, 2 / 3])

@@ -1,4 +1,4 @@
-"""For every architecture, packed sequences have the scores that plain Transformers gives each on its own, or the model is refused by name."""
+"""Packed sequences have the scores that plain Transformers gives each on its own, or the model is refused."""
 
 from dataclasses import replace
 
@@ -19,7 +19,8 @@ EVERY = {name: (*made, "packed") for name, made in PACKED.items()} | ROWS
 
 
 def made():
-    """Two sequences with a common prefix longer than a window and two without, all longer than a window, over the tiny vocabulary."""
+    """Two sequences with a common prefix longer than a window and two without, all longer than a window, over the tiny
+    vocabulary."""
     root = [number * 7 % 96 for number in range(3 * WINDOW + 10)]
     branch = [*root[: 2 * WINDOW + 5], *(number * 11 % 96 for number in range(13))]
     alone = [[number * step % 96 for number in range(length)] for step, length in ((5, 2 * WINDOW), (13, WINDOW + 3))]

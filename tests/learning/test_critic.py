@@ -1,4 +1,4 @@
-"""The critic's warm-up: fitted to what it sees, judged by what it does not."""
+"""The critic's warm-up and its cross-validation."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def checkpoint(tmp_path_factory):
 
 
 def samples(signal: float, tokens: int = 300, hidden: int = 16) -> Samples:
-    """Returns that are so much a linear function of the features, and else noise; 20 tokens a trajectory."""
+    """Returns that mix a linear function of the features with noise; 20 tokens per trajectory."""
     generator = torch.Generator().manual_seed(1)
     features = torch.randn(tokens, hidden, generator=generator)
     noise = torch.randn(tokens, generator=generator)
@@ -32,7 +32,7 @@ def samples(signal: float, tokens: int = 300, hidden: int = 16) -> Samples:
 
 
 def groups(count: int, attempts: int = 4, *, told: bool) -> list[Trajectory]:
-    """Attempts at tasks that either always succeed or never; the prompt tells which, or nothing does."""
+    """Attempts at tasks that always succeed or always fail; the prompt tells which if `told`."""
     made = []
     for number in range(count * attempts):
         group, reward = number // attempts, float(number // attempts % 2)

@@ -1,4 +1,4 @@
-"""Step-level advantages: hand-worked graphs, and what must hold of every group."""
+"""Step-level advantages: examples worked out by hand, and invariants of every group."""
 
 from dataclasses import replace
 
@@ -55,7 +55,7 @@ def test_salt_shares_equal_steps_and_leaves_the_others():
 
 
 def test_gigpo_compares_the_steps_from_one_state():
-    # gamma 1: from s returns 1, 0, 0, from t 1, 0, from u alone; both levels normalised by the group's standard deviation
+    # gamma 1: returns from s are 1, 0, 0, from t 1, 0, from u only 0; both levels are normalised as in GRPO.
     attempt = group_normalised(REWARDS)
     at_t = group_normalised(torch.tensor([1.0, 0.0]))
     expected = [[attempt[0] * 1.5, attempt[0] + 0.5 * at_t[0]], [attempt[1] * 1.5, attempt[1] + 0.5 * at_t[1]], [attempt[2] * 1.5, attempt[2]]]
@@ -73,7 +73,7 @@ def test_gigpo_discounts_by_the_steps_that_are_left():
 
 @st.composite
 def groups(draw):
-    """Attempts that walk over few states, so that they meet."""
+    """Attempts that walk over so few states that they meet."""
     attempts = []
     for _ in range(draw(st.integers(1, 5))):
         path = draw(st.lists(st.integers(0, 3), min_size=1, max_size=5))

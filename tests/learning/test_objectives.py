@@ -51,7 +51,7 @@ def test_the_upper_bound_may_be_wider_than_the_lower():
 
 
 def test_dual_clip_bounds_what_a_bad_token_costs():
-    # Ratio 9 with A = -1 costs 9, with dual clip 3 it costs 3 and has no gradient; ratio 2 is inside, A = 1 is not concerned.
+    # Ratio 9 with A = -1 costs 9. Dual clip 3 limits that to 3, without a gradient. Ratio 2 and A = 1 are not affected.
     logprobs = torch.log(torch.tensor([9.0, 2.0, 1.1])).requires_grad_()
     advantages = torch.tensor([-1.0, -1.0, 1.0])
     loss = ppo(logprobs, torch.zeros(3), advantages, 1, clip=ClipRange(0.2, 0.2, 3.0))

@@ -41,7 +41,8 @@ def checkpoint(tmp_path_factory):
 
 
 def trained(checkpoint: Path, folder: Path, count: int = 7, **settings) -> tuple[dict, dict[str, torch.Tensor]]:
-    """The metrics and the weights after two updates, in a process of its own: a process joins one group of ranks only."""
+    """The metrics and the weights after two updates, in a process of its own: a process joins one group of ranks
+    only."""
     import json
 
     folder.mkdir()

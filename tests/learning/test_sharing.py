@@ -1,4 +1,4 @@
-"""Sequences merged into trees are what they were alone."""
+"""Sequences merged into trees have the same scores as on their own."""
 
 from dataclasses import replace
 from unittest.mock import patch
@@ -22,7 +22,7 @@ def checkpoint(tmp_path_factory):
 
 
 def branching():
-    """Nine trajectories of 30 tokens or fewer that part at tokens 20, 25 and 28, one that is the beginning of another, and two that are alike."""
+    """Nine trajectories of up to 30 tokens that branch at tokens 20, 25 and 28; some are prefixes of or equal to others."""
     root = trajectory(0, length=30, actions=10)
     made = []
     for number, (start, token) in enumerate(((30, 0), (20, 1), (20, 2), (25, 3), (28, 4), (28, 5))):
@@ -39,7 +39,7 @@ sequences = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_s
 
 
 def every_tree(sampled):
-    """Merged where a single token is shared, within 40 tokens."""
+    """Trees of up to 40 tokens, merged from a single common token on."""
     with patch.object(sharing, "MIN_SHARED", 1):
         return prefix_trees(dict(enumerate(sampled)), 40)
 
@@ -92,14 +92,14 @@ def test_log_probabilities_and_gradients_equal_those_without_sharing(checkpoint,
 
 
 def _in_pytorchs_kernels(query, key, value, groups, scaling, window):
-    """What a GPU does with one tree."""
+    """The attention that a GPU computes for one tree."""
     runs = sorted(((ancestors, own) for group in groups for ancestors, own in _runs(group, query.shape[2])), key=lambda found: found[1])
     branches = tuple(Branch(torch.tensor(ancestors, dtype=torch.long), own[0], own[-1] + 1) for ancestors, own in runs)
     return attention.tree_attention(query, key, value, branches if len(branches) > 1 else None, scaling, window)
 
 
 def _runs(group, row: int) -> list[tuple[list[int], list[int]]]:
-    """Ancestors and own tokens of a group's runs, without what stands behind the row's end."""
+    """Ancestors and own tokens of a group's branches, without padding."""
     return [tuple([at for at in part if at < row] for part in (places[: group.ancestors], places[group.ancestors :])) for places in group.positions.tolist()]
 
 
@@ -136,7 +136,7 @@ def _shapes(tree) -> list[tuple[int, ...]]:
 
 
 def _scored(checkpoint, made, weights, share: bool):
-    """Log-probabilities, the gradients of their weighted sum, and how many tokens were computed."""
+    """Log-probabilities, the gradients of their weighted sum, and the number of computed tokens."""
     actor = Actor(load_language_model(checkpoint, torch.float32))
     found, tokens = torch.zeros_like(weights), 0
     for chosen in [None] if share else [[index] for index in range(len(made))]:

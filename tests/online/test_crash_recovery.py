@@ -1,4 +1,4 @@
-"""Crash recovery: training that is killed at any moment ends bit for bit as an undisturbed one, with the Transformers engine."""
+"""Crash recovery: with the Transformers engine, a training killed at any moment ends bit for bit as an undisturbed one."""
 
 import json
 import os

@@ -19,7 +19,8 @@ from apprentice.rollout.simulator import Played, plan_episodes
 
 
 class Answers:
-    """A simulator that plays every episode and its follow-up with the answer that `says` returns. The last episode finishes first."""
+    """A simulator that plays every episode and its follow-up with the answer that `says` returns. The last episode
+    finishes first."""
 
     def __init__(self, says):
         self._says, self.episodes, self.sampling = says, [], BusyTime()

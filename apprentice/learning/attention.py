@@ -40,11 +40,10 @@ class Unsupported(Exception):
     """A layer asks for something that packed attention does not compute; the message names it."""
 
 
-def register() -> str:
-    """Registers the attention with Transformers; returns its name for `attn_implementation`."""
+def register() -> None:
+    """Registers the attention with Transformers as the `attn_implementation` NAME."""
     AttentionInterface.register(NAME, packed_attention)
     AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
-    return NAME
 
 
 def packed_attention(

@@ -34,18 +34,18 @@ class CheckpointStore:
             ApprenticeError: the disk is full or not writable. The previous checkpoint is intact.
         """
         final = self._folder / f"{step:08d}"
-        beside = final.with_suffix(".tmp")
+        partial = final.with_suffix(".tmp")
         complete = self._complete()
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         try:
-            with write_errors(final, beside, need=size_of(complete[-1]) if complete else 0, todo=f"{FREE_SPACE}: it continues from the previous checkpoint"):
-                beside.mkdir(parents=True)
-                write(beside)
-                _flush(beside)
-                _write_flushed(beside / MARKER, json.dumps(state))
-                replace_folder(final, beside)
+            with write_errors(final, partial, need=size_of(complete[-1]) if complete else 0, todo=f"{FREE_SPACE}: it continues from the previous checkpoint"):
+                partial.mkdir(parents=True)
+                write(partial)
+                flush_files(partial)
+                _write_flushed(partial / MARKER, json.dumps(state))
+                replace_folder(final, partial)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
         for old in self._complete()[:-1]:
             shutil.rmtree(old)
 
@@ -68,7 +68,8 @@ class CheckpointStore:
         return sorted(path for path in self._folder.iterdir() if path.suffix != ".tmp" and (path / MARKER).is_file())
 
 
-def _flush(folder: Path) -> None:
+def flush_files(folder: Path) -> None:
+    """Flushes all files in a folder to the disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb+") as file:

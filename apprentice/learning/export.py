@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from apprentice.learning.checkpoint import flush_files
 from apprentice.learning.models import merged_weights
 from apprentice.records.files import replace_folder, write_errors
 
@@ -27,16 +28,16 @@ def save_policy(language_model: nn.Module, source: Path, folder: Path) -> None:
     Raises:
         ApprenticeError: the disk has no room for the weights, or the folder cannot be written.
     """
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(beside, ignore_errors=True)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(partial, ignore_errors=True)
     need = sum(weight.numel() for _, weight in merged_weights(language_model)) * torch.bfloat16.itemsize
     try:
-        with write_errors(folder, beside, need=need):
-            _write(language_model, source, beside)
-            _flush(beside)
-            replace_folder(folder, beside)
+        with write_errors(folder, partial, need=need):
+            _write(language_model, source, partial)
+            flush_files(partial)
+            replace_folder(folder, partial)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write(language_model: nn.Module, source: Path, folder: Path) -> None:
@@ -54,9 +55,3 @@ def _write(language_model: nn.Module, source: Path, folder: Path) -> None:
             shutil.copyfile(source / name, folder / name)
     for path in (path for pattern in LICENCES for path in source.glob(pattern) if path.is_file()):
         shutil.copyfile(path, folder / path.name)
-
-
-def _flush(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())

@@ -12,7 +12,7 @@ from apprentice.records import Trajectory
 
 
 def learnable(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
-    """The trajectories that have actions and are not faults, which say nothing about the agent.
+    """The trajectories that have actions and did not end in a fault of the infrastructure.
 
     Raises:
         ApprenticeError: none is left.

@@ -31,16 +31,15 @@ GROUP = {"normalize_advantages": False, "kl_coefficient": 0.0}
 ALGORITHMS: Mapping[str, Mapping[str, object]] = {
     "PPO with critic (GAE)": {"advantage": "gae"},
     "RLOO": {**GROUP, "advantage": "rloo"},
-    "LOOP": {**GROUP, "advantage": "rloo", "clip": 0.1, "clip_high": 0.1, "min_advantage": 0.01, "epochs": 2},
+    "LOOP": {**GROUP, "advantage": "rloo", "clip_low": 0.1, "clip_high": 0.1, "min_advantage": 0.01, "epochs": 2},
     "GRPO": {**GROUP, "advantage": "grpo", "loss_mean": "sequence"},
     "Dr. GRPO": {**GROUP, "advantage": "dr_grpo", "loss_mean": "constant"},
     "DAPO": {**GROUP, "advantage": "grpo", "clip_high": 0.28, "mixed_groups_only": True, "oversampling": 1.5},
     "SALT": {**GROUP, "advantage": "salt"},
     "SALT over RLOO": {**GROUP, "advantage": "salt_rloo"},
     "GiGPO": {**GROUP, "advantage": "gigpo", "history": 0},
-    "Graph-GAE": {**GROUP, "advantage": "graph_gae"},
-    "GSPO": {**GROUP, "advantage": "grpo", "objective": "gspo", "loss_mean": "sequence", "clip": 0.0003, "clip_high": 0.0004},
-    "CISPO": {**GROUP, "advantage": "grpo", "objective": "cispo", "clip": 0.99, "clip_high": 4.0},
+    "GSPO": {**GROUP, "advantage": "grpo", "objective": "gspo", "loss_mean": "sequence", "clip_low": 0.0003, "clip_high": 0.0004},
+    "CISPO": {**GROUP, "advantage": "grpo", "objective": "cispo", "clip_low": 0.99, "clip_high": 4.0},
 }
 """Parameters of the `train` section that each algorithm sets; clip bounds and loss means follow its paper."""
 RESULT, LOG = "result.json", "run.log"

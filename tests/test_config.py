@@ -225,7 +225,7 @@ def test_override_with_the_same_value_leaves_the_file_as_it_is(params: Path):
         ("train.sed=1", "did you mean 'seed'"),
         ("trian.seed=1", "did you mean 'train'"),
         ("train.seed=often", "train.seed"),
-        ("train.clip=2", "train.clip"),
+        ("train.clip_low=2", "train.clip_low"),
         ("train.dual_clip=0.5", "must be 0, or above 1"),
         ("train.learning_rate=inf", "finite number"),
         ("train.learning_rate=abc", "valid number, not 'abc'"),
@@ -248,12 +248,12 @@ def test_a_penalty_without_an_expected_gradient_is_refused(params: Path):
     set_overrides("quick", ["train.kl_in=loss", "train.kl_coefficient=0"], params)
 
 
-def test_gspo_with_the_bounds_of_a_token_is_refused_and_its_own_are_named(params: Path):
-    own = "loss_mean: sequence and bounds of at most 0.05 .in its paper clip: 0.0003 and clip_high: 0.0004."
-    for given in ([], ["train.loss_mean=sequence"], ["train.clip=3e-4", "train.clip_high=4e-4"], ["train.loss_mean=sequence", "train.clip=3e-4"]):
-        with pytest.raises(ApprenticeError, match=f"train: objective: gspo .* needs {own}; these are "):
+def test_gspo_with_clip_ranges_for_tokens_is_refused_and_its_own_are_named(params: Path):
+    own = "loss_mean: sequence and clip ranges of at most 0.05 .clip_low: 0.0003 and clip_high: 0.0004 in its paper."
+    for given in ([], ["train.loss_mean=sequence"], ["train.clip_low=3e-4", "train.clip_high=4e-4"], ["train.loss_mean=sequence", "train.clip_low=3e-4"]):
+        with pytest.raises(ApprenticeError, match=f"train: objective: gspo .* needs {own}, but the settings are "):
             set_overrides("quick", ["train.objective=gspo", *given], params)
-    set_overrides("quick", ["train.objective=gspo", "train.loss_mean=sequence", "train.clip=3e-4", "train.clip_high=4e-4"], params)
+    set_overrides("quick", ["train.objective=gspo", "train.loss_mean=sequence", "train.clip_low=3e-4", "train.clip_high=4e-4"], params)
 
 
 def test_an_activated_pipeline_is_known_to_dvc_once_and_comments_stay(params: Path):
@@ -271,6 +271,6 @@ def test_an_unknown_pipeline_is_not_activated(params: Path):
 
 
 def test_a_dual_clip_that_the_objective_would_ignore_is_refused(params: Path):
-    with pytest.raises(ApprenticeError, match="train: objective: cispo .* knows no dual_clip; set dual_clip: 0.0"):
+    with pytest.raises(ApprenticeError, match="train: objective: cispo .* does not support dual_clip; set dual_clip: 0.0"):
         set_overrides("quick", ["train.objective=cispo", "train.dual_clip=3.0"], params)
     set_overrides("quick", ["train.objective=cispo"], params)

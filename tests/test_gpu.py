@@ -54,7 +54,7 @@ def test_log_probabilities_equal_a_forward_pass_of_transformers(checkpoint):
 
 def test_updates_lower_the_loss_of_what_was_rewarded(checkpoint):
     learner = PpoLearner(train_config(learning_rate=1e-3), checkpoint)
-    assert learner._actor.device.type == "cuda"
+    assert learner.actor.device.type == "cuda"
     made = trajectories(8)
     learner.warm_up_critic(made)
     rows = [learner.update(made, step) for step in range(3)]

@@ -133,7 +133,7 @@ def _zero_or_above_1(value: float) -> float:
 
 
 MAX_GSPO_CLIP = 0.05
-"""The ratio of a sequence is a mean over its tokens and stays near 1: bounds made for the ratio of a token never bind."""
+"""The ratio of a sequence stays near 1, as a mean over its tokens, so clip ranges for single tokens have no effect."""
 
 
 class TrainConfig(Section):
@@ -142,121 +142,131 @@ class TrainConfig(Section):
     steps: int = Field(ge=0)
     tasks_per_step: int = Field(gt=0)
     attempts: int = Field(gt=0)
-    """Episodes a task and step."""
+    """Episodes per task and step."""
     max_attempts: int = Field(ge=0)
-    """A task whose attempts are expected to end all alike is attempted more often, at most so many times; up to `attempts`, every task alike."""
+    """Upper limit for tasks whose attempts are likely to have equal rewards and that are therefore attempted more often.
+    With a limit of at most `attempts`, all tasks are attempted equally often."""
     sampling: Literal["shuffle", "adaptive"]
-    """`shuffle`: the curriculum's tasks in turn. `adaptive`: by the chance that a task's attempts differ, as its pass rate moves in training."""
+    """`shuffle`: the tasks of the curriculum in turn. `adaptive`: by the probability that the attempts at a task differ,
+    according to its pass rate as it changes in training."""
     oversampling: float = Field(ge=1)
-    """Groups begun for each one that is learned from; above 1, a step's collection ends as soon as enough groups are complete."""
+    """Groups begun for each group that is learned from. Above 1, a step stops as soon as enough groups are complete."""
     mixed_groups_only: bool
-    """Groups whose attempts were all rewarded alike do not count; `oversampling` says how many may take their place (dynamic sampling)."""
+    """Does not count groups whose attempts have equal rewards; `oversampling` limits how many groups may replace them
+    (dynamic sampling)."""
     replay: int = Field(ge=0)
-    """Steps for which the last success at a task is kept, to join a group of that task without one; 0 keeps none."""
-    chains: bool
-    """Each attempt at a task is followed by one at another task of its scenario, in which what the first kept is at hand (environment.skills)."""
+    """Steps for which the last success at a task is kept. It joins a group of that task that has none. 0 keeps none."""
+    sequential_rollout: bool
+    """Follows each attempt at a task by one at another task of its scenario, in which the skills kept in the first are
+    available (requires environment.skills)."""
     skill_reward: float = Field(ge=0)
-    """Of a chain whose second task was solved with a function kept in the first: added to the rewards of both attempts."""
+    """With `sequential_rollout`: added to both rewards where the second task was solved with a skill kept in the first."""
     temperature: float = Field(gt=0)
     epochs: int = Field(gt=0)
-    """Passes over a step's trajectories."""
+    """Passes over the trajectories of a step."""
     minibatches: int = Field(gt=0)
-    """Optimizer steps a pass; one group of episodes is never split."""
+    """Optimizer steps per pass. The episodes of a group are never split."""
     micro_batch_tokens: int = Field(gt=0)
     learning_rate: float = Field(gt=0)
     warmup_steps: int = Field(ge=0)
-    """Optimizer steps over which the learning rate rises from 0."""
-    advantage: Literal["gae", "rloo", "grpo", "dr_grpo", "salt", "salt_rloo", "gigpo", "graph_gae"]
-    """`gae`: against a critic. The others: against the other attempts at the task, without one; the last four step by step (learning/graph.py)."""
+    """Optimizer steps in which the learning rate rises from 0."""
+    advantage: Literal["gae", "rloo", "grpo", "dr_grpo", "salt", "salt_rloo", "gigpo"]
+    """`gae`: relative to a critic. The others: relative to the other attempts at the task, without a critic. The last three
+    compare step by step (learning/graph.py)."""
     history: int = Field(ge=0)
-    """Of step-level advantages: earlier turns that must be equal, besides the last observation, for two attempts to be in the same state."""
+    """For step-level advantages: number of earlier turns that must be equal, besides the last observation, for two attempts
+    to be in the same state."""
     step_weight: float = Field(ge=0)
-    """Of `gigpo`: weight of a step's advantage beside its attempt's."""
+    """For `gigpo`: weight of the step-level advantage."""
     gamma: float = Field(gt=0, le=1)
-    """Of `gae` (an action token), `gigpo` and `graph_gae` (a turn)."""
-    lam: float = Field(ge=0, le=1)
+    """Discount per action token (`gae`) or per turn (`gigpo`)."""
+    gae_lambda: float = Field(ge=0, le=1)
+    """For `gae`: 1 is the Monte-Carlo return minus the value, 0 the one-step temporal difference."""
     normalize_advantages: bool
-    """Over a step's action tokens: to mean 0 and standard deviation 1 with `gae`; group advantages are only scaled, to a root mean square
-    of 1, so that a group of equal rewards keeps an advantage of 0."""
+    """Normalises over the action tokens of a step: `gae` to mean 0 and standard deviation 1. Group advantages are only
+    scaled, to a root mean square of 1, so that a group of equal rewards keeps an advantage of 0."""
     min_advantage: float = Field(ge=0)
-    """Attempts none of whose tokens has at least this advantage (before normalisation) are left out of the update and of its mean."""
+    """Leaves out attempts in which no token has an advantage of at least this size, before normalisation."""
     learn_truncated: bool
-    """False: attempts that ran out of turns or tokens are left out of the update (over-long masking)."""
+    """False leaves out attempts that ran out of turns or tokens (overlong filtering)."""
     objective: Literal["ppo", "gspo", "cispo"]
-    """`ppo`: clipped ratio of a token. `gspo`: clipped ratio of a sequence; it needs `loss_mean: sequence` and bounds of its own scale.
-    `cispo`: clipped weight on the log-likelihood (learning/objectives.py)."""
+    """`ppo`: clipped probability ratio of a token. `gspo`: clipped ratio of a sequence; it needs `loss_mean: sequence` and
+    smaller clip ranges. `cispo`: clipped weight of the log-likelihood (learning/objectives.py)."""
     loss_mean: Literal["token", "sequence", "constant"]
-    """Over all tokens; over attempts, of each one's mean (GRPO) or of each one's sum over `loss_length` (Dr. GRPO)."""
+    """`token`: mean over all tokens. `sequence`: mean over attempts of their token means (GRPO). `constant`: mean over
+    attempts of their token sums divided by `loss_length` (Dr. GRPO)."""
     loss_length: int = Field(gt=0)
-    clip: float = Field(gt=0, lt=1)
-    """How far below 1 the probability ratio counts."""
+    clip_low: float = Field(gt=0, lt=1)
+    """The probability ratio is clipped below 1 - clip_low."""
     clip_high: float = Field(gt=0)
-    """How far above 1; more than `clip` lets unlikely tokens grow (clip-higher)."""
+    """The probability ratio is clipped above 1 + clip_high. More than `clip_low` lets unlikely tokens grow (clip-higher)."""
     dual_clip: Annotated[float, AfterValidator(_zero_or_above_1)]
-    """A token of negative advantage adds at least this many times its advantage; above 1, or 0 for no such bound."""
+    """Bounds the surrogate from below by this multiple of a negative advantage; 0 disables the bound."""
     kl_coefficient: float = Field(ge=0)
-    """Weight of the KL penalty to the reference; 0 keeps no reference."""
+    """Weight of the KL penalty to the reference; with 0, no reference is loaded."""
     kl_estimator: Literal["k1", "k2", "k3"]
     kl_in: Literal["loss", "reward"]
-    """In the loss (`k2`, `k3`), or subtracted from each token's reward."""
+    """Adds the penalty to the loss (`k2`, `k3`), or subtracts it from the reward of each token."""
     entropy_coefficient: float = Field(ge=0)
     importance: Literal["truncate", "mask"]
-    """Importance weights against the sampler above `importance_cap` become the cap, or 0."""
+    """Importance weights against the sampler that exceed `importance_cap` are set to the cap, or to 0."""
     importance_cap: float = Field(gt=0)
     max_gradient_norm: float = Field(gt=0)
     critic: Literal["shared", "separate"]
-    """`shared`: a value head on the actor's trunk; `separate`: a model of its own, from the same weights."""
+    """`shared`: a value head on the actor's trunk. `separate`: a model of its own with the same initial weights."""
     critic_learning_rate: float = Field(gt=0)
     critic_warmup_epochs: int = Field(ge=0)
-    """Passes over the rollout stage's trajectories before the first policy update, at most: the fit ends where trajectories left out are no
-    longer explained better."""
+    """Maximum number of passes over the trajectories of the rollout stage before the first policy update. The fit stops
+    earlier if the explained variance on held-out trajectories no longer increases."""
     value_clip: float = Field(gt=0)
-    """Half-width of the interval around the old value to which the new one is clipped in the loss."""
+    """Largest difference from the old value to which the new value is clipped in the loss."""
     lora_rank: int = Field(ge=0)
-    """Rank of the adapters that are trained instead of the weights (LoRA), and merged into them for the simulator; 0 trains the weights."""
+    """Rank of the LoRA adapters that are trained instead of the weights and merged for the simulator; 0 trains all weights."""
     lora_alpha: float = Field(gt=0)
-    """Adapters count alpha / rank times."""
+    """Adapters are scaled by alpha / rank."""
     ranks: int = Field(gt=0)
-    """Processes that train together, each on a GPU of its own where there are GPUs."""
+    """Processes that train together, each on a GPU of its own if there are GPUs."""
     zero_stage: Literal[0, 1, 2, 3]
     offload_optimizer: bool
-    """Keeps the optimizer's state in the machine's memory instead of the GPU's: 12 bytes a weight, for slower steps."""
+    """Keeps the optimizer's state in CPU memory instead of GPU memory: saves 12 bytes per weight and slows down the steps."""
     recompute_activations: bool
-    """Keeps each layer's input only and computes the rest again in the backward pass: a fraction of the memory for a third more work."""
+    """Keeps only the input of each layer and recomputes the rest in the backward pass: a fraction of the memory, a third
+    more computation."""
     overlap: bool
-    """Plays the next step's episodes during the update, with the policy of before it: one step off-policy, which the importance weights correct.
-    The step after a checkpoint waits, so that a resumed run is the same."""
+    """Plays the episodes of the next step during the update, with the previous policy. They are one step off-policy, which
+    the importance weights correct. The step after a checkpoint waits, so that a resumed run gives the same result."""
     checkpoint_every: int = Field(gt=0)
     """Steps between checkpoints."""
     alarm_kl: float = Field(gt=0)
-    """Alarms are limits of an update's figures, beyond which it is undone. Of the KL divergence from the policy before it, nats a token."""
+    """Alarms are limits on the metrics of an update; an update that exceeds one is undone. This one limits the KL divergence
+    from the policy before the update, in nats per token."""
     alarm_ratio: float = Field(gt=1)
-    """Of the largest probability ratio of a token."""
+    """Limit on the largest probability ratio of a token."""
     alarm_sampler_gap: float = Field(gt=0)
-    """Of the mean difference between the sampler's and the trainer's log-probabilities: beyond, they do not hold the same weights."""
+    """Limit on the mean difference between the log-probabilities of sampler and trainer; above it, their weights differ."""
     alarm_entropy: float = Field(ge=0)
-    """Below it the policy has collapsed; nats a token."""
+    """Lower limit on the entropy in nats per token; below it, the policy has collapsed."""
     seed: Seed
 
     @field_validator("checkpoint_every")
     @classmethod
     def _leaves_steps_between(cls, steps: int, info: ValidationInfo) -> int:
         if steps == 1 and info.data.get("overlap"):
-            raise ValueError("with train.overlap it must be above 1, for the step after a checkpoint waits")
+            raise ValueError("it must be above 1 with train.overlap, because the step after a checkpoint does not overlap")
         return steps
 
     @model_validator(mode="after")
-    def _bounds_whole_sequences(self) -> "TrainConfig":
-        if self.objective == "gspo" and (self.loss_mean != "sequence" or max(self.clip, self.clip_high) > MAX_GSPO_CLIP):
-            wanted = f"loss_mean: sequence and bounds of at most {MAX_GSPO_CLIP:g} (in its paper clip: 0.0003 and clip_high: 0.0004)"
-            given = f"loss_mean: {self.loss_mean}, clip: {self.clip:g} and clip_high: {self.clip_high:g}"
-            raise ValueError(f"objective: gspo bounds the ratio of whole sequences and needs {wanted}; these are {given}")
+    def _clips_whole_sequences(self) -> "TrainConfig":
+        if self.objective == "gspo" and (self.loss_mean != "sequence" or max(self.clip_low, self.clip_high) > MAX_GSPO_CLIP):
+            wanted = f"loss_mean: sequence and clip ranges of at most {MAX_GSPO_CLIP:g} (clip_low: 0.0003 and clip_high: 0.0004 in its paper)"
+            given = f"loss_mean: {self.loss_mean}, clip_low: {self.clip_low:g} and clip_high: {self.clip_high:g}"
+            raise ValueError(f"objective: gspo clips the ratio of whole sequences and needs {wanted}, but the settings are {given}")
         return self
 
     @model_validator(mode="after")
     def _dual_clip_has_an_effect(self) -> "TrainConfig":
         if self.objective == "cispo" and self.dual_clip:
-            raise ValueError("objective: cispo bounds the weight of a token and knows no dual_clip; set dual_clip: 0.0, or objective: ppo")
+            raise ValueError("objective: cispo clips the weight of a token and does not support dual_clip; set dual_clip: 0.0, or objective: ppo")
         return self
 
     @model_validator(mode="after")

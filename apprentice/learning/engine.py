@@ -1,8 +1,8 @@
-"""The optimizer's side of training: DeepSpeed, and nothing else imports it.
+"""The DeepSpeed adapter, the only module that imports DeepSpeed.
 
-Weights and activations are bf16; DeepSpeed keeps fp32 master weights and adds every micro-batch's gradients up in fp32.
-A step may have any number of micro-batches: the caller says when it is over (`managed_gradient_accumulation` off) and divides its
-losses by the token count of the whole step, so DeepSpeed scales nothing.
+Weights and activations are bf16. DeepSpeed keeps fp32 master weights and accumulates the gradients of all micro-batches
+in fp32. An optimizer step may have any number of micro-batches: the caller ends it (`managed_gradient_accumulation` is
+off) and divides its losses by the token count of the whole step, so DeepSpeed does not scale them.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from apprentice.config.schema import TrainConfig
 from apprentice.errors import ApprenticeError
 from apprentice.processes import allocated, return_surplus, reuse_memory, without_chatter
 
@@ -23,16 +24,16 @@ STATE = "state"
 
 
 class Engine:
-    """One model, its AdamW and their state.
+    """A model with its AdamW optimizer.
 
     Args:
         model: fp32 or bf16; its parameters are cast to `dtype`, its buffers keep the type they were loaded with.
-        learning_rate: the highest; `step` takes the current one.
-        max_gradient_norm: gradients are scaled down to this 2-norm.
-        zero_stage: what is sharded over the ranks. 0 runs as 1: DeepSpeed's stage 0 adds bf16 gradients up in bf16, and on one rank
-            stage 1 shards nothing either.
-        offload: the optimizer's state and its step are the CPU's.
-        dtype: of weights and activations.
+        learning_rate: the peak learning rate; `step` takes the current one.
+        max_gradient_norm: gradients are clipped to this 2-norm.
+        zero_stage: what is sharded over the ranks. Stage 0 runs as 1, because DeepSpeed's stage 0 accumulates bf16
+            gradients in bf16, and on one rank stage 1 shards nothing either.
+        offload: keeps the optimizer's state and runs its step on the CPU.
+        dtype: type of weights and activations.
     """
 
     def __init__(
@@ -70,23 +71,23 @@ class Engine:
 
     @property
     def module(self) -> nn.Module:
-        """The model itself."""
+        """The wrapped model."""
         return self._engine.module
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's forward pass."""
+        """Runs the model's forward pass."""
         with _local_rank():
             return self._engine(*args, **kwargs)
 
-    def total(self, tensor: Tensor) -> Tensor:
-        """Sum over the ranks; each rank must call it."""
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """Sums a tensor over the ranks; every rank must call it."""
         if self.ranks > 1:
             tensor = tensor.to(self.device).clone()
             self._distributed.all_reduce(tensor)
         return tensor.cpu()
 
     def accumulate(self, loss: Tensor) -> float:
-        """Adds the gradient of a micro-batch's share of the step's loss. A loss that is not finite spoils the step: `step` skips it."""
+        """Accumulates the gradient of a part of the loss. If a part is not finite, `step` skips the optimizer step."""
         value = float(loss.detach())
         self._needed = max(self._needed, allocated())
         with _local_rank():
@@ -95,10 +96,11 @@ class Engine:
         return value
 
     def step(self, learning_rate: float) -> tuple[float, bool]:
-        """Ends the optimizer step.
+        """Takes the optimizer step.
 
         Returns:
-            The gradients' 2-norm before clipping, and whether the weights changed (False where the loss or the norm was not finite).
+            The 2-norm of the gradients before clipping, and whether the weights changed (False if the loss or the norm
+            was not finite).
         """
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -107,24 +109,24 @@ class Engine:
         norm = float(self._engine.get_global_grad_norm())
         return norm, bool(self._engine.was_step_applied())
 
-    def release(self) -> None:
-        """Gives the GPU memory that is kept for later use back to the others on the GPU."""
+    def empty_cache(self) -> None:
+        """Returns cached GPU memory to other processes."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def whole_weights(self) -> contextlib.AbstractContextManager:
-        """Within it, every weight of the module is whole on this rank, also under ZeRO 3."""
+    def gathered_weights(self) -> contextlib.AbstractContextManager:
+        """A context in which this rank holds every weight of the module, also under ZeRO 3."""
         return _deepspeed().zero.GatheredParameters(list(self.module.parameters()))
 
-    def overwrite(self, part: nn.Module, source: nn.Module) -> None:
-        """Gives a part of the model the weights of another module, and its fp32 master weights with them, on every rank."""
-        with _deepspeed().zero.GatheredParameters(list(part.parameters()), modifier_rank=0), torch.no_grad():
-            for mine, other in zip(part.parameters(), source.parameters(), strict=True):
-                mine.copy_(other)
+    def copy_weights(self, target: nn.Module, source: nn.Module) -> None:
+        """Copies weights into a part of the model and into its fp32 master weights, on every rank."""
+        with _deepspeed().zero.GatheredParameters(list(target.parameters()), modifier_rank=0), torch.no_grad():
+            for weight, other in zip(target.parameters(), source.parameters(), strict=True):
+                weight.copy_(other)
         self._engine.optimizer.refresh_fp32_params()
 
     def save(self, folder: Path) -> None:
-        """Writes what is trained, its fp32 master weights and optimizer state; `load` continues bit for bit.
+        """Writes the trained weights, their fp32 master weights and the optimizer state; `load` restores them exactly.
 
         Raises:
             OSError: the disk is full.
@@ -140,23 +142,35 @@ class Engine:
         with _quiet():
             found, _ = self._engine.load_checkpoint(str(folder), tag=STATE, load_module_strict=self._all_trained)
         if found is None:
-            raise ApprenticeError("holds no trainer state", where=folder, todo="delete it to start anew")
+            raise ApprenticeError("the folder holds no trainer state", where=folder, todo="delete it to start from the beginning")
+
+
+def training_engine(model: nn.Module, config: TrainConfig, *, learning_rate: float, dtype: torch.dtype) -> Engine:
+    """Creates an engine with the settings of the `train` section."""
+    return Engine(
+        model,
+        learning_rate=learning_rate,
+        max_gradient_norm=config.max_gradient_norm,
+        zero_stage=config.zero_stage,
+        offload=config.offload_optimizer,
+        dtype=dtype,
+    )
 
 
 def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Cast the parameters and leave the buffers: rotary frequencies in bf16 would misplace tokens more and more along a sequence."""
+    """Casts the parameters but not the buffers, because bf16 rotary frequencies would misplace later tokens."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     return model
 
 
 def _deepspeed() -> Any:
-    """Imports DeepSpeed quietly and makes this process a world of its own where no launcher did."""
+    """Imports DeepSpeed without its log output, and creates a process group of one rank if there is none yet."""
     without_chatter()
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     import deepspeed
 
-    # Without this DeepSpeed compiles a kernel for `inference_all_reduce`, which training never calls.
+    # Otherwise DeepSpeed compiles a kernel for `inference_all_reduce`, which training never calls.
     deepspeed.ops.__compatible_ops__ = {}
     deepspeed.utils.logger.setLevel(logging.ERROR)
     if not deepspeed.comm.is_initialized():
@@ -177,7 +191,7 @@ def _config(zero_stage: int, offload: bool, max_gradient_norm: float, dtype: tor
         "zero_optimization": {"stage": zero_stage, "overlap_comm": False, **offloaded},
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
-        # Without `immediate_grad_update`, ZeRO 1 adds each micro-batch's gradient to the fp32 sum once for every later micro-batch too.
+        # Without `immediate_grad_update`, ZeRO 1 adds each micro-batch's gradient again with every later micro-batch.
         "bf16": {"enabled": dtype == torch.bfloat16, "immediate_grad_update": True},
         "data_types": {"grad_accum_dtype": "fp32"},
         "steps_per_print": None,
@@ -190,7 +204,7 @@ def _backend() -> str:
 
 @contextlib.contextmanager
 def _local_rank():
-    """DeepSpeed wants LOCAL_RANK set, ZeRO 3 at every pass; left behind, it would make a launched rank of every child process."""
+    """Sets LOCAL_RANK for DeepSpeed and restores it, since child processes would take themselves for launched ranks."""
     alone = "LOCAL_RANK" not in os.environ
     if alone:
         os.environ["LOCAL_RANK"] = "0"
@@ -203,6 +217,6 @@ def _local_rank():
 
 @contextlib.contextmanager
 def _quiet():
-    """DeepSpeed prints about its checkpoints and its start; a stage's output belongs to the stage."""
+    """Discards what DeepSpeed prints to the standard output."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         yield

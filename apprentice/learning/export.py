@@ -1,4 +1,4 @@
-"""A policy as a folder that any Hugging Face tool reads: bf16 safetensors, config and tokenizer."""
+"""Writes a policy as a Hugging Face folder: bf16 safetensors, config and tokenizer."""
 
 import shutil
 from pathlib import Path
@@ -12,16 +12,16 @@ from apprentice.records.files import atomic_folder
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
 CHAT_FILES = ("chat_template.jinja", "generation_config.json")
 LICENCES = ("LICENSE*", "NOTICE*")
-"""A licence may have to go with every copy and derivative of a model, as Gemma's has."""
+"""Files that some licences, such as Gemma's, require in every copy and derivative of a model."""
 
 
 def save_policy(language_model: nn.Module, source: Path, folder: Path) -> None:
-    """Writes the weights in bf16 with the tokenizer of the checkpoint that training started from; whole, or the old folder stays.
+    """Writes the weights in bf16 and the tokenizer of the starting checkpoint; on an error the old folder stays.
 
     Args:
-        language_model: a Transformers causal language model; tied weights are stored once, adapters merged into the weights.
-        source: the checkpoint whose tokenizer and chat template are copied.
-        folder: replaced if it exists.
+        language_model: a Transformers causal language model; tied weights are stored once, adapters are merged.
+        source: checkpoint from which tokenizer, chat template and licence are copied.
+        folder: the target, replaced if it exists.
 
     Raises:
         ApprenticeError: the disk has no room for the weights, or the folder cannot be written.

@@ -1,7 +1,7 @@
-"""Run a language model over a micro-batch and keep what predicts an action token, in the layout that the model's attention takes.
+"""Runs a language model over a micro-batch and selects the positions that predict action tokens.
 
-With packed attention, a micro-batch is one row of trees. With Transformers' own attention, each sequence is a row and shorter ones are padded at their
-end, which no token of a causal model sees.
+With packed attention, a micro-batch is one row of trees. With Transformers' own attention, each sequence is a row, and
+shorter sequences are padded at their end, which no token of a causal model attends to.
 """
 
 import torch
@@ -13,50 +13,50 @@ from apprentice.learning.packing import PackedBatch
 
 
 def takes_rows(model: nn.Module) -> bool:
-    """Whether the model runs with Transformers' own attention, which takes each sequence as a row and knows no trees."""
+    """Whether the model runs with Transformers' own attention, which takes each sequence as a row and no trees."""
     return model.config._attn_implementation != attention.NAME
 
 
 def trunk_features(trunk: nn.Module, batch: PackedBatch) -> Tensor:
-    """The trunk's last hidden states [A, hidden] at the tokens that predict an action token."""
-    return _predicting(trunk, batch, trunk(**_inputs(trunk, batch)).last_hidden_state)
+    """The trunk's last hidden states [A, hidden] at the positions that predict an action token."""
+    return _select(trunk, batch, trunk(**_inputs(trunk, batch)).last_hidden_state)
 
 
 def logits_and_features(language_model: nn.Module, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-    """The model's own logits [A, vocabulary] of the action tokens, and what `trunk_features` gives.
+    """Logits [A, vocabulary] and last hidden states [A, hidden] at the positions that predict an action token.
 
-    Whatever the model does to its logits (scaling, soft-capping) is done by its own forward pass. A hook before its head drops the hidden states
-    from which no action token is predicted.
+    The model's own forward pass applies scaling and soft-capping to the logits. A hook before its head selects the
+    hidden states.
     """
-    kept: list[Tensor] = []
+    selected: list[Tensor] = []
 
-    def keep_predicting(_head: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        kept.append(_predicting(language_model, batch, inputs[0]))
-        return (kept[0][None],)
+    def select_positions(_head: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        selected.append(_select(language_model, batch, inputs[0]))
+        return (selected[0][None],)
 
-    hook = language_model.get_output_embeddings().register_forward_pre_hook(keep_predicting)
+    hook = language_model.get_output_embeddings().register_forward_pre_hook(select_positions)
     try:
         output = language_model(**_inputs(language_model, batch))
     finally:
         hook.remove()
-    return output.logits[0], kept[0]
+    return output.logits[0], selected[0]
 
 
 def _inputs(model: nn.Module, batch: PackedBatch) -> dict:
     if takes_rows(model):
-        if any(sight is not None for sight in batch.sights):
-            raise ValueError("a model that takes rows was given a tree: pack with `rows=True`")
+        if any(tree is not None for tree in batch.branches):
+            raise ValueError("the model takes each sequence as a row and was given a tree: pack with `rows=True`")
         return {"input_ids": pad_sequence(batch.token_ids[0].split(batch.lengths), batch_first=True), "use_cache": False}
-    groups = None if batch.token_ids.is_cuda else attention.alike(batch.lengths, batch.sights)
-    packed = {"lengths": batch.lengths, "sights": batch.sights, "groups": groups}
+    groups = None if batch.token_ids.is_cuda else attention.group_branches(batch.lengths, batch.branches)
+    packed = {"lengths": batch.lengths, "branches": batch.branches, "groups": groups}
     return {"input_ids": batch.token_ids, "position_ids": batch.position_ids, "use_cache": False, **packed}
 
 
-def _predicting(model: nn.Module, batch: PackedBatch, hidden: Tensor) -> Tensor:
-    """[rows, tokens, hidden] -> [A, hidden]."""
-    places = batch.predictors
+def _select(model: nn.Module, batch: PackedBatch, hidden: Tensor) -> Tensor:
+    """Selects the positions that predict an action token: [rows, tokens, hidden] -> [A, hidden]."""
+    positions = batch.predictors
     if takes_rows(model):
         starts = range(0, hidden.shape[0] * hidden.shape[1], hidden.shape[1])
         ranges = [torch.arange(start, start + length) for start, length in zip(starts, batch.lengths, strict=True)]
-        places = torch.cat(ranges).to(places.device)[places]
-    return hidden.flatten(0, 1).index_select(0, places)
+        positions = torch.cat(ranges).to(positions.device)[positions]
+    return hidden.flatten(0, 1).index_select(0, positions)

@@ -1,7 +1,7 @@
-"""Step-level advantages: the attempts at one task as one graph, in which equal states are one node and equal steps one edge.
+"""Step-level advantages: the attempts at one task as a graph whose nodes are states and whose edges are steps.
 
-A reward at the last turn says nothing of which step earned it. Attempts that part ways from a common state do: what they share deserves
-neither praise nor blame, what they do differently does.
+A reward at the last turn does not say which step earned it. Attempts that diverge from a common state do: the steps
+that they share deserve neither credit nor blame, the steps in which they differ deserve both.
 """
 
 from collections import defaultdict
@@ -15,21 +15,25 @@ from apprentice.config.schema import TrainConfig
 from apprentice.learning.advantages import GROUP_BASELINES, group_normalised, leave_one_out
 from apprentice.records import Trajectory
 
-TOLERANCE = 1e-6
-SWEEPS = 1000
-
 
 class Step(NamedTuple):
-    """One action of one attempt: an edge."""
+    """One action of one attempt, an edge of the graph."""
 
     state: Hashable
     action: Hashable
-    following: Hashable
-    """The state after it; None past the last action."""
+    next_state: Hashable
+    """The state after the action; None after the last action."""
+
+
+Attempts = Sequence[Sequence[Step]]
+"""The steps of each attempt in a group."""
+GroupAdvantage = Callable[[Tensor, Attempts, TrainConfig], list[Tensor]]
+"""Maps the rewards [n] and the steps of a group's attempts to the advantages [steps] of each attempt."""
 
 
 def actions_of(trajectory: Trajectory) -> list[slice]:
-    """The tokens of each action: runs of what the policy sampled. A sequence's first token is predicted from nothing and belongs to none."""
+    """The token range of each action, a contiguous run of sampled tokens. The first token of a sequence has no
+    predecessor and is never part of one."""
     sampled = [0, *trajectory.action_mask[1:], 0]
     starts = [index for index in range(1, len(sampled)) if sampled[index] > sampled[index - 1]]
     ends = [index for index in range(1, len(sampled)) if sampled[index] < sampled[index - 1]]
@@ -37,28 +41,29 @@ def actions_of(trajectory: Trajectory) -> list[slice]:
 
 
 def steps_of(trajectory: Trajectory, history: int) -> list[Step]:
-    """An attempt as steps between states, one an action.
+    """The steps of an attempt, one per action.
 
     Args:
-        history: how many earlier actions, and what led to each, make up a state besides what was said since the last.
+        history: number of earlier (observation, action) pairs that are part of a state, besides the latest observation.
     """
-    tokens, actions = trajectory.token_ids, actions_of(trajectory)
-    did = [tokens[action] for action in actions]
-    told = [tokens[end : action.start] for end, action in zip([0, *(action.stop for action in actions)], actions, strict=False)]
-    past = list(zip(told, did, strict=True))
-    states = [(tuple(past[max(0, number - history) : number]), told[number]) for number in range(len(actions))]
-    return [Step(state, action, following) for state, action, following in zip(states, did, [*states[1:], None], strict=True)]
+    tokens, spans = trajectory.token_ids, actions_of(trajectory)
+    actions = [tokens[span] for span in spans]
+    observations = [tokens[end : span.start] for end, span in zip([0, *(span.stop for span in spans)], spans, strict=False)]
+    past = list(zip(observations, actions, strict=True))
+    states = [(tuple(past[max(0, number - history) : number]), observations[number]) for number in range(len(spans))]
+    return [Step(state, action, next_state) for state, action, next_state in zip(states, actions, [*states[1:], None], strict=True)]
 
 
-def salt(advantages: Tensor, attempts: Sequence[Sequence[Step]]) -> list[Tensor]:
-    """SALT (Li et al. 2025): equal steps of a group share the mean of their attempts' advantages; every other step keeps its attempt's.
+def salt(advantages: Tensor, attempts: Attempts) -> list[Tensor]:
+    """SALT (Li et al. 2025): equal steps of a group share the mean advantage of their attempts; every other step keeps
+    that of its attempt.
 
     Args:
-        advantages: [n] of the attempts of one group, already compared with each other.
-        attempts: the steps of each.
+        advantages: [n] advantages of the attempts, already relative to the group.
+        attempts: the steps of each attempt.
 
     Returns:
-        The advantage of each step, [steps] an attempt.
+        The advantage of each step, one tensor [steps] per attempt.
     """
     merged: dict[Step, list[float]] = defaultdict(list)
     for advantage, steps in zip(advantages.tolist(), attempts, strict=True):
@@ -67,93 +72,61 @@ def salt(advantages: Tensor, attempts: Sequence[Sequence[Step]]) -> list[Tensor]
     return [torch.tensor([sum(merged[step]) / len(merged[step]) for step in steps]) for steps in attempts]
 
 
-def gigpo(rewards: Tensor, attempts: Sequence[Sequence[Step]], gamma: float, weight: float) -> list[Tensor]:
-    """GiGPO (Feng et al. 2025): the attempt's advantage plus `weight` times the step's among all steps taken from the same state.
+def gigpo(rewards: Tensor, attempts: Attempts, gamma: float, weight: float) -> list[Tensor]:
+    """GiGPO (Feng et al. 2025): the attempt's advantage plus `weight` times the advantage of the step among all steps
+    from the same state.
 
-    A step's return is the reward discounted by the steps that are left; both comparisons are GRPO's. A state visited once adds nothing.
+    The return of a step is the reward discounted by the number of remaining steps. Both advantages use GRPO's
+    normalisation. A state that was visited once contributes nothing.
 
     Args:
-        rewards: [n] of the attempts of one group.
-        attempts: the steps of each.
-        gamma: discount a step.
+        rewards: [n] rewards of the attempts.
+        attempts: the steps of each attempt.
+        gamma: discount per step.
+        weight: weight of the step-level advantage.
 
     Returns:
-        The advantage of each step, [steps] an attempt.
+        The advantage of each step, one tensor [steps] per attempt.
     """
     returns = [reward * gamma ** torch.arange(len(steps) - 1, -1, -1.0) for reward, steps in zip(rewards, attempts, strict=True)]
     visits: dict[Hashable, list[tuple[int, int]]] = defaultdict(list)
     for attempt, steps in enumerate(attempts):
         for number, step in enumerate(steps):
             visits[step.state].append((attempt, number))
-    advantages = [torch.full((len(steps),), whole) for whole, steps in zip(group_normalised(rewards).tolist(), attempts, strict=True)]
+    advantages = _repeat(group_normalised(rewards), attempts)
     for places in visits.values():
-        compared = group_normalised(torch.stack([returns[attempt][number] for attempt, number in places]))
-        for (attempt, number), advantage in zip(places, compared, strict=True):
+        step_advantages = group_normalised(torch.stack([returns[attempt][number] for attempt, number in places]))
+        for (attempt, number), advantage in zip(places, step_advantages, strict=True):
             advantages[attempt][number] += weight * advantage
     return advantages
 
 
-def graph_gae(rewards: Tensor, attempts: Sequence[Sequence[Step]], gamma: float) -> list[Tensor]:
-    """One-step advantages over the graph: A = gamma V(s') - V(s), and the reward minus V(s) at the last step.
-
-    V is the value of the policy that sampled: V(s) is the mean of gamma V(s') over the steps that were taken from s, of the rewards where they
-    ended; found by sweeping over the graph until it stands still, as steps may lead back.
-
-    Args:
-        rewards: [n] of the attempts of one group.
-        attempts: the steps of each.
-        gamma: discount a step.
-
-    Returns:
-        The advantage of each step, [steps] an attempt.
-    """
-    nodes: dict[Hashable, int] = {}
-    for steps in attempts:
-        for step in steps:
-            nodes.setdefault(step.state, len(nodes))
-    flat = [(nodes[step.state], nodes.get(step.following, -1), reward) for reward, steps in zip(rewards.tolist(), attempts, strict=True) for step in steps]
-    source, target = torch.tensor([edge[0] for edge in flat]), torch.tensor([edge[1] for edge in flat])
-    ended, reward = target < 0, torch.tensor([edge[2] for edge in flat], dtype=torch.float64)
-    visits = torch.zeros(len(nodes), dtype=torch.float64).index_add_(0, source, torch.ones_like(reward))
-
-    def worth(values: Tensor) -> Tensor:
-        return torch.where(ended, reward, gamma * values[target])
-
-    values = torch.zeros_like(visits)
-    for _ in range(SWEEPS):
-        before, values = values, torch.zeros_like(visits).index_add_(0, source, worth(values)) / visits
-        if (values - before).abs().max() < TOLERANCE:
-            break
-    advantages = (worth(values) - values[source]).float()
-    advantages[advantages.abs() < TOLERANCE] = 0.0  # a rounding error is no signal
-    return list(advantages.split([len(steps) for steps in attempts]))
+def _repeat(advantages: Tensor, attempts: Attempts) -> list[Tensor]:
+    """Repeats the advantage of each attempt for all of its steps."""
+    return [torch.full((len(steps),), advantage) for advantage, steps in zip(advantages.tolist(), attempts, strict=True)]
 
 
-Attempts = Sequence[Sequence[Step]]
-"""The steps of each attempt of one group."""
-GroupAdvantage = Callable[[Tensor, Attempts, TrainConfig], list[Tensor]]
-
-
-def _alike(baseline: Callable[[Tensor], Tensor]) -> GroupAdvantage:
-    """The same advantage for every step of an attempt."""
-    return lambda rewards, attempts, _: [torch.full((len(steps),), whole) for whole, steps in zip(baseline(rewards).tolist(), attempts, strict=True)]
+def _per_attempt(baseline: Callable[[Tensor], Tensor]) -> GroupAdvantage:
+    return lambda rewards, attempts, _: _repeat(baseline(rewards), attempts)
 
 
 GROUP_ADVANTAGES: dict[str, GroupAdvantage] = {
-    **{name: _alike(baseline) for name, baseline in GROUP_BASELINES.items()},
+    **{name: _per_attempt(baseline) for name, baseline in GROUP_BASELINES.items()},
     "salt": lambda rewards, attempts, _: salt(group_normalised(rewards), attempts),
     "salt_rloo": lambda rewards, attempts, _: salt(leave_one_out(rewards), attempts),
     "gigpo": lambda rewards, attempts, config: gigpo(rewards, attempts, config.gamma, config.step_weight),
-    "graph_gae": lambda rewards, attempts, config: graph_gae(rewards, attempts, config.gamma),
 }
-"""What `train.advantage` names besides `gae`: rewards [n] and steps of the attempts of a group -> the advantage of each step."""
+"""The estimators that `train.advantage` offers besides `gae`."""
 
 
 def group_advantages(trajectories: Sequence[Trajectory], rewards: Tensor, config: TrainConfig) -> Tensor:
-    """Advantages of the action tokens of one group's trajectories, one after the other; alike within an action.
+    """Concatenated advantages of the action tokens of one group's trajectories. All tokens of an action share one
+    advantage.
 
     Args:
-        rewards: [n] of the trajectories.
+        trajectories: the attempts of the group.
+        rewards: [n] rewards of the trajectories.
+        config: the `train` section.
     """
     attempts = [steps_of(trajectory, config.history) for trajectory in trajectories]
     advantages = torch.cat(GROUP_ADVANTAGES[config.advantage](rewards, attempts, config))

@@ -1,8 +1,9 @@
-"""Actor, critic and reference.
+"""The models of actor, critic and reference.
 
-Departure from the usual shared critic: the value head reads the trunk's features without shaping them (its gradient stops there).
-A sparse reward at the end of a short episode gives a noisy value gradient, which would pull at a small language model; and so the
-critic can be warmed up first, on its own, without changing the policy. `critic: separate` trains a trunk of its own instead.
+Difference from the usual shared critic: the value head reads the trunk's features, but its gradient does not reach the
+trunk. A sparse reward at the end of a short episode gives a noisy value gradient, which would disturb a small language
+model. It also allows the critic to be warmed up without a change of the policy. `critic: separate` trains a trunk of
+its own instead.
 """
 
 from collections.abc import Iterator
@@ -20,19 +21,19 @@ from apprentice.learning.packing import PackedBatch
 from apprentice.policy.loading import load_causal_model
 
 CHUNK_TOKENS = {"cpu": 32, "cuda": 1024}
-"""Action tokens whose distribution over the vocabulary is held in fp32 at the same time; on a CPU, few enough to stay in the cache."""
+"""Action tokens whose fp32 distribution exists at the same time; on a CPU, few enough to stay in the cache."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the actor says of a micro-batch's A action tokens."""
+    """The actor's output for the A action tokens of a micro-batch."""
 
     logprobs: Tensor
     """[A] fp32, at the sampling temperature."""
     entropy: Tensor | None
-    """[A] fp32, in nats; None where it was not asked for."""
+    """[A] fp32, in nats; None if it was not requested."""
     features: Tensor
-    """[A, hidden] what the trunk knew before each action token; no gradient flows through it."""
+    """[A, hidden] trunk features before each action token, detached."""
 
 
 class Actor(nn.Module):
@@ -44,18 +45,18 @@ class Actor(nn.Module):
 
     @property
     def takes_rows(self) -> bool:
-        """What `pack` must know of the model."""
+        """The `rows` argument that `pack` needs for this model."""
         return takes_rows(self.language_model)
 
     def forward(self, batch: PackedBatch, temperature: float = 1.0, with_entropy: bool = False) -> Scores:
-        """Scores the action tokens; logits are computed where an action token is predicted and nowhere else."""
+        """Scores the action tokens; logits are computed only at positions that predict one."""
         logits, hidden = logits_and_features(self.language_model, batch)
         logprobs, entropy = token_scores(logits, batch.targets, temperature, with_entropy)
         return Scores(logprobs, entropy, hidden.detach())
 
 
 class ValueHead(nn.Module):
-    """A linear map from normalised features to the expected return; 0 everywhere at the start."""
+    """A linear map from normalised features to the expected return, initialised to 0."""
 
     def __init__(self, hidden: int):
         super().__init__()
@@ -70,7 +71,7 @@ class ValueHead(nn.Module):
 
 
 class SeparateCritic(nn.Module):
-    """A trunk and a value head of its own."""
+    """A critic with its own trunk and value head."""
 
     def __init__(self, trunk: nn.Module):
         super().__init__()
@@ -84,26 +85,31 @@ class SeparateCritic(nn.Module):
 
 @dataclass(frozen=True)
 class Adapters:
-    """Low-rank adapters beside every linear layer, trained instead of the weights: W + alpha / rank B A (LoRA, Hu et al. 2021)."""
+    """Low-rank adapters of every linear layer: W + alpha / rank B A with W frozen (LoRA, Hu et al. 2021)."""
 
     rank: int
     alpha: float
     seed: int
-    """Of A; B is 0 at the start."""
+    """Seed of the initial A; B is initialised to 0."""
 
 
 def load_language_model(checkpoint: Path, dtype: torch.dtype, *, recompute: bool = False, adapters: Adapters | None = None) -> nn.Module:
-    """A causal language model that scores packed sequences as plain Transformers scores each alone (see `choose_attention`), without dropout.
+    """Loads a causal language model for training, without dropout.
+
+    It scores packed sequences as plain Transformers scores each of them on its own (see `choose_attention`).
 
     Args:
-        adapters: what is trained; None trains every weight.
-        recompute: activations within a layer are computed again in the backward pass instead of being kept.
+        checkpoint: folder of the model.
+        dtype: type of the weights.
+        recompute: recomputes the activations within a layer in the backward pass instead of saving them.
+        adapters: the adapters to train; None trains every weight.
 
     Raises:
-        ApprenticeError: the folder holds no model, tensors are missing or foreign, or its architecture cannot be trained.
+        ApprenticeError: the folder holds no model, tensors are missing or unexpected, or its architecture cannot be
+            trained.
     """
     if not (checkpoint / "config.json").is_file():
-        raise ApprenticeError("holds no model: config.json is missing", where=checkpoint, todo="run the stage that writes it: `dvc repro`")
+        raise ApprenticeError("the folder holds no model: config.json is missing", where=checkpoint, todo="run the stage that writes it: `dvc repro`")
     model = load_causal_model(checkpoint, dtype, attention="eager")
     model.config.use_cache = False
     choose_attention(model, checkpoint)
@@ -112,12 +118,12 @@ def load_language_model(checkpoint: Path, dtype: torch.dtype, *, recompute: bool
         _adapt(model, adapters)
     if recompute:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.train()  # the layers look at it
+        model.train()  # the layers only recompute in training mode
     return model
 
 
 def _drop_nothing(model: nn.Module) -> None:
-    """Turn dropout off for good: the policy that is trained is the one that was sampled."""
+    """Disables dropout, so that the trained policy is the one that was sampled."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -135,10 +141,10 @@ def _adapt(model: nn.Module, adapters: Adapters) -> None:
 
 @contextmanager
 def without_adapters(model: nn.Module) -> Iterator[None]:
-    """Within it, the model is what it was before its adapters were trained."""
+    """A context in which the adapters are disabled, so that the model equals the starting policy."""
     layers = _adapted(model)
     for layer in layers:
-        layer._disable_adapters = True  # peft's own switch also takes the adapters out of training
+        layer._disable_adapters = True  # peft's own switch also stops their training
     try:
         yield
     finally:
@@ -147,10 +153,11 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
 
 
 def merged_weights(model: nn.Module, *, trained: bool = False) -> Iterator[tuple[str, Tensor]]:
-    """Names and values of the weights of a model without adapters that does what this one does; tied weights once.
+    """Names and values of the weights with all adapters merged; tied weights occur once.
 
     Args:
-        trained: only those that training changes: where there are adapters, the weights of the layers that have one.
+        model: a Transformers causal language model.
+        trained: yields only the weights that training changes: with adapters, those of the adapted layers.
     """
     layers = {id(layer.base_layer.weight): layer for layer in _adapted(model)}
     seen = set()
@@ -173,7 +180,7 @@ def _delta(layer: nn.Module) -> Tensor:
 
 
 def load_reference(checkpoint: Path, dtype: torch.dtype) -> Actor:
-    """The frozen policy that the KL penalty holds on to."""
+    """Loads the frozen reference of the KL penalty."""
     return Actor(load_language_model(checkpoint, dtype)).eval().requires_grad_(False)
 
 
@@ -181,10 +188,11 @@ def token_scores(logits: Tensor, targets: Tensor, temperature: float, with_entro
     """Log-probabilities of `targets` under softmax(logits / temperature), and the entropy of that distribution.
 
     Args:
-        logits: [A, vocabulary], in the model's type; a backward pass, of which there may be one, overwrites them.
+        logits: [A, vocabulary], in the model's type. The backward pass, of which there may be only one, overwrites
+            them.
         targets: [A] token ids.
         temperature: divides the logits.
-        with_entropy: without it, the entropy is None.
+        with_entropy: whether to compute the entropy.
 
     Returns:
         [A] fp32 and [A] fp32 or None, in nats.
@@ -194,7 +202,7 @@ def token_scores(logits: Tensor, targets: Tensor, temperature: float, with_entro
 
 
 class _TokenScores(torch.autograd.Function):
-    """fp32 over the vocabulary exists a chunk of tokens at a time, forward and backward; the logits' memory becomes their gradient's.
+    """Holds fp32 values over the vocabulary for one chunk of tokens at a time and overwrites logits by their gradient.
 
     With p = softmax(z): d log p_y / dz = onehot(y) - p and dH / dz = -p (log p + H).
     """
@@ -217,16 +225,16 @@ class _TokenScores(torch.autograd.Function):
         return logprobs, entropy
 
     @staticmethod
-    def backward(ctx, to_logprobs: Tensor, to_entropy: Tensor):
+    def backward(ctx, grad_logprobs: Tensor, grad_entropy: Tensor):
         logits, targets, normalizer, entropy = ctx.saved_tensors
-        to_logprobs = torch.zeros_like(normalizer) if to_logprobs is None else to_logprobs
+        grad_logprobs = torch.zeros_like(normalizer) if grad_logprobs is None else grad_logprobs
         for part in _chunks(logits):
             log_probabilities = logits[part].to(torch.float32, copy=True).div_(ctx.temperature).sub_(normalizer[part, None])
-            slope = -to_logprobs[part, None] / ctx.temperature
-            if to_entropy is not None:
-                slope = slope - to_entropy[part, None] / ctx.temperature * (log_probabilities + entropy[part, None])
-            gradient = log_probabilities.exp_().mul_(slope)
-            logits[part] = gradient.scatter_add_(1, targets[part, None], to_logprobs[part, None] / ctx.temperature)
+            slope = -grad_logprobs[part, None] / ctx.temperature
+            if grad_entropy is not None:
+                slope = slope - grad_entropy[part, None] / ctx.temperature * (log_probabilities + entropy[part, None])
+            grad_logits = log_probabilities.exp_().mul_(slope)
+            logits[part] = grad_logits.scatter_add_(1, targets[part, None], grad_logprobs[part, None] / ctx.temperature)
         return logits.detach(), None, None, None
 
 

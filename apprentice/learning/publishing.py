@@ -1,4 +1,4 @@
-"""What training changes, where other processes of this machine read it: a safetensors file in memory, written anew after each update."""
+"""Passes the trained weights to other processes of this machine through a safetensors file in memory."""
 
 import json
 import mmap
@@ -17,7 +17,7 @@ BYTES = torch.bfloat16.itemsize
 
 @contextmanager
 def unnamed_file() -> Iterator[Path]:
-    """A file in memory that others open by its path while this process runs; nothing is left of it afterwards, however the process ends."""
+    """A file in memory that others can open by its path. It disappears with this process, however that ends."""
     number = os.memfd_create("weights")
     try:
         yield Path(f"/proc/{os.getpid()}/fd/{number}")
@@ -26,11 +26,13 @@ def unnamed_file() -> Iterator[Path]:
 
 
 def publish(language_model: nn.Module, file: Path) -> None:
-    """Writes the weights that training changes, in bf16, adapters merged into them; in place, as the pages of a new file would be zeroed and mapped first.
+    """Writes the weights that training changes, in bf16 and with adapters merged.
+
+    The file is overwritten in place, because the pages of a new file would have to be zeroed and mapped first.
 
     Args:
         language_model: a Transformers causal language model.
-        file: is there; nobody else reads or writes it meanwhile.
+        file: an existing file that nobody else reads or writes meanwhile.
     """
     header, size = _header({name: weight.shape for name, weight in merged_weights(language_model, trained=True)})
     with file.open("r+b") as opened:
@@ -38,13 +40,13 @@ def publish(language_model: nn.Module, file: Path) -> None:
         memory = mmap.mmap(opened.fileno(), 0)
     memory[: len(header)] = header
     place = len(header)
-    for _, weight in merged_weights(language_model, trained=True):  # one at a time: merged, each is a copy
+    for _, weight in merged_weights(language_model, trained=True):  # one at a time, because a merged weight is a copy
         torch.frombuffer(memory, dtype=torch.bfloat16, count=weight.numel(), offset=place).view(weight.shape).copy_(weight)
         place += weight.numel() * BYTES
 
 
 def _header(shapes: dict[str, torch.Size]) -> tuple[bytes, int]:
-    """The beginning of a safetensors file (its length in 8 bytes, then JSON, https://huggingface.co/docs/safetensors), and the bytes of weights behind it."""
+    """The header of a safetensors file (https://huggingface.co/docs/safetensors) and the size of the weights."""
     entries, end = {}, 0
     for name, shape in shapes.items():
         first, end = end, end + shape.numel() * BYTES

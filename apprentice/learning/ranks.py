@@ -1,6 +1,7 @@
-"""Several processes that train as one. Each holds a learner; what the first one is told, it tells the others, and all do it together.
+"""Training with several ranks, each a process with a learner of its own.
 
-The first is the process that also runs the simulator; the others are started here, end with it, and run `python -m apprentice.learning.ranks`.
+Rank 0 also runs the simulator and broadcasts every call of the learner to the others. It starts them as
+`python -m apprentice.learning.ranks`, and they end with it.
 """
 
 import os
@@ -17,18 +18,19 @@ from apprentice.records import Trajectory
 
 STORE, LOG = "ranks.store", "ranks.log"
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-"""All ranks are on this machine, and nobody else is to reach them."""
+"""All ranks are on this machine and not reachable from others."""
 
 
 @contextmanager
 def open_learner(config: TrainConfig, checkpoint: Path, folder: Path, *, dtype: str | None = None) -> Iterator[Any]:
-    """A `PpoLearner`, or several behind one that has its methods.
+    """Opens a `PpoLearner`, or with several ranks a `Leader` with the same methods.
 
     Args:
-        config: the `train` section; `ranks` says how many.
+        config: the `train` section, including the number of ranks.
         checkpoint: folder of the starting policy.
-        folder: the ranks find each other through a file there, and what the others write goes into another.
-        dtype: of weights and activations, `bfloat16` or `float32`; None is what the processor computes in (see `precision.py`).
+        folder: holds the file through which the ranks find each other, and the log of the other ranks.
+        dtype: type of weights and activations, `bfloat16` or `float32`; None chooses the type that the processor
+            computes in (`precision.py`).
 
     Raises:
         ApprenticeError: the folder holds no model.
@@ -48,9 +50,9 @@ def open_learner(config: TrainConfig, checkpoint: Path, folder: Path, *, dtype: 
     followers = [_start(rank, config.ranks, folder, threads) for rank in range(1, config.ranks)]
     try:
         _join(0, config.ranks, folder)
-        _tell((config.model_dump(), str(checkpoint), dtype))
+        _broadcast((config.model_dump(), str(checkpoint), dtype))
         yield Leader(PpoLearner(config, checkpoint, dtype=dtype), followers, folder / LOG)
-        _tell(None)
+        _broadcast(None)
         for follower in followers:
             follower.wait()
     finally:
@@ -61,48 +63,48 @@ def open_learner(config: TrainConfig, checkpoint: Path, folder: Path, *, dtype: 
 
 
 class Leader:
-    """The learner of rank 0; every call is made on all ranks."""
+    """The learner of rank 0, whose calls run on all ranks."""
 
     def __init__(self, learner: Any, followers: Sequence[Child], log: Path):
         self._learner, self._followers, self._log = learner, followers, log
 
     def warm_up_critic(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
         """`PpoLearner.warm_up_critic`."""
-        return self._together("warm_up_critic", list(trajectories))
+        return self._on_all_ranks("warm_up_critic", list(trajectories))
 
     def update(self, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
         """`PpoLearner.update`."""
-        return self._together("update", list(trajectories), step)
+        return self._on_all_ranks("update", list(trajectories), step)
 
     def save_policy(self, folder: Path) -> None:
         """`PpoLearner.save_policy`."""
-        self._together("save_policy", folder)
+        self._on_all_ranks("save_policy", folder)
 
     def publish(self, file: Path) -> None:
         """`PpoLearner.publish`."""
-        self._together("publish", file)
+        self._on_all_ranks("publish", file)
 
     def save_state(self, folder: Path) -> None:
         """`PpoLearner.save_state`."""
-        self._together("save_state", folder)
+        self._on_all_ranks("save_state", folder)
 
     def load_state(self, folder: Path) -> None:
         """`PpoLearner.load_state`."""
-        self._together("load_state", folder)
+        self._on_all_ranks("load_state", folder)
 
-    def _together(self, method: str, *arguments: Any) -> Any:
-        """Calls a method on all ranks; what rank 0's returns.
+    def _on_all_ranks(self, method: str, *arguments: Any) -> Any:
+        """Calls a method on all ranks; returns the result of rank 0.
 
         Raises:
-            InfrastructureFault: another rank has ended.
+            InfrastructureFault: another rank has ended. The message names the log.
         """
         try:
-            _tell((method, arguments))
+            _broadcast((method, arguments))
             return getattr(self._learner, method)(*arguments)
         except RuntimeError as error:
             if all(follower.poll() is None for follower in self._followers):
                 raise
-            raise InfrastructureFault(f"another rank of the trainer ended, see {self._log}: run again, it continues") from error
+            raise InfrastructureFault(f"another rank of the trainer has ended, see {self._log}; run again to continue from the last checkpoint") from error
 
 
 def _start(rank: int, ranks: int, folder: Path, threads: int) -> Child:
@@ -119,28 +121,28 @@ def _join(rank: int, ranks: int, folder: Path) -> None:
     torch.distributed.init_process_group(backend, store=torch.distributed.FileStore(str(folder / STORE), ranks), rank=rank, world_size=ranks)
 
 
-def _tell(what: Any) -> Any:
-    """Sends `what` from rank 0 to all; returns it on every rank."""
+def _broadcast(message: Any) -> Any:
+    """Sends a message from rank 0 to all ranks; returns it on every rank."""
     import torch
 
-    box = [what]
+    box = [message]
     torch.distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]
 
 
 def _follow(folder: Path) -> None:
-    """Does what rank 0 does, until it says that it is over."""
+    """Repeats the calls of rank 0 until it sends None."""
     from apprentice.learning.ppo import PpoLearner
 
     _join(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), folder)
-    config, checkpoint, dtype = _tell(None)
+    config, checkpoint, dtype = _broadcast(None)
     learner = PpoLearner(TrainConfig(**config), Path(checkpoint), dtype=dtype)
-    while (told := _tell(None)) is not None:
-        method, arguments = told
+    while (call := _broadcast(None)) is not None:
+        method, arguments = call
         try:
             getattr(learner, method)(*arguments)
         except ApprenticeError:
-            continue  # rank 0 has met the same, and says so
+            continue  # rank 0 raises the same error and reports it
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One step's groups of episodes: as many as the update wants, and no later than that."""
+"""Collects the groups of episodes that one update needs, and stops as soon as it has them."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,35 +11,36 @@ from apprentice.rollout.simulator import Episode, Played, Simulator, nothing_lef
 
 @dataclass(frozen=True)
 class Collection:
-    """What a step has played."""
+    """The episodes of a step."""
 
     chosen: list[Trajectory]
-    """Of the groups to learn from, in the order of the episodes."""
+    """The trajectories of the groups to learn from, in the order of the episodes."""
     others: list[Trajectory]
-    """Of complete groups that are not learned from."""
+    """The trajectories of complete groups that are not learned from."""
     faults: list[Trajectory]
-    """The attempts that broke."""
+    """The attempts that ended in a fault."""
     unfinished: int
-    """Groups that were still being played, or never begun, when enough were complete."""
+    """Number of groups that were still being played, or not yet begun, when enough were complete."""
 
 
 async def collect(simulator: Simulator, episodes: Sequence[Episode], wanted: int, mixed_only: bool) -> Collection:
-    """Plays episodes until enough groups are complete; those still in flight are ended.
+    """Plays episodes until enough groups are complete; episodes still in flight are ended.
 
     Args:
-        simulator: plays them.
-        episodes: group by group.
-        wanted: groups to learn from, in the order in which they became complete.
-        mixed_only: groups whose attempts were all rewarded alike do not count; they make up the number where all episodes do not give enough others.
+        simulator: plays the episodes.
+        episodes: the episodes, group by group.
+        wanted: number of groups to learn from, chosen in the order in which they complete.
+        mixed_only: counts only groups whose attempts have different rewards. The others fill up the number if all
+            episodes together do not give enough mixed groups.
 
     Raises:
         PolicyUnavailable: the policy stopped answering.
-        ApprenticeError: every episode broke.
+        ApprenticeError: every episode ended in a fault.
     """
     sizes = Counter(episode.group for episode in episodes)
     groups: dict[str, list[Played]] = defaultdict(list)
-    counting: list[str] = []
-    alike: list[str] = []
+    counted: list[str] = []
+    uniform: list[str] = []
     error, done = None, 0
     async with aclosing(simulator.played(episodes)) as finished:
         async for played in finished:
@@ -47,27 +48,27 @@ async def collect(simulator: Simulator, episodes: Sequence[Episode], wanted: int
             group.append(played)
             error, done = error or played.error, done + 1
             if len(group) == sizes[played.episode.group] and (trajectories := _trajectories([group])):
-                (alike if mixed_only and not _mixed(trajectories) else counting).append(played.episode.group)
-            if len(counting) == wanted:
+                (uniform if mixed_only and not _is_mixed(trajectories) else counted).append(played.episode.group)
+            if len(counted) == wanted:
                 break
-    if not counting and not alike:
+    if not counted and not uniform:
         raise nothing_left(error, done) from error
-    chosen = set((counting + alike)[:wanted])
+    chosen = set((counted + uniform)[:wanted])
     return Collection(
         _trajectories(groups[name] for name in chosen),
-        _trajectories(groups[name] for name in {*counting, *alike} - chosen),
+        _trajectories(groups[name] for name in {*counted, *uniform} - chosen),
         [fault for group in groups.values() for played in group for fault in played.broken],
         sum(len(groups[name]) < size for name, size in sizes.items()),
     )
 
 
 def _trajectories(groups: Iterable[list[Played]]) -> list[Trajectory]:
-    together = sorted((played for group in groups for played in group), key=lambda played: played.index)
-    return [trajectory for played in together for trajectory in played.whole]
+    ordered = sorted((played for group in groups for played in group), key=lambda played: played.index)
+    return [trajectory for played in ordered for trajectory in played.whole]
 
 
-def _mixed(trajectories: Iterable[Trajectory]) -> bool:
-    """Whether attempts that are compared were rewarded differently."""
+def _is_mixed(trajectories: Iterable[Trajectory]) -> bool:
+    """Whether attempts of the same group have different rewards."""
     rewards = defaultdict(set)
     for trajectory in trajectories:
         rewards[trajectory.group].add(trajectory.reward)

@@ -1,7 +1,7 @@
-"""Rare successes, remembered: a group of failures says nothing, one success among them says which way to go.
+"""Replay of rare successes: a group of failures has no signal, and one success among them gives it one.
 
-The success was sampled by an older policy; the learner's importance weights, which compare with the log-probabilities it was sampled with,
-correct for that as they do for the sampler's kernels.
+The success was sampled by an older policy. The learner's importance weights correct for that, as they do for the
+sampler's kernels, since they compare with the log-probabilities of the time when it was sampled.
 """
 
 from collections import defaultdict
@@ -16,14 +16,14 @@ FILE = "replay.parquet"
 
 
 class Replay:
-    """The last success at each task, for `steps` steps; 0 remembers nothing."""
+    """Keeps the last success at each task for `steps` steps; 0 keeps none."""
 
     def __init__(self, steps: int):
         self._steps = steps
         self._successes: dict[str, Trajectory] = {}
 
     def additions(self, trajectories: Sequence[Trajectory], step: int) -> list[Trajectory]:
-        """For each group without a success, the one remembered of its task, if it is not too old."""
+        """For each group without a success, the success kept for its task, if it is not too old."""
         groups: dict[str, list[Trajectory]] = defaultdict(list)
         for trajectory in trajectories:
             groups[trajectory.group].append(trajectory)
@@ -35,12 +35,12 @@ class Replay:
         return found
 
     def note(self, trajectories: Sequence[Trajectory]) -> None:
-        """Remembers the successes among a step's new trajectories."""
+        """Keeps the successes among the new trajectories of a step."""
         if self._steps:
             self._successes |= {trajectory.task_id: trajectory for trajectory in trajectories if trajectory.outcome == "success"}
 
     def save(self, folder: Path) -> None:
-        """Writes what it remembers."""
+        """Writes the kept successes."""
         if self._steps:
             write_trajectories(folder / FILE, list(self._successes.values()))
 

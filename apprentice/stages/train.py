@@ -27,9 +27,9 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
     from apprentice.environments.usecase import use_case
     from apprentice.learning.checkpoint import CheckpointStore
     from apprentice.learning.ranks import open_learner
-    from apprentice.online.chains import Chains
     from apprentice.online.loop import OnlineTraining
     from apprentice.online.sampler import TaskSampler
+    from apprentice.online.sequential_rollout import SequentialRollout
     from apprentice.policy.base_models import starting_policy
     from apprentice.policy.chat import ChatFormat
     from apprentice.policy.factory import open_policy
@@ -40,17 +40,17 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
     seeds = read_trajectories(layout.rollouts)
     progress.note(f"{len(curriculum)} tasks, {config.train.steps} steps of {config.train.tasks_per_step} x {config.train.attempts} episodes")
     case = use_case(config, layout)
-    if config.train.chains and case.skills is None:
+    if config.train.sequential_rollout and case.skills is None:
         todo = "set environment.skills, with a use case that has skills, such as the assistant"
-        raise ApprenticeError("there is nothing that an attempt could hand on", where="train.chains", todo=todo)
+        raise ApprenticeError("there is nothing that an attempt could hand on", where="train.sequential_rollout", todo=todo)
     run_id = fingerprint(config.train, config.environment, config.model, start, layout.curriculum, layout.rollouts)
     library = SkillLibrary()
     store = CheckpointStore(layout.checkpoints / f"train-{run_id}")
     with open_learner(config.train, start, layout.runtime) as learner:
         async with case.opened(ChatFormat(start).encode) as make_environment, open_policy(config, layout, start) as policy:
             simulator = make_simulator(config, make_environment, policy, start, config.train.temperature)
-            if config.train.chains:
-                simulator = Chains(simulator, case.skills, curriculum, config.train.skill_reward, library, config.train.seed)
+            if config.train.sequential_rollout:
+                simulator = SequentialRollout(simulator, case.skills, curriculum, config.train.skill_reward, library, config.train.seed)
             sampler = TaskSampler(curriculum, config.train, config.filter.probes)
             training = OnlineTraining(config.train, learner, simulator, policy, sampler, store, start, layout.runtime, progress, library)
             rows = await training.run(seeds)

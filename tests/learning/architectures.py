@@ -31,7 +31,7 @@ PACKED = {
     "olmo2": ("Olmo2Config", {}),
     "mixtral": ("MixtralConfig", dict(num_local_experts=4, sliding_window=None)),
 }
-"""Trained with packed attention."""
+"""Models that are trained with packed attention."""
 
 ROWS = {
     "gemma2": ("Gemma2Config", HEADS | HALF | dict(attn_logit_softcapping=2.0, final_logit_softcapping=2.0), "eager"),
@@ -44,11 +44,11 @@ ROWS = {
         "sdpa",
     ),
 }
-"""Trained with Transformers' own attention, a row a sequence: soft-capped scores, sinks, recurrence."""
+"""Models that are trained with Transformers' own attention, one row per sequence."""
 
 
 def make_model(config: str, changes: dict, folder: Path) -> Path:
-    """Writes a random model of an architecture."""
+    """Writes a random model of the given architecture."""
     import torch
     import transformers
 

@@ -1,4 +1,4 @@
-"""Whatever the architecture, packed sequences score as plain Transformers scores each alone, or the model is refused by name."""
+"""Packed sequences have the scores that plain Transformers gives each on its own, or the model is refused."""
 
 from dataclasses import replace
 
@@ -19,7 +19,8 @@ EVERY = {name: (*made, "packed") for name, made in PACKED.items()} | ROWS
 
 
 def made():
-    """Two that share more than a window, two alone, all longer than it; token ids of the tiny vocabulary."""
+    """Two sequences with a common prefix longer than a window and two without, all longer than a window, over the tiny
+    vocabulary."""
     root = [number * 7 % 96 for number in range(3 * WINDOW + 10)]
     branch = [*root[: 2 * WINDOW + 5], *(number * 11 % 96 for number in range(13))]
     alone = [[number * step % 96 for number in range(length)] for step, length in ((5, 2 * WINDOW), (13, WINDOW + 3))]
@@ -66,11 +67,11 @@ def test_attention_with_a_window_is_the_same_in_pytorchs_kernels_and_written_out
     (batch,) = pack(made(), 1000)
     shapes = [(1, heads, batch.token_ids.shape[1], 8) for heads in (4, 2, 2)]
     tensors = [torch.randn(shape, requires_grad=True) for shape in shapes]
-    assert sum(sight is not None for sight in batch.sights) == 1, "two sequences share a tree"
+    assert sum(tree is not None for tree in batch.branches) == 1, "two sequences share a tree"
     monkeypatch.setattr(attention, "BLOCK", block)
-    ours, _ = packed_attention(None, *tensors, None, sliding_window=WINDOW, lengths=batch.lengths, sights=batch.sights)
-    parts = zip(*(tensor.split(batch.lengths, 2) for tensor in tensors), batch.sights, strict=True)
-    kernels = torch.cat([attention._attend(*part, 8**-0.5, WINDOW) for part in parts], 2).transpose(1, 2)
+    ours, _ = packed_attention(None, *tensors, None, sliding_window=WINDOW, lengths=batch.lengths, branches=batch.branches)
+    parts = zip(*(tensor.split(batch.lengths, 2) for tensor in tensors), batch.branches, strict=True)
+    kernels = torch.cat([attention.tree_attention(*part, 8**-0.5, WINDOW) for part in parts], 2).transpose(1, 2)
     torch.testing.assert_close(ours, kernels)
     for mine, theirs in zip(*(torch.autograd.grad(out.square().sum(), tensors) for out in (ours, kernels)), strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
@@ -83,8 +84,16 @@ def test_rows_are_padded_within_the_budget_and_none_is_lost():
     assert sorted(torch.cat([batch.actions for batch in batches]).tolist()) == list(range(40))
 
 
+@pytest.mark.parametrize("name", ["llama", "gemma2"])
+def test_an_update_on_attempts_with_a_common_prefix_works_with_and_without_packed_attention(name, tmp_path):
+    config, changes, _ = EVERY[name]
+    learner = PpoLearner(train_config(advantage="rloo", kl_coefficient=0.0), make_model(config, changes, tmp_path / "model"))
+    metrics = learner.update([replace(item, reward=float(number)) for number, item in enumerate(made()[:2])], 0)
+    assert metrics["gradient_norm"] > 0 and metrics["approx_kl"] > 0
+
+
 class Odd(transformers.LlamaForCausalLM):
-    """Says something else of a token where others are computed beside it."""
+    """Its logits depend on how many tokens are computed at once."""
 
     def forward(self, input_ids, **how):
         output = super().forward(input_ids=input_ids, **how)
@@ -92,16 +101,24 @@ class Odd(transformers.LlamaForCausalLM):
         return output
 
 
-def test_an_architecture_whose_packed_scores_differ_is_refused_by_name(tmp_path, monkeypatch):
+@pytest.fixture
+def odd_llama():
+    """Loads `Odd` for Llama's config."""
+    transformers.AutoModelForCausalLM.register(transformers.LlamaConfig, Odd, exist_ok=True)
+    yield
+    transformers.AutoModelForCausalLM.register(transformers.LlamaConfig, transformers.LlamaForCausalLM, exist_ok=True)
+
+
+@pytest.mark.usefixtures("odd_llama")
+def test_an_architecture_whose_packed_scores_differ_is_refused_by_name(tmp_path):
     folder = make_model("LlamaConfig", {}, tmp_path / "model")
-    monkeypatch.setitem(transformers.MODEL_FOR_CAUSAL_LM_MAPPING._extra_content, transformers.LlamaConfig, Odd)
-    with pytest.raises(ApprenticeError, match=r"model: Odd cannot be trained: .* differ from those of each alone \(nats a token: packed \d"):
+    with pytest.raises(ApprenticeError, match=r"model: Odd cannot be trained: .* differ from those of each sequence on its own \(nats per token: packed \d"):
         load_language_model(folder, torch.float32)
 
 
 def test_an_encoder_that_is_loaded_as_a_causal_model_is_refused(tmp_path):
     folder = make_model("BertConfig", {}, tmp_path / "model")
-    with pytest.raises(ApprenticeError, match="BertLMHeadModel is no causal language model: a token's probability depends on later ones"):
+    with pytest.raises(ApprenticeError, match="BertLMHeadModel is not a causal language model: a token's probability depends on later tokens"):
         load_language_model(folder, torch.float32)
 
 
@@ -121,7 +138,7 @@ def test_a_model_that_takes_rows_refuses_a_tree(tmp_path):
 
 @pytest.fixture(scope="module")
 def seeing(tmp_path_factory):
-    """A tiny Gemma 3 that reads images too, as those from 4B up do."""
+    """A tiny Gemma 3 that also reads images, as the models from 4B up do."""
     text = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     windows = {"head_dim": 8, "layer_types": ["sliding_attention", "full_attention"], "sliding_window": WINDOW, "initializer_range": 0.5}
     vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
@@ -145,7 +162,7 @@ def test_a_model_that_reads_images_scores_text_as_plain_transformers_does(seeing
 @pytest.mark.parametrize("critic", ["shared", "separate"])
 def test_a_model_that_reads_images_is_trained_on_text(seeing, tmp_path, critic):
     learner = PpoLearner(train_config(critic=critic, kl_coefficient=0.0), seeing)
-    before = {name: weight.clone() for name, weight in learner._actor.module.language_model.state_dict().items()}
+    before = {name: weight.clone() for name, weight in learner.actor.module.language_model.state_dict().items()}
     learner.update(trajectories(4), 0)
     learner.save_policy(tmp_path / "policy")
     after = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "policy", dtype=torch.bfloat16).state_dict()

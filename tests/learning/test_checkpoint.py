@@ -1,4 +1,4 @@
-"""A checkpoint is whole or ignored."""
+"""A checkpoint is either complete or ignored."""
 
 import errno
 import random
@@ -31,13 +31,13 @@ def writes(text):
 
 
 def test_the_latest_checkpoint_comes_back_and_older_ones_go(tmp_path):
-    store = CheckpointStore(tmp_path, keep=2)
+    store = CheckpointStore(tmp_path)
     for step in (1, 2, 10):
         store.save(step, writes(f"weights {step}"), {"step": step})
     folder, state = store.latest()
     assert state == {"step": 10}
     assert (folder / "weights").read_text() == "weights 10"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000002", "00000010"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000010"]
 
 
 def test_a_full_disk_is_one_clear_error_and_the_previous_checkpoint_stays(tmp_path):
@@ -109,14 +109,14 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(small_disk, write):
 
 
 def test_a_file_that_cannot_be_written_keeps_the_old_one(tmp_path):
-    path = tmp_path / "figures.json"
+    path = tmp_path / "metrics.json"
     write_text(path, "old")
-    with files_at_most(HALF_MIB), pytest.raises(ApprenticeError, match=r"figures.json: could not be written: File too large"):
+    with files_at_most(HALF_MIB), pytest.raises(ApprenticeError, match=r"metrics.json: could not be written: File too large"):
         write_text(path, "x" * 2 * HALF_MIB)
-    assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["figures.json"]
+    assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["metrics.json"]
     (tmp_path / "file").write_text("")
     with pytest.raises(ApprenticeError, match="could not be written: .*(exists|directory)"):
-        write_text(tmp_path / "file" / "figures.json", "x")
+        write_text(tmp_path / "file" / "metrics.json", "x")
 
 
 def test_trajectories_that_cannot_be_written_leave_nothing(tmp_path):

@@ -1,4 +1,4 @@
-"""Packed sequences are what they were alone."""
+"""Packed sequences have the same scores as on their own."""
 
 from itertools import accumulate
 

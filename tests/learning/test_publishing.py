@@ -1,4 +1,4 @@
-"""The weights that training changes, in a file in memory."""
+"""Publishing the trained weights through a file in memory."""
 
 import os
 import subprocess

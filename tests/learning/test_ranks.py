@@ -11,7 +11,7 @@ from learning.toys import trajectories
 from safetensors.torch import load_file
 from tiny import make_tiny_checkpoint
 
-from apprentice.learning.packing import dealt, pack
+from apprentice.learning.packing import pack, rank_share
 
 TESTS = Path(__file__).parent.parent
 SCRIPT = """
@@ -24,14 +24,14 @@ settings, checkpoint, folder, count = json.loads(sys.argv[1]), Path(sys.argv[2])
 made = trajectories(count)
 config = train_config(epochs=2, minibatches=2, warmup_steps=0, learning_rate=1e-2, advantage="gae", critic_warmup_epochs=1, **settings)
 with open_learner(config, checkpoint, folder / "run", dtype="float32") as learner:
-    figures = {"warm": learner.warm_up_critic(made), "first": learner.update(made, 0)}
+    metrics = {"warm": learner.warm_up_critic(made), "first": learner.update(made, 0)}
     learner.save_policy(folder / "first")
     learner.save_state(folder / "state")
-    figures["second"] = learner.update(made[:3], 1)
+    metrics["second"] = learner.update(made[:3], 1)
     learner.load_state(folder / "state")
-    figures["again"] = learner.update(made[:3], 1)
+    metrics["again"] = learner.update(made[:3], 1)
     learner.save_policy(folder / "policy")
-(folder / "figures.json").write_text(json.dumps(figures))
+(folder / "metrics.json").write_text(json.dumps(metrics))
 """
 
 
@@ -41,7 +41,8 @@ def checkpoint(tmp_path_factory):
 
 
 def trained(checkpoint: Path, folder: Path, count: int = 7, **settings) -> tuple[dict, dict[str, torch.Tensor]]:
-    """The figures and the weights after two updates, in a process of its own: a process joins one group of ranks only."""
+    """The metrics and the weights after two updates, in a process of its own: a process joins one group of ranks
+    only."""
     import json
 
     folder.mkdir()
@@ -50,16 +51,16 @@ def trained(checkpoint: Path, folder: Path, count: int = 7, **settings) -> tuple
     finished = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
     log = folder / "run" / "ranks.log"
     assert finished.returncode == 0, finished.stderr + (log.read_text() if log.exists() else "")
-    return json.loads((folder / "figures.json").read_text()), load_file(folder / "policy" / "model.safetensors")
+    return json.loads((folder / "metrics.json").read_text()), load_file(folder / "policy" / "model.safetensors")
 
 
 def test_every_rank_gets_as_many_micro_batches_and_none_twice():
     batches = pack(trajectories(7), 60)
-    shares = [dealt(batches, rank, 3) for rank in range(3)]
+    shares = [rank_share(batches, rank, 3) for rank in range(3)]
     assert len({len(share) for share in shares}) == 1
     actions = torch.cat([batch.actions for share in shares for batch in share])
     assert sorted(actions.tolist()) == sorted(torch.cat([batch.actions for batch in batches]).tolist())
-    assert dealt([], 0, 3) == []
+    assert rank_share([], 0, 3) == []
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Toy trajectories and a tiny checkpoint for the trainer's tests."""
+"""Toy trajectories and configurations for the trainer's tests."""
 
 import contextlib
 import random
@@ -11,7 +11,7 @@ from apprentice.records import Trajectory
 
 
 def trajectory(number: int, *, length: int = 30, actions: int = 8, reward: float = 1.0, seed: int = 0) -> Trajectory:
-    """Random bytes; the last `actions` tokens, in two runs, are the policy's."""
+    """A trajectory of random bytes with two runs of action tokens, the second at its end."""
     rng = random.Random(f"{seed}/{number}")
     mask = [0] * length
     half = actions // 2
@@ -22,12 +22,12 @@ def trajectory(number: int, *, length: int = 30, actions: int = 8, reward: float
 
 
 def trajectories(count: int, seed: int = 0) -> list[Trajectory]:
-    """Of different lengths and rewards."""
+    """Trajectories of different lengths and rewards."""
     return [trajectory(number, length=20 + 7 * (number % 4), actions=4 + number % 5, reward=float(number % 2), seed=seed) for number in range(count)]
 
 
 def bandit(answers: list[int], logprobs: list[float]) -> list[Trajectory]:
-    """One action token after a fixed prompt; even tokens are rewarded."""
+    """Trajectories of one action token after a fixed prompt; even tokens are rewarded."""
     base = replace(trajectory(0, length=6, actions=1), action_mask=(0, 0, 0, 0, 0, 1))
     return [
         replace(base, id=str(number), token_ids=(1, 2, 3, 4, 5, token), logprobs=(0.0,) * 5 + (logprob,), reward=float(token % 2 == 0))
@@ -37,10 +37,10 @@ def bandit(answers: list[int], logprobs: list[float]) -> list[Trajectory]:
 
 def train_config(**changes) -> TrainConfig:
     values = dict(
-        steps=1, tasks_per_step=1, attempts=1, max_attempts=0, sampling="shuffle", oversampling=1.0, mixed_groups_only=False, replay=0, chains=False,
-        skill_reward=1.0, temperature=1.0, epochs=1, minibatches=2, micro_batch_tokens=90, learning_rate=1e-3, warmup_steps=2,
-        advantage="gae", history=100, step_weight=1.0, gamma=1.0, lam=0.95, normalize_advantages=True,
-        min_advantage=0.0, learn_truncated=True, objective="ppo", loss_mean="token", loss_length=10, clip=0.2, clip_high=0.2, dual_clip=0.0,
+        steps=1, tasks_per_step=1, attempts=1, max_attempts=0, sampling="shuffle", oversampling=1.0, mixed_groups_only=False, replay=0,
+        sequential_rollout=False, skill_reward=1.0, temperature=1.0, epochs=1, minibatches=2, micro_batch_tokens=90, learning_rate=1e-3, warmup_steps=2,
+        advantage="gae", history=100, step_weight=1.0, gamma=1.0, gae_lambda=0.95, normalize_advantages=True,
+        min_advantage=0.0, learn_truncated=True, objective="ppo", loss_mean="token", loss_length=10, clip_low=0.2, clip_high=0.2, dual_clip=0.0,
         kl_coefficient=0.01, kl_estimator="k3", kl_in="loss", entropy_coefficient=0.01, importance="truncate", importance_cap=2.0,
         max_gradient_norm=1.0, critic="shared", critic_learning_rate=1e-2, critic_warmup_epochs=20, value_clip=0.2, lora_rank=0, lora_alpha=16.0, ranks=1,
         zero_stage=1,
@@ -55,9 +55,14 @@ def distill_config(**changes) -> DistillConfig:
     return DistillConfig(**(values | changes))
 
 
+def weights(model) -> dict:
+    """A copy of a model's weights."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
 @contextlib.contextmanager
 def files_at_most(size: int) -> Iterator[None]:
-    """The kernel refuses to let a file of this process grow beyond `size` bytes, as a full disk would."""
+    """Limits the size of the files that this process writes, which has the effect of a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:

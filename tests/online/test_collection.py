@@ -1,4 +1,4 @@
-"""How many groups a step plays, and which it learns from."""
+"""Which groups a step plays, and which it learns from."""
 
 import asyncio
 from dataclasses import replace
@@ -13,7 +13,7 @@ from apprentice.rollout.simulator import Played, plan_episodes
 
 
 class Scripted:
-    """Plays episodes in a given order of tasks and attempts; an attempt's reward is said, or None where it breaks."""
+    """Plays episodes in a given order of (task, attempt, reward); the reward None stands for a fault."""
 
     def __init__(self, *order: tuple[str, int, float | None]):
         self._order, self.played_until, self.closed = order, 0, False

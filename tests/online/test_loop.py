@@ -1,4 +1,4 @@
-"""What the online loop hands to the learner, and what it keeps aside."""
+"""The online loop: what it learns from, its quarantine, checkpoints, overlap and alarms."""
 
 import asyncio
 import math
@@ -10,7 +10,7 @@ from learning.toys import train_config
 
 from apprentice.errors import ApprenticeError, PolicyUnavailable
 from apprentice.learning.checkpoint import CheckpointStore
-from apprentice.online.alarms import raised
+from apprentice.online.alarms import update_alarms
 from apprentice.online.loop import OnlineTraining
 from apprentice.online.sampler import TaskSampler
 from apprentice.records import Task, Trajectory, Turn
@@ -26,7 +26,7 @@ FAULT = replace(SOUND, id="f", outcome="fault", reward=0.0, error="KeyError: 'x'
 
 
 class Simulator:
-    """Plays the same trajectories in every step, and one attempt breaks each time."""
+    """Plays the same trajectories in every step, with one fault each time."""
 
     def __init__(self, *trajectories):
         self._trajectories, self.sampling = trajectories, BusyTime()
@@ -37,7 +37,7 @@ class Simulator:
 
 
 class Learner:
-    """Its weights are the numbers of the steps that it has taken."""
+    """A learner whose weights are the numbers of the steps that it has taken."""
 
     def __init__(self, die_at: int | None = None, harmful: tuple[int, ...] = ()):
         self.seen, self._die_at, self.harmful, self.weights, self.synced = [], die_at, harmful, "", []
@@ -67,11 +67,14 @@ class Policy:
         pass
 
 
-def training(learner, folder, trajectories=(SOUND, BROKEN), **settings) -> OnlineTraining:
-    task = Task(id="t", scenario="s", split="train", instruction="?", answers=("x",))
+TASK = Task(id="t", scenario="s", split="train", instruction="?", answers=("x",))
+
+
+def training(learner, folder, trajectories=(SOUND, BROKEN), *, simulator=None, policy=None, sampler=None, **settings) -> OnlineTraining:
     store, progress = CheckpointStore(folder / "checkpoints"), Progress(folder / "events.jsonl", "train")
     config = train_config(**{"steps": 2, "attempts": len(trajectories)} | settings)
-    return OnlineTraining(config, learner, Simulator(*trajectories), Policy(), TaskSampler([task], config, 4), store, folder / "start", folder, progress)
+    simulator, policy, sampler = simulator or Simulator(*trajectories), policy or Policy(), sampler or TaskSampler([TASK], config, 4)
+    return OnlineTraining(config, learner, simulator, policy, sampler, store, folder / "start", folder, progress)
 
 
 def test_the_log_says_what_the_critic_is_worth_on_trajectories_left_out(tmp_path):
@@ -80,7 +83,7 @@ def test_the_log_says_what_the_critic_is_worth_on_trajectories_left_out(tmp_path
             return {"explained_variance": 0.25, "epochs": 7.0, "trajectories": float(len(trajectories))}
 
     asyncio.run(training(WithCritic(), tmp_path).run([SOUND] * 3))
-    said = "critic: explained variance 0.25 on trajectories left out, after 7 epochs on 3 trajectories"
+    said = "critic: explained variance 0.25 on held-out trajectories, after 7 epochs on 3 trajectories"
     assert said in (tmp_path / "events.jsonl").read_text()
 
 
@@ -126,8 +129,7 @@ def test_a_checkpoint_is_written_while_the_next_episodes_are_played_and_knows_no
             played.clear()
             super().save_state(folder)
 
-    run = training(Waits(die_at=2), tmp_path, steps=3)
-    run._simulator = Signals(SOUND, BROKEN)
+    run = training(Waits(die_at=2), tmp_path, simulator=Signals(SOUND, BROKEN), steps=3)
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(run.run([]))
     assert {row["step"] for row in run.quarantine} == {0, 1, 2}
@@ -148,10 +150,12 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training(tmp_path):
 def test_how_often_tasks_were_solved_outlives_an_interruption(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(training(Learner(die_at=1), tmp_path, sampling="adaptive").run([]))
-    whole, resumed = training(Learner(), tmp_path / "other", sampling="adaptive"), training(Learner(), tmp_path, sampling="adaptive")
-    for run in (whole, resumed):
-        asyncio.run(run.run([]))
-    assert resumed._sampler.counts == whole._sampler.counts == {"t": [1.5, 1.5]}
+    samplers = []
+    for folder in (tmp_path / "other", tmp_path):
+        samplers.append(TaskSampler([TASK], train_config(sampling="adaptive"), 4))
+        asyncio.run(training(Learner(), folder, sampler=samplers[-1], sampling="adaptive").run([]))
+    whole, resumed = samplers
+    assert resumed.counts == whole.counts == {"t": [1.5, 1.5]}
 
 
 def test_a_remembered_success_joins_a_group_of_failures(tmp_path):
@@ -163,15 +167,14 @@ def test_a_remembered_success_joins_a_group_of_failures(tmp_path):
                 yield Played(index, episode, [], won)
 
     learner = Learner()
-    run = training(learner, tmp_path, (SOUND, SOUND), replay=1)
-    run._simulator = Turning()
+    run = training(learner, tmp_path, (SOUND, SOUND), simulator=Turning(), replay=1)
     rows = asyncio.run(run.run([]))
     assert learner.seen == [["step0-t-0", "step0-t-1"], ["step1-t-0", "step1-t-1", "step0-t-1-for-step1-t"]]
     assert [row["replayed"] for row in rows] == [0, 1] and [row["success_rate"] for row in rows] == [1.0, 0.0]
 
 
 class Versioned:
-    """Plays with whatever version the policy has, slowly enough for the update to begin."""
+    """Simulator and policy in one: plays with the version loaded last, slowly enough for the update to begin."""
 
     def __init__(self, fail_at: int | None = None):
         self.version, self._fail_at, self.ended, self.sampling = 0, fail_at, [], BusyTime()
@@ -196,9 +199,8 @@ class Versioned:
 
 
 def overlapping(learner, folder, simulator, **settings) -> OnlineTraining:
-    run = training(learner, folder, (SOUND,), **{"steps": 6, "overlap": True, "checkpoint_every": 3} | settings)
-    run._simulator = run._policy = simulator
-    return run
+    common = {"steps": 6, "overlap": True, "checkpoint_every": 3}
+    return training(learner, folder, (SOUND,), simulator=simulator, policy=simulator, **common | settings)
 
 
 def test_overlapping_steps_are_one_version_old_but_not_after_a_checkpoint(tmp_path):
@@ -238,7 +240,7 @@ def test_a_harmful_update_is_undone_and_its_batch_kept(tmp_path):
     assert learner.synced == ["0", "01", "01", "013"]
     assert [row["alarm"] for row in rows] == [0, 0, 1, 0]
     assert [trajectory.id for trajectory in read_trajectories(tmp_path / "alarms" / "step2.parquet")] == [SOUND.id]
-    assert "step 2: approx_kl is 50, above 10; back to the weights after step 2" in (tmp_path / "events.jsonl").read_text()
+    assert "step 2: approx_kl is 50, above 10; restored the weights after step 2" in (tmp_path / "events.jsonl").read_text()
 
 
 def test_the_first_update_is_undone_to_the_start(tmp_path):
@@ -249,17 +251,17 @@ def test_the_first_update_is_undone_to_the_start(tmp_path):
 
 def test_training_that_only_does_harm_ends_and_says_so_also_after_an_interruption(tmp_path):
     settings = {"steps": 9, "checkpoint_every": 1}
-    with pytest.raises(ApprenticeError, match="3 updates in a row did harm: approx_kl is 50, above 10"):
+    with pytest.raises(ApprenticeError, match="3 consecutive updates raised an alarm: approx_kl is 50, above 10"):
         asyncio.run(training(Learner(harmful=(2, 3, 4)), tmp_path / "whole", (SOUND,), **settings).run([]))
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(training(Learner(harmful=(2, 3, 4), die_at=4), tmp_path, (SOUND,), **settings).run([]))
-    with pytest.raises(ApprenticeError, match="train, step 4: 3 updates in a row"):
+    with pytest.raises(ApprenticeError, match="train, step 4: 3 consecutive updates"):
         asyncio.run(training(Learner(harmful=(4,)), tmp_path, (SOUND,), **settings).run([]))
 
 
 def test_an_update_after_ever_more_faults_is_undone(tmp_path):
     class Breaking(Simulator):
-        """In its third step, an episode needs four attempts."""
+        """In the third step, an episode has three faults before it succeeds."""
 
         steps = 0
 
@@ -267,15 +269,14 @@ def test_an_update_after_ever_more_faults_is_undone(tmp_path):
             self.steps += 1
             yield Played(0, next(iter(episodes)), [FAULT] * (3 if self.steps == 3 else 1), SOUND)
 
-    run = training(Learner(), tmp_path, (SOUND,), steps=4, checkpoint_every=5)
-    run._simulator = Breaking()
-    rows = asyncio.run(run.run([]))
-    assert [row["alarm"] for row in rows] == [0, 0, 1, 0] and run._learner.synced == ["0", "01", "", "3"]
-    assert "step 2: 75% of the attempts broke, 50% in the steps before; back to" in (tmp_path / "events.jsonl").read_text()
+    learner = Learner()
+    rows = asyncio.run(training(learner, tmp_path, (SOUND,), simulator=Breaking(), steps=4, checkpoint_every=5).run([]))
+    assert [row["alarm"] for row in rows] == [0, 0, 1, 0] and learner.synced == ["0", "01", "", "3"]
+    assert "step 2: 75% of the attempts were faults, 50% in the earlier steps; restored" in (tmp_path / "events.jsonl").read_text()
 
 
 @pytest.mark.parametrize(
-    ("figures", "reason"),
+    ("metrics", "reason"),
     [
         ({"policy_loss": float("nan")}, "not finite: policy_loss"),
         ({"kl_reference": float("inf"), "explained_variance": float("nan")}, "not finite: kl_reference, explained_variance"),
@@ -286,11 +287,11 @@ def test_an_update_after_ever_more_faults_is_undone(tmp_path):
         ({"entropy": 0.01}, "entropy is 0.01, below 0.02"),
     ],
 )
-def test_alarms_say_what_is_wrong(figures, reason):
+def test_alarms_say_what_is_wrong(metrics, reason):
     config = train_config(alarm_kl=1.0, alarm_ratio=10.0, alarm_sampler_gap=0.5, alarm_entropy=0.02)
     sound = {"policy_loss": 0.1, "gradient_norm": 1.0, "approx_kl": 0.9, "ratio_max": 9.0, "sampler_gap_mean": 0.4, "entropy": 0.03, "skipped": 0.0}
-    assert raised(sound, config) == []
-    assert raised(sound | figures, config) == [reason]
+    assert update_alarms(sound, config) == []
+    assert update_alarms(sound | metrics, config) == [reason]
 
 
 def test_a_step_without_a_sound_trajectory_says_what_is_wrong(tmp_path):

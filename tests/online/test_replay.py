@@ -1,4 +1,4 @@
-"""Successes that are remembered."""
+"""Replay of successes."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Which tasks a step tries, and how often."""
+"""Which tasks a step attempts, and how often."""
 
 from collections import Counter
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A small task of two turns, which every algorithm learns from one seed."""
+"""Every algorithm learns a small task of two turns from one seed."""
 
 import asyncio
 import csv
@@ -27,7 +27,7 @@ TASKS = [Task(id=f"t{number}", scenario="s", split="train", instruction=f"{numbe
 
 
 class TwoLetters:
-    """A letter is to be said, then another, both of the first 128. One attempt in four gets there by chance."""
+    """The agent must answer with one ASCII character in each of two turns. One attempt in four succeeds by chance."""
 
     stop, takes_cut_actions = (), True
 

@@ -38,7 +38,7 @@ def test_trajectories_are_in_the_order_of_the_episodes(simulator, tasks):
 
 
 def test_episodes_are_yielded_as_they_end(simulator, tasks):
-    slow_first = simulator(lambda prompt, sampling: "<say>hi</say>" if "Task 0?" in prompt and "HI" not in prompt else "<answer>yes</answer>", delay_s=0.002)
+    slow_first = simulator(lambda prompt, sampling: "<say>hi</say>" if "Task 0?" in prompt and "HI" not in prompt else "<answer>yes</answer>", delay_s=0.05)
 
     async def collect():
         return [played.trajectory.task_id async for played in slow_first.played(plan_episodes(tasks(4), 1, 0, "x"))]

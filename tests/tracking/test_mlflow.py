@@ -44,7 +44,7 @@ def test_only_its_user_can_access_the_store(tracked, run):
 
 
 def test_parameters_are_flat_and_without_secrets(run):
-    assert run.data.params["train.clip"] == "0.2"
+    assert run.data.params["train.clip_low"] == "0.2"
     assert run.data.params["environment.retriever"] == "http://…@host/retrieve"
 
 

@@ -22,7 +22,7 @@ LEARN = (
 ACT = (
     "environment.max_turns=2 environment.max_turn_tokens=24 policy.engine=transformers filter.candidates=2 filter.probes=2 filter.keep=2 "
     "rollout.tasks=1 rollout.attempts=2 train.steps=1 train.tasks_per_step=1 train.attempts=2 evaluate.tasks=3 "
-    "train.chains=true"
+    "train.sequential_rollout=true"
 ).split()
 
 SCRIPT = """

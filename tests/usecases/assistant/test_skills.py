@@ -11,7 +11,7 @@ import pytest
 from apprentice.config import load_pipeline
 from apprentice.config.schema import EnvironmentConfig
 from apprentice.errors import ApprenticeError
-from apprentice.online.chains import Chains
+from apprentice.online.sequential_rollout import SequentialRollout
 from apprentice.policy.protocol import Completion, Sampling
 from apprentice.records import Skill, SkillLibrary, Task
 from apprentice.rollout.expert import enact
@@ -129,7 +129,7 @@ def test_what_the_first_task_kept_solves_the_second(workers, loop, appworld_root
     config = load_pipeline("assistant", PARAMS).environment.model_copy(update={"skills": True})
     library = SkillLibrary()
     simulator = Simulator(policy, Characters(), lambda: AppWorldEnvironment(workers, config), limits, temperature=1.0)
-    chains = Chains(simulator, KeptFunctions(), [first, second], 1.0, library, seed=0)
+    chains = SequentialRollout(simulator, KeptFunctions(), [first, second], 1.0, library, seed=0)
 
     async def play():
         return [played async for played in chains.played(plan_episodes([first], 2, 0, "x"))]
@@ -141,7 +141,7 @@ def test_what_the_first_task_kept_solves_the_second(workers, loop, appworld_root
         assert (one.then.trajectory.outcome, one.then.trajectory.reward) == ("success", 2.0), one.then.trajectory.turns[-1]
     assert [skill.name for skill in library.of(first.scenario)] == ["finish"]
     assert any("finish(): Reports the task as done." in prompt for prompt in policy.asked)
-    assert chains.figures == {"chains": 2, "chains_kept": 1, "chains_used": 1, "chains_solved": 1, "chains_proven": 1, "skills": 1}
+    assert chains.metrics == {"chains": 2, "chains_kept": 1, "chains_used": 1, "chains_solved": 1, "chains_proven": 1, "skills": 1}
 
 
 def test_no_function_may_have_a_name_that_every_world_has(workers, loop, task_ids):

@@ -1,4 +1,4 @@
-"""Chains of two tasks: what is played after what, what is compared with what, and who is rewarded for what was kept."""
+"""Sequential rollout: the order of the tasks, their groups, and the reward for skills."""
 
 import asyncio
 from dataclasses import replace
@@ -8,10 +8,10 @@ from learning.toys import train_config
 from online.test_loop import SOUND, Learner, Policy
 
 from apprentice.learning.checkpoint import CheckpointStore
-from apprentice.online.chains import Chains
 from apprentice.online.collection import collect
 from apprentice.online.loop import OnlineTraining
 from apprentice.online.sampler import TaskSampler
+from apprentice.online.sequential_rollout import SequentialRollout
 from apprentice.records import Skill, SkillLibrary, Task
 from apprentice.records.events import Progress
 from apprentice.rollout.busy import BusyTime
@@ -19,7 +19,8 @@ from apprentice.rollout.simulator import Played, plan_episodes
 
 
 class Answers:
-    """Plays every episode with the answer that `says` gives for it, and what comes after it; the last episode is the first to finish."""
+    """A simulator that plays every episode and its follow-up with the answer that `says` returns. The last episode
+    finishes first."""
 
     def __init__(self, says):
         self._says, self.episodes, self.sampling = says, [], BusyTime()
@@ -44,7 +45,7 @@ class Answers:
 
 
 class Words:
-    """Keeps the words in capitals that an attempt answered, and uses those that it answers again."""
+    """Skills that are words in capitals: kept from an answer, and used when a later answer repeats them."""
 
     def kept(self, task, trajectory):
         names = [word for word in trajectory.answer.split() if word.isupper()]
@@ -58,8 +59,8 @@ TASKS = [Task(id=f"{scenario}{n}", scenario=scenario, split="train", instruction
 LONELY = Task(id="c0", scenario="c", split="train", instruction="?", answers=("x",))
 
 
-def chains_of(says, library=None, reward=1.0, seed=0) -> Chains:
-    return Chains(Answers(says), Words(), [*TASKS, LONELY], reward, SkillLibrary() if library is None else library, seed)
+def chains_of(simulator, library=None, reward=1.0, seed=0) -> SequentialRollout:
+    return SequentialRollout(simulator, Words(), [*TASKS, LONELY], reward, SkillLibrary() if library is None else library, seed)
 
 
 def collected(chains, tasks, attempts=2):
@@ -67,7 +68,7 @@ def collected(chains, tasks, attempts=2):
 
 
 def test_a_task_is_followed_by_another_of_its_scenario_which_its_group_shares():
-    chains = chains_of(lambda episode: "no")
+    chains = chains_of(Answers(lambda episode: "no"))
     found = collected(chains, [TASKS[0], TASKS[4], LONELY], attempts=3)
     by_group = {}
     for trajectory in found.chosen:
@@ -82,9 +83,9 @@ def test_a_task_is_followed_by_another_of_its_scenario_which_its_group_shares():
 
 def test_second_tasks_depend_on_the_seed_and_the_step():
     def seconds(seed, tag):
-        chains = chains_of(lambda episode: "no", seed=seed)
-        asyncio.run(collect(chains, plan_episodes(TASKS, 1, 0, tag), 6, mixed_only=False))
-        return [episode.task.id for episode in chains._simulator.episodes]
+        simulator = Answers(lambda episode: "no")
+        asyncio.run(collect(chains_of(simulator, seed=seed), plan_episodes(TASKS, 1, 0, tag), 6, mixed_only=False))
+        return [episode.task.id for episode in simulator.episodes]
 
     assert seconds(0, "s0") == seconds(0, "s0")
     assert len({tuple(seconds(seed, tag)) for seed in (0, 1) for tag in ("s0", "s1")}) > 1
@@ -102,17 +103,18 @@ def test_second_tasks_depend_on_the_seed_and_the_step():
     ],
 )
 def test_both_are_rewarded_where_the_second_was_solved_with_what_the_first_kept(first, second, rewards):
-    chains = chains_of(lambda episode: first if episode.then else second)
+    library = SkillLibrary()
+    chains = chains_of(Answers(lambda episode: first if episode.then else second), library)
     found = collected(chains, TASKS[:1], attempts=1)
     assert tuple(trajectory.reward for trajectory in found.chosen) == rewards
-    assert chains.figures["chains_proven"] == (rewards[1] == 2.0) and len(chains._library) == (rewards[1] == 2.0)
+    assert chains.metrics["chains_proven"] == (rewards[1] == 2.0) and len(library) == (rewards[1] == 2.0)
 
 
 def test_the_second_task_has_what_the_first_kept_and_nothing_else():
-    chains = chains_of(lambda episode: f"F{episode.id[-1].upper()} G{episode.id[-1]}".upper())
-    collected(chains, TASKS[:1])
-    firsts = {episode.id: episode for episode in chains._simulator.episodes if episode.then}
-    for episode in chains._simulator.episodes:
+    simulator = Answers(lambda episode: f"F{episode.id[-1].upper()} G{episode.id[-1]}".upper())
+    collected(chains_of(simulator), TASKS[:1])
+    firsts = {episode.id: episode for episode in simulator.episodes if episode.then}
+    for episode in simulator.episodes:
         if not episode.then:
             number = episode.id.split("-")[2]
             assert [skill.name for skill in episode.task.skills] == [f"F{number}", f"G{number}"]
@@ -120,15 +122,15 @@ def test_the_second_task_has_what_the_first_kept_and_nothing_else():
 
 
 def test_without_a_reward_for_skills_the_tasks_own_rewards_stay():
-    found = collected(chains_of(lambda episode: "F !", reward=0.0), TASKS[:1], attempts=1)
+    found = collected(chains_of(Answers(lambda episode: "F !"), reward=0.0), TASKS[:1], attempts=1)
     assert [trajectory.reward for trajectory in found.chosen] == [1.0, 1.0]
 
 
 def test_a_second_attempt_that_breaks_leaves_the_first_as_it_is():
-    chains = chains_of(lambda episode: "F !" if episode.then else None)
+    chains = chains_of(Answers(lambda episode: "F !" if episode.then else None))
     found = collected(chains, TASKS[:1], attempts=2)
     assert [trajectory.reward for trajectory in found.chosen] == [1.0, 1.0] and len(found.faults) == 2
-    assert chains.figures["chains"] == 0
+    assert chains.metrics["chains"] == 0
 
 
 def test_groups_count_as_mixed_where_either_place_is():
@@ -138,16 +140,16 @@ def test_groups_count_as_mixed_where_either_place_is():
         tenth["n"] += episode.then is None
         return "!" if episode.then is None and tenth["n"] == 1 else "no"
 
-    found = asyncio.run(collect(chains_of(says), plan_episodes(TASKS[:2], 2, 0, "s"), 1, mixed_only=True))
+    found = asyncio.run(collect(chains_of(Answers(says)), plan_episodes(TASKS[:2], 2, 0, "s"), 1, mixed_only=True))
     assert {trajectory.task_id[0] for trajectory in found.chosen} == {"a"} and len(found.chosen) == 4
 
 
 def test_an_interrupted_training_keeps_its_library(tmp_path):
     def run(learner, library):
-        config = train_config(steps=3, attempts=2, chains=True)
+        config = train_config(steps=3, attempts=2, sequential_rollout=True)
         says = lambda episode: f"{'FGH'[int(episode.group[4])]} !"  # noqa: E731
         store, progress = CheckpointStore(tmp_path / "checkpoints"), Progress(tmp_path / "events.jsonl", "train")
-        chains = chains_of(says, library)
+        chains = chains_of(Answers(says), library)
         training = OnlineTraining(config, learner, chains, Policy(), TaskSampler(TASKS, config, 4), store, tmp_path, tmp_path, progress, library)
         return asyncio.run(training.run([]))
 

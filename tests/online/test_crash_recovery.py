@@ -1,4 +1,4 @@
-"""Killed at any moment, training ends as if it had not been: the Transformers engine, bit for bit."""
+"""Crash recovery: with the Transformers engine, a training killed at any moment ends bit for bit as an undisturbed one."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tiny import make_tiny_checkpoint
 TESTS = Path(__file__).parent.parent
 PHASES = ("rollout", "update", "checkpoint", "sync")
 SCRIPT = '''
-"""Trains in forks of this process, which has imported everything: each is killed at a random moment of a phase, until enough were."""
+"""Trains in forks of this process, which has imported everything. Each is killed at a random moment of a phase, until there were enough kills."""
 import asyncio, json, os, random, shutil, signal, sys, threading, time
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def train(folder: Path, checkpoint: Path) -> None:
 
 
 def dying_in(owner, method: str, entry: int, delay: float) -> None:
-    """The process is killed `delay` seconds after the `entry`-th call of a method began."""
+    """Kills the process `delay` seconds after the start of the `entry`-th call of a method."""
     plain, calls = getattr(owner, method), []
     def watched(*arguments, **options):
         calls.append(1)
@@ -70,7 +70,7 @@ def dying_in(owner, method: str, entry: int, delay: float) -> None:
 
 
 def forked(folder: Path, checkpoint: Path, *death) -> int:
-    """Trains in a fork; its exit code, or minus the signal that ended it."""
+    """Trains in a fork; returns its exit code, or the negative number of the signal that ended it."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -90,15 +90,15 @@ def forked(folder: Path, checkpoint: Path, *death) -> int:
 
 def main() -> None:
     checkpoint, base, wanted = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    where = {"rollout": (OnlineTraining, "_simulate"), "update": (PpoLearner, "update"),
-             "checkpoint": (CheckpointStore, "save"), "sync": (OnlineTraining, "_sync")}
+    where = {"rollout": (Simulator, "played"), "update": (PpoLearner, "update"),
+             "checkpoint": (CheckpointStore, "save"), "sync": (PpoLearner, "publish")}
     rng, ends = random.Random(0), {phase: [] for phase in where}
     assert forked(base / "whole", checkpoint) == 0
     while sum(code == -signal.SIGKILL for codes in ends.values() for code in codes) < wanted:
         phase = min(where, key=lambda name: len(ends[name]))
         code = forked(base / "killed", checkpoint, *where[phase], rng.choice((1, 1, 2)), rng.choice((0.0, 0.005, 0.02, 0.1)))
         ends[phase].append(code)
-        if code == 0:  # done before the kill: anew, from the start
+        if code == 0:  # finished before the kill: starts again
             assert (base / "killed/rows.json").read_bytes() == (base / "whole/rows.json").read_bytes()
             shutil.rmtree(base / "killed")
     assert forked(base / "killed", checkpoint) == 0

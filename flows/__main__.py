@@ -11,7 +11,8 @@ from apprentice.config import check_overrides
 from apprentice.config.layout import RUNTIME
 from apprentice.config.locks import only_run
 from apprentice.errors import ApprenticeError
-from apprentice.processes import raise_file_limit, silence
+from apprentice.processes.limits import raise_file_limit
+from apprentice.processes.output import discard_output
 from apprentice.versioning import check_folder
 
 EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_UNREAD = 1, 2, 130, 141
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in UNREAD:
             raise
-        silence()
+        discard_output()
         return EXIT_UNREAD
 
 
@@ -75,7 +76,7 @@ def _interrupt(*_) -> None:
 
 
 def _hang_up(*_) -> None:
-    silence()
+    discard_output()
     raise KeyboardInterrupt
 
 

@@ -12,7 +12,7 @@ from prefect.states import Crashed
 
 from apprentice.config.layout import RUNTIME
 from apprentice.errors import ApprenticeError
-from apprentice.processes import birth
+from apprentice.processes.children import start_time
 from apprentice.records.files import read_json, write_json
 
 NOTE = RUNTIME / "flow-run.json"
@@ -25,7 +25,7 @@ class LastRun:
     run: UUID
     pid: int
     born: str
-    """The process's `birth`."""
+    """The process's `start_time`."""
 
     @classmethod
     def of(cls, values: Any) -> "LastRun":
@@ -39,7 +39,7 @@ class LastRun:
     @property
     def alive(self) -> bool:
         """Whether its process still runs."""
-        return bool(self.born) and birth(self.pid) == self.born
+        return bool(self.born) and start_time(self.pid) == self.born
 
 
 def settle_last_run(run_id: str, note: Path = NOTE) -> None:
@@ -51,7 +51,7 @@ def settle_last_run(run_id: str, note: Path = NOTE) -> None:
     last = read_note(note)
     if last and not last.alive:
         _mark_crashed(last.run)
-    write_json(note, {"run": run_id, "pid": os.getpid(), "born": birth(os.getpid())})
+    write_json(note, {"run": run_id, "pid": os.getpid(), "born": start_time(os.getpid())})
 
 
 def read_note(note: Path = NOTE) -> LastRun | None:

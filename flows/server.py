@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import Child, bypass_proxies_on_loopback, spawn
+from apprentice.processes.children import Child, spawn
+from apprentice.processes.network import bypass_proxies_on_loopback
 from apprentice.records.files import make_private
 from apprentice.records.text import redacted
 from apprentice.summary import Place

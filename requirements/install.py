@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from apprentice.processes import Child
+    from apprentice.processes.children import Child
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -173,7 +173,7 @@ class Environment:
             self._run([str(self.folder / "bin" / "python"), *step.then], step)
 
     def _run(self, command: list[str], step: Step | None) -> None:
-        from apprentice.processes import spawn
+        from apprentice.processes.children import spawn
 
         with self.log.open("a") as log:
             log.write("\n$ " + " ".join(command) + "\n")
@@ -239,10 +239,10 @@ def replace(path: Path, content: bytes) -> None:
 
 def stop(number: int, _frame) -> None:
     """Ends the set-up as Ctrl-C does. After SIGHUP nothing is printed: the terminal has gone."""
-    from apprentice.processes import silence
+    from apprentice.processes.output import discard_output
 
     if number == signal.SIGHUP:
-        silence()
+        discard_output()
     raise KeyboardInterrupt
 
 

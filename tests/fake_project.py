@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("prepare", "validate", "distill", "filter", "rollout", "train", "evaluate")
 ROOMS = ("data", "policy", "rollout", "learning", "online")
-KEPT = ("config", "records", "versioning", "environments", "evaluation")
+KEPT = ("config", "processes", "records", "versioning", "environments", "evaluation")
 STAGE = '''"""A toy stage: writes what DVC expects of it."""
 import json, os, signal, sys, time
 from pathlib import Path

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from apprentice.processes import descendants
+from apprentice.processes.children import descendants
 
 ROOT = Path(__file__).resolve().parents[1]
-NEEDED = ("__init__.py", "errors.py", "place.py", "processes.py")
-"""What the set-up takes of the library."""
+NEEDED = ("__init__.py", "errors.py", "place.py", "processes/*.py")
+"""The files of the library that the set-up uses."""
 DEADLINE_S = 120.0
 
 
@@ -39,9 +39,9 @@ def make_package(folder: Path) -> Path:
 
 def make_setup(folder: Path, requirement: str, digest: str = "0" * 64) -> Path:
     """A project of which only the set-up is there, and which wants one package with this SHA-256."""
-    (folder / "apprentice").mkdir(parents=True)
-    for name in NEEDED:
-        shutil.copy(ROOT / "apprentice" / name, folder / "apprentice" / name)
+    (folder / "apprentice" / "processes").mkdir(parents=True)
+    for source in (path for pattern in NEEDED for path in (ROOT / "apprentice").glob(pattern)):
+        shutil.copy(source, folder / source.relative_to(ROOT))
     shutil.copytree(ROOT / "requirements", folder / "requirements")
     pin(folder, requirement, digest)
     return folder

@@ -12,7 +12,7 @@ import pytest
 
 from apprentice.config import load_pipeline
 from apprentice.config.locks import only_run
-from apprentice.processes import descendants
+from apprentice.processes.children import descendants
 from tests.fake_project import environment, run
 
 ROOT = Path(__file__).resolve().parents[2]

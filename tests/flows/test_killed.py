@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import birth
+from apprentice.processes.children import start_time
 from apprentice.records.files import read_json, write_json
 from flows.killed import read_note, settle_last_run
 
@@ -23,7 +23,7 @@ def test_a_live_run_is_known_after_a_step_of_the_clock(tmp_path: Path, monkeypat
     assert last and last.alive and str(last.run) == run
 
 
-@pytest.mark.parametrize("born", ["", "another-boot/1", birth(os.getpid()) + "1"], ids=["none", "another boot", "another process"])
+@pytest.mark.parametrize("born", ["", "another-boot/1", start_time(os.getpid()) + "1"], ids=["none", "another boot", "another process"])
 def test_a_run_whose_process_id_was_given_to_another_is_not_alive(tmp_path: Path, born: str):
     note = tmp_path / "note.json"
     write_json(note, {"run": str(uuid4()), "pid": os.getpid(), "born": born})
@@ -41,4 +41,4 @@ def test_a_damaged_note_is_one_error_with_the_file_and_the_command(tmp_path: Pat
 
 def test_the_note_holds_what_the_kernel_says_of_this_process(tmp_path: Path):
     settle_last_run(str(uuid4()), tmp_path / "note.json")
-    assert read_json(tmp_path / "note.json")["born"] == birth(os.getpid()) != ""
+    assert read_json(tmp_path / "note.json")["born"] == start_time(os.getpid()) != ""

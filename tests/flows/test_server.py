@@ -15,7 +15,7 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import bypass_proxies_on_loopback
+from apprentice.processes.network import bypass_proxies_on_loopback
 from apprentice.versioning.dvc import environment as stage_environment
 from flows.server import PAGES, check_server, prefect_server, run_place
 

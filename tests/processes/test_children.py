@@ -8,11 +8,9 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
+from apprentice.processes.children import descendants, spawn, start_time
 
-from apprentice import processes
-from apprentice.processes import MemoryPeak, descendants, spawn
-
+ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 15.0
 GRACE_S = 1.0
 TREE = "setsid sleep 600 & (trap '' TERM; echo $BASHPID >> {file}; sleep 600) & echo $$ >> {file}; echo $! >> {file}; wait"
@@ -80,8 +78,8 @@ def test_stop_ends_the_whole_tree_also_what_ignores_sigterm(tmp_path: Path):
 def test_sigkill_of_the_parent_ends_the_whole_tree(tmp_path: Path):
     file = tmp_path / "pids"
     spawning = f"spawn(['bash', '-c', {TREE.format(file=file)!r}], grace_s={GRACE_S})"
-    program = f"import time; from apprentice.processes import spawn; {spawning}; time.sleep(600)"
-    parent = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parent.parent)
+    program = f"import time; from apprentice.processes.children import spawn; {spawning}; time.sleep(600)"
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
     assert wait_for(lambda: started_tree(file))
     tree = descendants(parent.pid)
     assert len(tree) >= 4
@@ -131,112 +129,13 @@ time.sleep(600)
     assert left == [False, True, True]
 
 
-def test_the_peak_of_memory_is_that_of_the_whole_tree_with_shared_pages_counted_once():
-    held = "import os, time; x = bytearray(b'1') * 200_000_000; os.fork(); print('ready', flush=True); time.sleep(600)"
-    process = subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE, start_new_session=True)
-    peak, around, apart = MemoryPeak(process.pid), MemoryPeak(os.getpid()), MemoryPeak(os.getpid(), apart=process.pid)
-    try:
-        assert process.stdout.readline() and process.stdout.readline()
-        for each in (peak, around, apart):
-            each.look()
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    peak.look()
-    assert 200e6 < peak.bytes < 300e6
-    assert around.bytes - apart.bytes == pytest.approx(peak.bytes, rel=0.02)
-
-
-def test_what_is_shared_is_asked_for_at_new_heights_and_else_seldom(monkeypatch):
-    sizes, asked = {"status": 1000}, []
-
-    def kibibytes(pid, file, name):
-        if file == "smaps_rollup":
-            asked.append(sizes["status"])
-        return sizes["status"]
-
-    monkeypatch.setattr(processes, "_kibibytes", kibibytes)
-    monkeypatch.setattr(processes, "descendants", lambda root: [])
-    monkeypatch.setattr(processes, "ASKING", 1e-9)
-    peak = MemoryPeak(1)
-    for sizes["status"] in (1000, 1001, 900, 2000, 1999, 2000, 3000):
-        peak.look()
-    assert asked == [1000, 2000, 3000] and peak.bytes == 3000 * 1024
-
-
-FREED = """
-import re, resource, sys
-from pathlib import Path
-from apprentice.processes import reuse_memory
-
-def resident():
-    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-
-if sys.argv[1] == "reuse":
-    reuse_memory()
-before = resident()
-for _ in range(3):
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    block = bytearray(b"x" * 40_000_000)
-    del block
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults, resident() - before)
-"""
-
-
-def test_memory_that_was_freed_is_kept_and_used_again_without_asking_the_kernel():
-    def freed(how: str) -> tuple[int, int]:
-        said = subprocess.run([sys.executable, "-c", FREED, how], capture_output=True, text=True, check=True).stdout.split()
-        return int(said[0]), int(said[1])
-
-    faults, kept_kib = freed("reuse")
-    assert faults < 100 and kept_kib > 30_000
-    assert freed("as it is")[1] < 10_000
-
-
-SURPLUS = """
-import resource
-from pathlib import Path
-from apprentice import processes
-
-def resident():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-processes.reuse_memory()
-processes.SURPLUS_BYTES = 50_000_000
-start, fixed = resident(), processes.allocated()
-blocks = [bytearray(b"x" * 10_000_000) for _ in range(12)]
-needed = processes.allocated()
-last = blocks.pop()  # what was freed is below it
-blocks.clear()
-kept = resident()
-processes.return_surplus(needed)
-not_yet = resident()
-processes.return_surplus(fixed + 10_000_000)
-print(needed - fixed, kept - start, not_yet - start, resident() - start)
-"""
-
-
-def test_freed_memory_beyond_what_was_needed_goes_back():
-    said = subprocess.run([sys.executable, "-c", SURPLUS], capture_output=True, text=True, check=True).stdout.split()
-    needed, kept, not_yet, returned = map(int, said)
-    assert 120e6 <= needed < 125e6 and kept > 115e6
-    assert not_yet > 115e6 and returned < 20e6
-
-
-def test_as_many_files_may_be_opened_as_the_system_allows():
-    program = "import resource; from apprentice.processes import raise_file_limit; raise_file_limit(); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
-    shown = subprocess.run(["bash", "-c", f'ulimit -S -n 256; ulimit -H -n; "{sys.executable}" -c "{program}"'], capture_output=True, text=True, check=True)
-    allowed, raised = shown.stdout.split()
-    assert int(raised) == (processes.FILES if allowed == "unlimited" else min(processes.FILES, int(allowed))) > 256
-
-
 def test_a_process_is_told_from_a_later_one_with_its_id():
     first, second = (subprocess.Popen(["sleep", "600"]) for _ in range(2))
     time.sleep(0.02)
-    assert processes.birth(first.pid) == processes.birth(first.pid) != ""
+    assert start_time(first.pid) == start_time(first.pid) != ""
     later = subprocess.Popen(["sleep", "600"])
-    assert processes.birth(later.pid) != processes.birth(first.pid)
+    assert start_time(later.pid) != start_time(first.pid)
     for process in (first, second, later):
         process.kill()
         process.wait()
-    assert processes.birth(first.pid) == ""
+    assert start_time(first.pid) == ""

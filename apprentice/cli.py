@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import bypass_proxies_on_loopback, raise_file_limit, silence
+from apprentice.processes.limits import raise_file_limit
+from apprentice.processes.network import bypass_proxies_on_loopback
+from apprentice.processes.output import discard_output
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
 EXIT_UNREAD = 141
@@ -53,7 +55,7 @@ def entry() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except BrokenPipeError:
-        silence()
+        discard_output()
         sys.exit(EXIT_UNREAD)
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from apprentice.environments.appworld.workers import AppWorldWorkers, WorkerLimits
-from apprentice.processes import spawn
+from apprentice.processes.children import spawn
 from apprentice.records.files import write_json
 from benchmarks.figures import spread
 

@@ -8,7 +8,7 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 
 from apprentice.config import Layout
 from apprentice.display import EventTail, StageDisplay
-from apprentice.processes import MemoryPeak
+from apprentice.processes.memory import MemoryPeak
 from apprentice.records.files import read_json, write_json
 from apprentice.versioning import StageFailed, StageRun
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import allocated, return_surplus, reuse_memory, without_chatter
+from apprentice.processes.memory import allocated, return_surplus, reuse_memory
+from apprentice.processes.output import quiet_libraries
 
 BETAS = (0.9, 0.95)
 STATE = "state"
@@ -152,7 +153,7 @@ def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 def _deepspeed() -> Any:
     """Imports DeepSpeed quietly and makes this process a world of its own where no launcher did."""
-    without_chatter()
+    quiet_libraries()
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     import deepspeed
 

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import without_chatter
+from apprentice.processes.output import quiet_libraries
 
 NAMED = 4
 """Tensors that an error names."""
@@ -27,7 +27,7 @@ def load_causal_model(folder: Path, dtype, *, attention: str = "sdpa", on_paper:
     """
     from transformers import AutoModelForCausalLM
 
-    without_chatter()
+    quiet_libraries()
     how = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True, "attn_implementation": attention}
     told = {"output_loading_info": True, "ignore_mismatched_sizes": True, **({"device_map": "meta"} if on_paper else {})}
     try:

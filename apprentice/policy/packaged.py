@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import without_chatter
+from apprentice.processes.output import quiet_libraries
 from apprentice.records.events import Progress
 from apprentice.records.files import read_json, replace_folder, write_errors, write_json, write_text
 
@@ -175,7 +175,7 @@ def _convert(gguf: Path, out: Path, model: PackagedModel) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    without_chatter()
+    quiet_libraries()
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**source)
     with redirect_stderr(io.StringIO()):  # a progress bar of Transformers' that nothing else turns off

@@ -20,7 +20,8 @@ from apprentice.errors import ApprenticeError
 from apprentice.policy.endpoint import HOST, KEY_VARIABLE, Endpoint, new_endpoint
 from apprentice.policy.postmortem import root_cause
 from apprentice.precision import cpu_dtype
-from apprentice.processes import SHARING_CORES, Child, birth, killed_by, spawn
+from apprentice.processes.children import Child, signal_of, spawn, start_time
+from apprentice.processes.limits import SHARING_CORES
 from apprentice.records.files import read_json, write_json
 
 STATE = RUNTIME / "policy-server.json"
@@ -51,7 +52,7 @@ class ServerState:
     pid: int
     """Of the supervisor of the server's tree."""
     born: str
-    """That process's `birth`: process ids are used again."""
+    """That process's `start_time`: process ids are used again."""
     recorded: str
     """Path of the STATE file it was first written to; another one is a copy in a copied project, to which the server does not belong."""
     endpoint: Endpoint
@@ -65,7 +66,7 @@ class ServerState:
 
     @property
     def alive(self) -> bool:
-        return birth(self.pid) == self.born
+        return start_time(self.pid) == self.born
 
 
 class PolicyServer:
@@ -152,7 +153,7 @@ class PolicyServer:
         return ApprenticeError(told, where=self.log, todo=f"remove the cause named here; the whole log is {self.log}")
 
     def _killed(self) -> str:
-        number = killed_by((self._child and self._child.poll()) or 0)
+        number = signal_of((self._child and self._child.poll()) or 0)
         return f", killed by signal {number}{'; out of memory?' if number == signal.SIGKILL else ''}" if number else ""
 
     def revive(self, timeout_s: float = START_TIMEOUT_S) -> None:
@@ -201,7 +202,7 @@ class PolicyServer:
         self._child = spawn(command, log=self._log, env=environment, grace_s=GRACE_S, shared_memory=LEAKED)
         self._state = ServerState(
             pid=self._child.pid,
-            born=birth(self._child.pid),
+            born=start_time(self._child.pid),
             recorded=self._record,
             endpoint=endpoint,
             model=str(self._model),

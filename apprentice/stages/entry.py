@@ -12,7 +12,8 @@ from apprentice.config import Layout, PipelineConfig, load_pipeline
 from apprentice.config.layout import PARAMS
 from apprentice.config.locks import reading_params
 from apprentice.errors import ApprenticeError, InfrastructureFault
-from apprentice.processes import bypass_proxies_on_loopback, raise_file_limit, use_cores_sparingly
+from apprentice.processes.limits import raise_file_limit, use_cores_sparingly
+from apprentice.processes.network import bypass_proxies_on_loopback
 from apprentice.records.events import Progress
 from apprentice.versioning.dvc import recorded_parameters
 

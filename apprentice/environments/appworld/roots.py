@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import spawn
+from apprentice.processes.children import spawn
 from apprentice.records.files import local_path
 
 APPWORLD_VERSION = "0.1.3.post1"

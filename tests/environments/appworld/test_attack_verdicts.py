@@ -23,7 +23,7 @@ from apprentice.environments.appworld.environment import AppWorldEnvironment, fe
 from apprentice.environments.appworld.workers import AppWorldWorkers, WorldDied
 from apprentice.policy.chat import ChatFormat
 from apprentice.policy.protocol import Completion, Sampling
-from apprentice.processes import descendants
+from apprentice.processes.children import descendants
 from apprentice.rollout.simulator import Simulator, plan_episodes
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]

@@ -14,7 +14,7 @@ import pytest
 
 from apprentice.environments.appworld.workers import AppWorldWorkers, WorkerLimits, World, WorldDied
 from apprentice.errors import ApprenticeError
-from apprentice.processes import descendants
+from apprentice.processes.children import descendants
 
 pytestmark = pytest.mark.timeout(900)
 """Seconds: the first test that needs a data root generates it."""

@@ -12,7 +12,7 @@ from apprentice.config import Layout, PipelineConfig, activate, load_pipeline, s
 from apprentice.config.locks import only_run
 from apprentice.summary import Place, summary
 from apprentice.versioning import changed_stages
-from flows.killed import settle_last_run
+from flows.crash_recovery import settle_last_run
 from flows.server import run_place
 from tasks.distill import distill
 from tasks.evaluate import evaluate

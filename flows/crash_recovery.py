@@ -1,4 +1,4 @@
-"""Tells Prefect of a run that was killed: it cannot tell by itself, so the next run in the same folder does."""
+"""Crash recovery: Prefect cannot tell that a run was killed, so the next run in the same folder reports it."""
 
 import os
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from apprentice.errors import ApprenticeError
 from apprentice.processes.children import start_time
 from apprentice.records.files import read_json, write_json
 
-NOTE = RUNTIME / "flow-run.json"
+RECORD = RUNTIME / "flow-run.json"
 
 
 @dataclass(frozen=True)
@@ -25,54 +25,55 @@ class LastRun:
     run: UUID
     pid: int
     born: str
-    """The process's `start_time`."""
+    """The `start_time` of the process."""
 
     @classmethod
     def of(cls, values: Any) -> "LastRun":
-        """From the note's JSON.
+        """Create it from the record's JSON.
 
         Raises:
-            KeyError, TypeError, ValueError: it is none.
+            KeyError, TypeError, ValueError: the JSON does not describe a run.
         """
         return cls(UUID(values["run"]), int(values["pid"]), str(values.get("born", "")))
 
     @property
     def alive(self) -> bool:
-        """Whether its process still runs."""
+        """Whether the process is still running."""
         return bool(self.born) and start_time(self.pid) == self.born
 
 
-def settle_last_run(run_id: str, note: Path = NOTE) -> None:
-    """Marks the last run as crashed where its process is gone and Prefect still takes it for running; then notes this one.
+def settle_last_run(run_id: str, record: Path = RECORD) -> None:
+    """Mark the last run as crashed if its process is gone and Prefect still takes it for running. Then record this run.
 
     Raises:
-        ApprenticeError: the note is damaged.
+        ApprenticeError: the record is damaged.
     """
-    last = read_note(note)
+    last = read_record(record)
     if last and not last.alive:
         _mark_crashed(last.run)
-    write_json(note, {"run": run_id, "pid": os.getpid(), "born": start_time(os.getpid())})
+    write_json(record, {"run": run_id, "pid": os.getpid(), "born": start_time(os.getpid())})
 
 
-def read_note(note: Path = NOTE) -> LastRun | None:
-    """The last run; None where none is noted.
+def read_record(record: Path = RECORD) -> LastRun | None:
+    """Return the last run, or None if none is recorded.
 
     Raises:
-        ApprenticeError: the note is damaged.
+        ApprenticeError: the record is damaged.
     """
-    if not note.exists():
+    if not record.exists():
         return None
     try:
-        return LastRun.of(read_json(note))
+        return LastRun.of(read_json(record))
     except (ApprenticeError, AttributeError, KeyError, TypeError, ValueError):
-        raise ApprenticeError("does not name the last run: the file is damaged", where=note, todo=f"remove it, nothing else depends on it: rm {note}") from None
+        todo = f"remove it; nothing else depends on it: rm {record}"
+        raise ApprenticeError("does not name the last run: the file is damaged", where=record, todo=todo) from None
 
 
 def _mark_crashed(run_id: UUID) -> None:
     with get_client(sync_client=True) as client:
         try:
             run = client.read_flow_run(run_id)
-        except ObjectNotFound:  # another server's
+        except ObjectNotFound:  # it belongs to another server
             return
         if run.state and run.state.is_running():
             client.set_flow_run_state(run_id, Crashed(message="Its process was killed."), force=True)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from apprentice.environments.appworld.workers import AppWorldWorkers, WorkerLimits
 from apprentice.processes.children import spawn
+from apprentice.processes.network import free_port
 from apprentice.records.files import write_json
 from benchmarks.figures import spread
 
@@ -75,7 +76,7 @@ class Server:
     """AppWorld's own environment server, unchanged, and the client it needs."""
 
     def __init__(self, python: Path, root: Path, folder: Path):
-        self.port = _free_port()
+        self.port = free_port()
         (folder / "data").symlink_to(root.absolute() / "data")
         command = [str(python.with_name("appworld")), "serve", "environment", "--port", str(self.port), "--root", str(folder)]
         variables = {"APPWORLD_ROOT": str(folder), "IPYTHONDIR": str(folder / "ipython"), "PYTHONWARNINGS": "ignore"}
@@ -100,12 +101,6 @@ class Server:
         if response.status != 200:
             raise RuntimeError(f"{method}: {response.status} {body[:500]!r}")
         return json.loads(body)["output"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _wait_for(port: int, child, log: Path) -> None:

@@ -7,9 +7,10 @@ import sys
 
 from apprentice.config.layout import RUNTIME
 from apprentice.errors import ApprenticeError
+from apprentice.processes.network import HOST
 from apprentice.records.files import write_text
 from apprentice.tracking.store import follow_folder, is_server, named_store, open_commands, tracking_uri
-from flows.server import HOST, set_defaults
+from flows.server import set_defaults
 
 USER = "apprentice"
 KEY_VARIABLE = "APPRENTICE_PAGES_KEY"

@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -14,12 +13,11 @@ import httpx
 
 from apprentice.errors import ApprenticeError
 from apprentice.processes.children import Child, spawn
-from apprentice.processes.network import bypass_proxies_on_loopback
+from apprentice.processes.network import HOST, bypass_proxies_on_loopback, free_port
 from apprentice.records.files import make_private
 from apprentice.records.text import redacted
 from apprentice.summary import Place
 
-HOST = "127.0.0.1"
 START_TIMEOUT_S, CHECK_TIMEOUT_S = 120.0, 10.0
 POLL_S = 0.2
 PAGES = "http://127.0.0.1:4200"
@@ -60,7 +58,7 @@ def prefect_server(log: Path) -> Iterator["Starting | None"]:
         check_server(configured)
         yield None
         return
-    port = _free_port()
+    port = free_port()
     key = f"run:{secrets.token_urlsafe(24)}"
     os.environ.update(PREFECT_API_URL=f"http://{HOST}:{port}/api", PREFECT_API_AUTH_STRING=key, PREFECT_UI_URL=PAGES)
     # Prefect read its settings when it was imported; without this it would start a server of its own, which nobody ends.
@@ -147,9 +145,3 @@ class Starting:
             return httpx.get(self._health, timeout=5, trust_env=False).status_code == 200
         except httpx.TransportError:
             return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]

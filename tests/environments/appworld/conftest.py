@@ -1,7 +1,6 @@
 """A small generated data root and running workers, made once."""
 
 import asyncio
-import fcntl
 import os
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 
 from apprentice.environments.appworld.roots import PACKAGE, ensure_generated
 from apprentice.environments.appworld.workers import AppWorldWorkers, WorkerLimits
+from apprentice.processes.file_lock import locked
 from apprentice.records.fingerprint import fingerprint
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,8 +35,7 @@ def appworld_root(appworld_python: Path) -> Path:
     generator = fingerprint(*sorted((PACKAGE / "generator").rglob("*.py")))
     root = ROOT / ".cache" / "tests" / f"appworld-{generator}"
     root.parent.mkdir(parents=True, exist_ok=True)
-    with (root.parent / "lock").open("w") as file:  # tests run in several processes
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(root.parent / "lock"):  # tests run in several processes
         return ensure_generated(appworld_python, root, SEED, scenarios=SCENARIOS, variants=VARIANTS).path
 
 

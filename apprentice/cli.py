@@ -1,4 +1,4 @@
-"""The command line: `python -m apprentice COMMAND …`. Parses first and imports what a command needs afterwards."""
+"""The command line: `apprentice COMMAND …`. Parses first and imports what a command needs afterwards."""
 
 import argparse
 import importlib.util
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m apprentice", description="Train a language-model agent on your own checkable tasks.")
+    parser = argparse.ArgumentParser(prog="apprentice", description="Train a language-model agent on your own checkable tasks.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Callable[[argparse.Namespace], int], words: str, pipeline: bool = True) -> argparse.ArgumentParser:
@@ -107,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(chosen: argparse.Namespace) -> int:
     # The flow is another process: this library knows nothing of Prefect.
+    if not Path("flows").is_dir():
+        raise ApprenticeError("is missing: a pipeline runs in a project's folder", where="flows/", todo="run from the project's root")
     command = [sys.executable, "-m", "flows", chosen.pipeline, *chosen.overrides]
     sys.stdout.flush()
     os.execv(sys.executable, command)

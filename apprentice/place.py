@@ -1,28 +1,28 @@
-"""Checks whether a project can work where its folder lies. Standard library only: the set-up asks before anything is installed."""
+"""Checks whether a project can run in its folder. Uses only the standard library: the set-up calls it first of all."""
 
 from pathlib import Path
 
 from apprentice.errors import ApprenticeError
 
 REFUSED = {
-    ":": "it separates the folders on PATH, so that another Python would run",
-    "?": "SQLite addresses end there, so that MLflow's database would lie outside the project",
+    ":": "it separates the folders in PATH, so a different Python would run",
+    "?": "SQLite addresses end there, so MLflow's database would lie outside the project",
 }
-"""Character of a path -> why a run cannot work below it."""
+"""Characters that the project's path must not contain, each with the reason."""
 
 
 def check_place(root: Path) -> None:
-    """Refuses a folder whose path would be misread.
+    """Refuse a folder whose path some tool would misread.
 
     Raises:
-        ApprenticeError: the path holds a character of REFUSED.
+        ApprenticeError: the path contains a character of REFUSED.
     """
     path = str(root.resolve())
     for character, why in REFUSED.items():
         if character in path:
-            raise ApprenticeError(f"the path of the project holds {character!r}: {why}", where=path, todo="rename that folder, or move the project")
+            raise ApprenticeError(f"the path of the project contains {character!r}: {why}", where=path, todo="rename that folder, or move the project")
 
 
 def in_git(root: Path) -> bool:
-    """Whether the folder or one above it is a Git repository."""
+    """Return whether the folder is inside a Git repository."""
     return any((folder / ".git").exists() for folder in (root.resolve(), *root.resolve().parents))

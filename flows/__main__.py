@@ -1,4 +1,4 @@
-"""Runs the flow `customize`: `python -m flows PIPELINE [section.key=value …]`."""
+"""The command line of the flow `customize`: `python -m flows PIPELINE [section.key=value …]`."""
 
 import argparse
 import errno
@@ -15,14 +15,14 @@ from apprentice.processes.limits import raise_file_limit
 from apprentice.processes.output import discard_output
 from apprentice.versioning import check_folder
 
-EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_UNREAD = 1, 2, 130, 141
-UNREAD = (errno.EPIPE, errno.EIO)
-"""Errors of writing to a pipe that nobody reads, and to a terminal that is gone."""
+EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_OUTPUT_CLOSED = 1, 2, 130, 141
+OUTPUT_CLOSED = (errno.EPIPE, errno.EIO)
+"""Errors of a write to a pipe without a reader and to a terminal that is gone."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a pipeline; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m flows", description="Brings a pipeline up to date, from its data to a registered model.")
+    """Run a pipeline and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m flows", description="Bring a pipeline up to date, from its data to a registered model.")
     parser.add_argument("pipeline", help="a pipeline of params.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="written into params.yaml first")
     chosen = parser.parse_args(arguments)
@@ -32,27 +32,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_folder()
         check_overrides(chosen.pipeline, chosen.overrides)
-        with only_run():  # the flow takes it again before it writes; this tells a second run within a second
+        with only_run():  # refuses a second run at once; the flow takes the lock again before it writes
             pass
         return run(chosen.pipeline, chosen.overrides)
     except ApprenticeError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
-        # Whatever comes now, such as a second Ctrl-C, must not hide this line.
         print(f"\nStopped. `make run PIPELINE={chosen.pipeline}` continues from here.", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except SystemExit:  # rich's, where nobody reads what it prints
-        return EXIT_UNREAD
+    except SystemExit:  # rich raises it when its output is closed
+        return EXIT_OUTPUT_CLOSED
     except OSError as error:
-        if error.errno not in UNREAD:
+        if error.errno not in OUTPUT_CLOSED:
             raise
         discard_output()
-        return EXIT_UNREAD
+        return EXIT_OUTPUT_CLOSED
 
 
 def run(pipeline: str, overrides: Sequence[str]) -> int:
-    """Runs the flow on a Prefect server, a temporary one where none is configured; returns the exit code."""
+    """Run the flow on the configured Prefect server, or on a temporary one, and return the exit code."""
     from flows.server import prefect_server, set_defaults
 
     set_defaults(RUNTIME)
@@ -81,20 +80,20 @@ def _hang_up(*_) -> None:
 
 
 def _flushed(code: int) -> int:
-    """`code`, once all output is written; EXIT_UNREAD where nobody reads it."""
+    """Write all output and return `code`, or EXIT_OUTPUT_CLOSED if nobody reads it."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError:
-        return EXIT_UNREAD
+        return EXIT_OUTPUT_CLOSED
     return code
 
 
 if __name__ == "__main__":
     try:
         code = main()
-    except SystemExit as ended:  # argparse's
+    except SystemExit as ended:  # raised by argparse
         code = ended.code
     code = _flushed(code)
-    # Prefect's background threads may wait for a server that is gone; nothing is left to do.
+    # Do not wait for Prefect's background threads: their server may be gone.
     os._exit(code)

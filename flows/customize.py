@@ -37,14 +37,14 @@ STAGES = {
 
 @flow(name="customize", flow_run_name="customize-{pipeline}")
 def customize(pipeline: str, overrides: Sequence[str] = ()) -> None:
-    """Runs what is out of date in a pipeline, registers the result, prints the summary.
+    """Run the stages of a pipeline that are out of date, register the result, and print the summary.
 
     Args:
         pipeline: a pipeline of params.yaml.
         overrides: `section.key=value`, written into params.yaml first.
 
     Raises:
-        ApprenticeError: another run works in this folder (params.yaml is then unchanged), or MLflow could not take the results (the summary is printed).
+        ApprenticeError: another run works in this folder, or MLflow could not store the results.
     """
     with only_run():
         _run(pipeline, overrides)
@@ -66,7 +66,7 @@ def _run(pipeline: str, overrides: Sequence[str]) -> None:
             STAGES[stage](pipeline)
     try:
         tracked, failure = register(pipeline, run_id), None
-    except Exception as error:  # the summary comes first, whatever tracking ran into
+    except Exception as error:  # the summary is printed first, whatever made tracking fail
         tracked, failure = [], error
     create_link_artifact(link=layout.report.resolve().as_uri(), key=f"{pipeline}-report", description="Evaluation report")
     report = Place("Report", f"python3 -m webbrowser {layout.report.resolve().as_uri()}")
@@ -83,7 +83,7 @@ def _opening(pipeline: str, changed: Sequence[str]) -> str:
 
 
 def _ready_model(name: str, console: Console) -> None:
-    """Fetches and checks the base model before any stage starts."""
+    """Fetch and check the base model before any stage starts."""
     from apprentice.policy.models import remark
 
     console.print(f"model: {name}{remark(name)}", markup=False, highlight=False, soft_wrap=True)
@@ -92,7 +92,7 @@ def _ready_model(name: str, console: Console) -> None:
 
 @contextmanager
 def _serving(config: PipelineConfig, layout: Layout, changed: Sequence[str]) -> Iterator[None]:
-    """The policy server, starting while prepare and validate run; ended with the flow. Stages wait for it themselves."""
+    """Run the policy server, if a stage needs it. It starts while data is prepared; stages wait for it themselves."""
     if not needs_policy_server(config, changed):
         yield
         return
@@ -107,6 +107,6 @@ def _serving(config: PipelineConfig, layout: Layout, changed: Sequence[str]) -> 
 
 
 def needs_policy_server(config: PipelineConfig, changed: Sequence[str]) -> bool:
-    """Whether one of the stages asks a policy, and the policy is a server."""
+    """Return whether one of the stages samples from a policy, and the policy is a server."""
     asking = {"filter", "rollout", "train", "evaluate"} | ({"distill"} if config.distill.source == "rejection" else set())
     return config.policy.engine == "vllm" and not asking.isdisjoint(changed)

@@ -1,13 +1,15 @@
-"""Installs the project's environments from the pinned requirements files in this folder. It uses only the standard library.
+"""Installs the project's environments from the pinned requirements files in this folder. Standard library only.
 
     python3.11 requirements/install.py [core] [serve] [appworld] [trl]
 
-`core` is .venv (library, trainer, orchestration, tests), `serve` is .venv-serve (vLLM), `appworld` is .venv-appworld (the engine of the personal
-assistant, only on request), and `trl` is .venv-trl (the benchmark's baseline, only on request). They are installed in parallel.
+`core` is .venv (library, trainer, orchestration, tests), `serve` is .venv-serve (vLLM), `appworld` is .venv-appworld
+(the engine of the personal assistant, only on request), and `trl` is .venv-trl (the benchmark's baseline, only on
+request). They are installed in parallel.
 
-An environment is complete once its marker exists, which is written last and holds a hash of the pins. A changed pin updates the environment, an
-interrupted installation starts again from nothing, and if nothing has changed this takes milliseconds. pip ends with this process, even after SIGKILL,
-so that it never writes into the environment of the next set-up. If the project was moved or copied, the commands in its environments are rewritten.
+An environment is complete once its marker exists, which is written last and holds a hash of the pins. A changed pin
+updates the environment, an interrupted installation starts again from nothing, and if nothing has changed this takes
+milliseconds. pip ends with this process, even after SIGKILL, so that it never writes into the environment of the next
+set-up. If the project was moved or copied, the commands in its environments are rewritten.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ from apprentice.cli import entry
 
 entry()
 """
-"""The command `apprentice` of .venv: a shell starts the Python beside it, so that it also works in a project that was moved or copied."""
+"""The command `apprentice` of .venv. A shell starts the Python beside it, so it survives moving the project."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class Step:
 def pytorch(pins: str) -> Step:
     """Install PyTorch after its dependencies, which the list `pins` contains and pip must not replace.
 
-    PyTorch has no hash because each package index has its own wheel. If pip finds no CPU wheel, it also installs the CUDA libraries (2.5 GB) that
-    PyTorch pins.
+    PyTorch has no hash because each package index has its own wheel. If pip finds no CPU wheel, it also installs the
+    CUDA libraries (2.5 GB) that PyTorch pins.
     """
     return Step("PyTorch", "torch.txt", ("-c", str(HERE / pins)), 0.7)
 
@@ -90,7 +92,7 @@ ROLES = {
     "core": (".venv", (Step("core", "hashes/core.txt", EXACT, 1.2), pytorch("core.txt"), Step("test tools", "hashes/dev.txt", EXACT, 0.1))),
     "serve": (".venv-serve", (Step("vLLM (CPU)", "hashes/serve.txt", EXACT, 0.8), pytorch("serve.txt"))),
     "serve-cuda": (".venv-serve", (Step("vLLM (CUDA)", "serve-cuda.txt", minutes=10.0),)),
-    # The wheel contains packed apps. Unpacking also writes its tests, into the environment (APPWORLD_CACHE) instead of the home folder.
+    # The wheel contains packed apps. Unpacking writes its tests into the environment (APPWORLD_CACHE).
     "appworld": (".venv-appworld", (Step("AppWorld", "hashes/appworld.txt", EXACT, 0.5, ("-m", "appworld.cli", "install")),)),
     "trl": (".venv-trl", (Step("TRL", "hashes/trl.txt", EXACT, 0.4), pytorch("trl.txt"))),
 }
@@ -143,10 +145,11 @@ class Environment:
         for script in (self.folder / "bin").iterdir():
             if script.is_file() and not script.is_symlink() and b"\0" not in (content := script.read_bytes()):
                 replace(script, START.sub(self._shebang, content, count=1).replace(os.fsencode(built["folder"]), os.fsencode(self.folder)))
-        replace(settings, os.fsencode(text.replace(built["folder"], str(self.folder))))  # last, so that an interrupted set-up is repeated
+        # The settings come last: until they are written, the next set-up repeats all this.
+        replace(settings, os.fsencode(text.replace(built["folder"], str(self.folder))))
 
     def _shebang(self, old: re.Match) -> bytes:
-        """Return the first lines of a command in this folder. As with pip, a shell starts Python if the kernel would misread its path."""
+        """Return the first lines of a script. A shell starts Python if the kernel would misread its path, as pip does."""
         python = str(self.folder / "bin" / os.fsdecode(old["name"]))
         if " " in python or len(os.fsencode(python)) > LONGEST_PYTHON:
             return os.fsencode(f"#!/bin/sh\n'''exec' {shlex.quote(python)} \"$0\" \"$@\"\n' '''\n")

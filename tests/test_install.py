@@ -38,7 +38,7 @@ def make_package(folder: Path) -> Path:
 
 
 def make_setup(folder: Path, requirement: str, digest: str = "0" * 64) -> Path:
-    """Make a project that consists of the set-up and a toy command line, and that pins one package with this SHA-256."""
+    """Make a project of the set-up and a toy command line that pins one package with this SHA-256."""
     (folder / "apprentice" / "processes").mkdir(parents=True)
     for source in (path for pattern in NEEDED for path in (ROOT / "apprentice").glob(pattern)):
         shutil.copy(source, folder / source.relative_to(ROOT))

@@ -1,11 +1,13 @@
 """Child processes that never outlive their parent: each runs under a small supervisor that ends its whole process tree.
 
-`spawn` runs this file as a program, the supervisor. It adopts the orphans among its descendants (PR_SET_CHILD_SUBREAPER), starts the command in a
-session of its own, and ends every descendant when the command ends, on SIGTERM, or when its own parent is gone, even after SIGKILL. It polls for its
-parent instead of using the kernel's parent-death signal, which reaches direct children only and is also sent when the thread that called `spawn` ends.
+`spawn` runs this file as a program, the supervisor. It adopts the orphans among its descendants
+(PR_SET_CHILD_SUBREAPER), starts the command in a session of its own, and ends every descendant when the command ends,
+on SIGTERM, or when its own parent is gone, even after SIGKILL. It polls for its parent instead of using the kernel's
+parent-death signal, which reaches direct children only and is also sent when the thread that called `spawn` ends.
 
-Linux only. The file uses nothing but the standard library and is run by its path, so that the supervisor starts in milliseconds, needs about ten
-megabytes, and works before any package is installed. That is why it reads /proc itself instead of using psutil.
+Linux only. The file uses nothing but the standard library and is run by its path, so that the supervisor starts in
+milliseconds, needs about ten megabytes, and works before any package is installed. That is why it reads /proc itself
+instead of using psutil.
 """
 
 import ctypes
@@ -55,7 +57,7 @@ class Child:
         return self._process.wait(timeout)
 
     def stop(self) -> int:
-        """End the command and its descendants: SIGTERM, then SIGKILL for those that remain. It is safe to call this twice."""
+        """End the command and its descendants: SIGTERM, then SIGKILL for those that remain. Safe to call twice."""
         if self._process.poll() is None:
             self._process.terminate()
         return self._process.wait()
@@ -71,15 +73,17 @@ def spawn(
     shared_memory: str = "",
     stdin: int | None = None,
 ) -> Child:
-    """Start `command` so that its whole process tree ends with the calling process, even after SIGKILL. Any thread may call this.
+    """Start `command` so that its whole process tree ends with the calling process, even after SIGKILL.
+
+    Any thread may call this.
 
     Args:
         log: file to which standard output and error are appended; None inherits the terminal.
         env: variables that differ from this process's environment; None removes one.
         cwd: working folder; None is this process's.
         grace_s: how long the process tree may take to end after SIGTERM before it is killed.
-        shared_memory: when the process tree has ended, the POSIX shared memory that it had mapped and whose name has this prefix is removed;
-            empty removes none.
+        shared_memory: when the process tree has ended, the POSIX shared memory that it had mapped and whose name has
+            this prefix is removed; empty removes none.
         stdin: descriptor of an open file for standard input; None is an empty one.
     """
     # -S skips `site` and -I ignores the caller's variables: the supervisor starts at once in any environment.
@@ -110,9 +114,10 @@ def signal_of(code: int) -> int:
 
 
 def start_time(pid: int) -> str:
-    """Identify a process among all that ever had its id: the id of the boot, and the clock ticks from the boot to the process's start.
+    """Identify a process by its boot and by the clock ticks from the boot to its start: process ids are reused.
 
-    Both come from the kernel and do not change when the wall clock is set, unlike psutil's `create_time`. The result is empty if the process has ended.
+    Both come from the kernel and do not change when the wall clock is set, unlike psutil's `create_time`. The result is
+    empty if the process has ended.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
@@ -191,7 +196,7 @@ def _die_with_parent() -> None:
 
 
 def _reap(command_pid: int) -> int | None:
-    """Reap descendants that have ended. Return the command's exit code if it is one of them, otherwise None after POLL_S."""
+    """Reap descendants that have ended. Return the command's exit code if it has ended, else None after POLL_S."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -217,7 +222,7 @@ def _end_descendants(grace_s: float) -> None:
 
 
 def _reap_all() -> bool:
-    """Reap children that have ended and return whether any remain. The zombies of a descendant become children once that descendant ends."""
+    """Reap children that have ended and return whether any remain. Zombies are reaped once orphaned."""
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)

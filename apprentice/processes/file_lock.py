@@ -1,7 +1,7 @@
-"""Advisory file locks between processes. The kernel releases a lock when the process that holds it ends, however it ends.
+"""Advisory file locks between processes. The kernel releases a lock when its holder ends, however it ends.
 
-This module uses flock(2) rather than the package filelock: the set-up needs a lock before any package is installed, and stages share a lock on
-params.yaml, which filelock offers only through an SQLite database.
+This module uses flock(2) rather than the package filelock: the set-up needs a lock before any package is installed, and
+stages share a lock on params.yaml, which filelock offers only through an SQLite database.
 """
 
 import fcntl

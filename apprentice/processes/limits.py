@@ -4,22 +4,23 @@ import os
 import resource
 
 SHARING_CORES = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"}
-"""OpenMP's threads spin at barriers by default, which costs several times the work itself when other processes need the cores. Threads
-that sleep at once are woken hundreds of times per layer. With these values they spin for less than a millisecond."""
+"""OpenMP's threads spin at barriers by default, which costs several times the work itself when other processes need the
+cores. Threads that sleep at once are woken hundreds of times per layer. With these values they spin for less than a
+millisecond."""
 MAX_OPEN_FILES = 65536
-"""Some programs close every descriptor below their limit when they start another program, so the limit stays far below a million."""
+"""Some programs close every descriptor below the limit when they start another program, so it stays below a million."""
 RESERVED_FILES, FILES_PER_EPISODE = 128, 2
 """Open files that a process needs for itself, and for each episode that runs in it."""
 
 
 def use_cores_sparingly() -> None:
-    """Set the variables of `SHARING_CORES` that the user has not set. Call this before importing anything that uses OpenMP."""
+    """Set the variables of `SHARING_CORES` that the user has not set. Call this before importing what uses OpenMP."""
     for name, value in SHARING_CORES.items():
         os.environ.setdefault(name, value)
 
 
 def raise_file_limit() -> None:
-    """Raise the number of files that this process and its children may open to the hard limit, at most `MAX_OPEN_FILES`."""
+    """Let this process and its children open as many files as the hard limit allows, at most `MAX_OPEN_FILES`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:

@@ -11,8 +11,8 @@ from apprentice.processes.children import descendants
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of mallopt(3), from malloc.h."""
 SURPLUS_BYTES = 3 * 2**29
-"""Freed memory that is kept: gaps between blocks of other sizes, in which nothing fits. With two thirds of it, memory would be returned after almost
-every update, at a tenth of its time."""
+"""Freed memory that is kept: gaps between blocks of other sizes, in which nothing fits. With two thirds of it, memory
+would be returned after almost every update, at a tenth of its time."""
 GROWTH = 1.005
 """A total resident size that exceeds the largest one by this factor is worth measuring exactly."""
 MEASURING_SHARE = 0.01
@@ -20,10 +20,11 @@ MEASURING_SHARE = 0.01
 
 
 class MemoryPeak:
-    """The most memory that a process and its descendants have held. Pages that several of them share count once (proportional set size, PSS).
+    """The peak memory of a process and its descendants. Pages that several of them share count once.
 
-    The kernel takes long to compute the PSS. It is therefore read only when the sum of the resident sizes, which is cheap to read, reaches a new
-    maximum, and otherwise for `MEASURING_SHARE` of the time.
+    The measure is the proportional set size (PSS), which the kernel takes long to compute. It is therefore read only
+    when the sum of the resident sizes, which is cheap to read, reaches a new maximum, and otherwise for
+    `MEASURING_SHARE` of the time.
 
     Args:
         root: id of the process.
@@ -47,7 +48,7 @@ class MemoryPeak:
 
 
 def _total(pids: Iterable[int], method: str, field: str) -> int:
-    """Return the sum of a memory figure in bytes. A process that has ended, or that belongs to another user, counts as 0."""
+    """Return the sum of a memory figure, in bytes. Processes that have ended or belong to another user count as 0."""
     total = 0
     for pid in pids:
         try:
@@ -58,8 +59,11 @@ def _total(pids: Iterable[int], method: str, field: str) -> int:
 
 
 def reuse_memory() -> None:
-    """Make glibc keep the memory that this process frees. Otherwise the pages of every large tensor go back to the kernel, which clears and maps those of
-    the next tensor one by one: a tenth of the time of an update."""
+    """Make glibc keep the memory that this process frees.
+
+    Otherwise the pages of every large tensor go back to the kernel, which clears and maps those of the next tensor one
+    by one. That takes a tenth of the time of an update.
+    """
     libc = ctypes.CDLL(None)
     libc.mallopt(M_MMAP_MAX, 0)
     libc.mallopt(M_TRIM_THRESHOLD, -1)
@@ -75,8 +79,10 @@ def allocated() -> int:
 
 
 def return_surplus(needed: int) -> None:
-    """Return freed memory to the kernel if this process holds more than `needed` bytes and SURPLUS_BYTES. When block sizes keep changing, much of
-    the freed memory is never used again. With `needed` = 0 everything is kept."""
+    """Return freed memory to the kernel if this process holds more than `needed` bytes plus SURPLUS_BYTES.
+
+    When block sizes keep changing, much of the freed memory is never used again. If `needed` is 0, everything is kept.
+    """
     if not needed:
         return
     with open("/proc/self/status") as status:

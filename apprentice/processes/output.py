@@ -4,7 +4,7 @@ import os
 
 
 def discard_output() -> None:
-    """Redirect standard output and error to /dev/null. Call this when the terminal or the pipe's reader is gone: every write would fail."""
+    """Redirect standard output and error to /dev/null, once their reader is gone and every write would fail."""
     with open(os.devnull, "w") as null:
         for stream in (1, 2):
             os.dup2(null.fileno(), stream)

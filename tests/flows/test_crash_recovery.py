@@ -1,4 +1,4 @@
-"""A run whose process is gone is detected, whatever happens to the wall clock and to process ids; a damaged record is one error."""
+"""A run whose process is gone is detected, even if its id is reused; a damaged record is one error."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from apprentice.records.files import read_json, write_json
 from flows.crash_recovery import read_record, settle_last_run
 
 
-def test_the_record_identifies_this_process_by_its_start_since_the_boot_so_that_setting_the_clock_does_not_matter(tmp_path: Path):
+def test_the_record_identifies_a_process_independently_of_the_wall_clock(tmp_path: Path):
     record, run = tmp_path / "record.json", str(uuid4())
     settle_last_run(run, record)
     ticks = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]  # counted from the boot

@@ -1,4 +1,4 @@
-"""No child outlives its parent, however the parent ends."""
+"""Children never outlive their parent, however it ends."""
 
 import os
 import signal
@@ -37,11 +37,11 @@ def started_tree(file: Path) -> bool:
     return file.exists() and len(file.read_text().split()) >= 3
 
 
-def test_the_exit_code_is_the_commands():
+def test_the_exit_code_is_that_of_the_command():
     assert spawn(["bash", "-c", "exit 3"]).wait() == 3
 
 
-def test_a_signal_is_told_from_an_exit_code():
+def test_a_command_that_a_signal_ended_has_its_own_exit_code():
     assert spawn(["bash", "-c", "kill -9 $$"]).wait() == 128 + signal.SIGKILL
 
 
@@ -50,23 +50,23 @@ def test_a_command_that_does_not_exist_is_reported(tmp_path: Path):
     assert "could not be started" in (tmp_path / "log").read_text()
 
 
-def test_output_and_variables_reach_where_they_should(tmp_path: Path):
+def test_the_log_the_variables_and_the_folder_are_those_of_the_caller(tmp_path: Path):
     spawn(["bash", "-c", "echo $WORD; pwd"], log=tmp_path / "log", env={"WORD": "hello"}, cwd=tmp_path).wait()
     assert (tmp_path / "log").read_text().split() == ["hello", str(tmp_path)]
 
 
-def test_a_variable_can_be_taken_away(tmp_path: Path, monkeypatch):
+def test_a_variable_can_be_removed(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("WORD", "hello")
     spawn(["bash", "-c", "echo ${WORD-absent}"], log=tmp_path / "log", env={"WORD": None}).wait()
     assert (tmp_path / "log").read_text() == "absent\n"
 
 
-def test_what_a_command_leaves_behind_ends_with_it(tmp_path: Path):
+def test_background_processes_end_with_their_command(tmp_path: Path):
     spawn(["bash", "-c", f"setsid sleep 600 & echo $! > {tmp_path}/pid"]).wait()
     assert gone(int((tmp_path / "pid").read_text()))
 
 
-def test_stop_ends_the_whole_tree_also_what_ignores_sigterm(tmp_path: Path):
+def test_stop_ends_the_whole_tree_and_kills_what_ignores_sigterm(tmp_path: Path):
     file = tmp_path / "pids"
     child = spawn(["bash", "-c", TREE.format(file=file)], grace_s=GRACE_S)
     assert wait_for(lambda: started_tree(file))
@@ -88,7 +88,7 @@ def test_sigkill_of_the_parent_ends_the_whole_tree(tmp_path: Path):
     assert wait_for(lambda: all(gone(pid) for pid in tree))
 
 
-def test_a_tree_has_its_grace_to_end_by_itself(tmp_path: Path):
+def test_a_tree_has_a_grace_period_to_end_by_itself(tmp_path: Path):
     file = tmp_path / "file"
     child = spawn(["bash", "-c", f"trap 'sleep 0.5; echo ended > {file}; exit' TERM; echo ready > {file}; sleep 600 & wait"])
     assert wait_for(lambda: file.exists() and file.read_text() == "ready\n")
@@ -106,7 +106,7 @@ def test_the_end_of_the_thread_that_started_a_command_does_not_end_it():
     children[0].stop()
 
 
-def test_shared_memory_that_the_tree_used_is_removed_and_no_other(tmp_path: Path):
+def test_only_shared_memory_that_the_tree_used_is_removed(tmp_path: Path):
     name, ready = f"psm_apprentice_{os.getpid()}", tmp_path / "ready"
     program = f"""
 import mmap, pathlib, time
@@ -129,7 +129,7 @@ time.sleep(600)
     assert left == [False, True, True]
 
 
-def test_a_process_is_told_from_a_later_one_with_its_id():
+def test_the_start_time_identifies_a_process_until_it_ends():
     first, second = (subprocess.Popen(["sleep", "600"]) for _ in range(2))
     time.sleep(0.02)
     assert start_time(first.pid) == start_time(first.pid) != ""

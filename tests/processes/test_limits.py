@@ -1,4 +1,4 @@
-"""The limits that a process sets for itself."""
+"""The limits of a process."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 from apprentice.processes.limits import MAX_OPEN_FILES
 
 
-def test_as_many_files_may_be_opened_as_the_system_allows():
+def test_the_file_limit_is_raised_to_what_the_system_allows():
     program = (
         "import resource; from apprentice.processes.limits import raise_file_limit; raise_file_limit(); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )

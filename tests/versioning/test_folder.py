@@ -136,7 +136,7 @@ def test_a_lock_that_dvc_holds_is_waited_for(folder: Path):
 def test_a_path_that_tools_would_misread_is_refused_by_its_character(tmp_path: Path, character: str):
     folder = tmp_path / f"a{character}b" / "project"
     folder.mkdir(parents=True)
-    with pytest.raises(ApprenticeError, match="the path of the project holds") as refused:
+    with pytest.raises(ApprenticeError, match="the path of the project contains") as refused:
         check_place(folder)
     assert repr(character) in str(refused.value)
 

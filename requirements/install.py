@@ -149,7 +149,7 @@ class Environment:
         replace(settings, os.fsencode(text.replace(built["folder"], str(self.folder))))
 
     def _shebang(self, old: re.Match) -> bytes:
-        """Return the first lines of a script. A shell starts Python if the kernel would misread its path, as pip does."""
+        """Return a script's first lines. A shell starts Python if the kernel would misread its path, as pip does."""
         python = str(self.folder / "bin" / os.fsdecode(old["name"]))
         if " " in python or len(os.fsencode(python)) > LONGEST_PYTHON:
             return os.fsencode(f"#!/bin/sh\n'''exec' {shlex.quote(python)} \"$0\" \"$@\"\n' '''\n")
@@ -236,11 +236,11 @@ def main() -> int:
         return 2
     sys.path.insert(0, str(ROOT))  # only now, because the library needs the version that was checked
     from apprentice.errors import ApprenticeError
-    from apprentice.place import check_place, in_git
+    from apprentice.location import check_location, in_git
     from apprentice.processes.file_lock import locked
 
     try:
-        check_place(ROOT)
+        check_location(ROOT)
     except ApprenticeError as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 2

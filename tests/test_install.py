@@ -16,7 +16,7 @@ import pytest
 from apprentice.processes.children import descendants
 
 ROOT = Path(__file__).resolve().parents[1]
-NEEDED = ("__init__.py", "errors.py", "place.py", "processes/*.py")
+NEEDED = ("__init__.py", "errors.py", "location.py", "processes/*.py")
 """The files of the library that the set-up uses."""
 DEADLINE_S = 120.0
 

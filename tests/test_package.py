@@ -69,3 +69,9 @@ def test_a_wheel_holds_the_library_its_command_and_no_other_package(tmp_path: Pa
     assert "apprentice = apprentice.cli:entry" in scripts
     files = {path.relative_to(source).as_posix() for path in (source / "apprentice").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert files <= set(names)
+
+
+def test_a_run_outside_a_project_is_one_error(tmp_path: Path):
+    command = [sys.executable, "-m", "apprentice", "run", "quick"]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: flows/: ") and "run from the project's root" in done.stderr

@@ -11,7 +11,7 @@ REFUSED = {
 """Characters that the project's path must not contain, each with the reason."""
 
 
-def check_place(root: Path) -> None:
+def check_location(root: Path) -> None:
     """Refuse a folder whose path some tool would misread.
 
     Raises:

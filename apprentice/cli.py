@@ -1,4 +1,4 @@
-"""The command line: `python -m apprentice COMMAND …`. Parses first and imports what a command needs afterwards."""
+"""The command line: `apprentice COMMAND …`. Parses first and imports what a command needs afterwards."""
 
 import argparse
 import importlib.util
@@ -13,7 +13,9 @@ from typing import Any
 from apprentice.config.stages import STAGES
 from apprentice.config.usecases import find_use_case, shipped
 from apprentice.errors import ApprenticeError, ExitCode
-from apprentice.processes import bypass_proxies_on_loopback, raise_file_limit, silence
+from apprentice.processes.limits import raise_file_limit
+from apprentice.processes.network import bypass_proxies_on_loopback
+from apprentice.processes.output import discard_output
 
 PLANNED_GPUS = 8
 NEEDED = ("torch", "transformers", "deepspeed", "prefect", "mlflow", "dvc", "great_expectations", "bm25s", "gguf", "pyarrow")
@@ -51,7 +53,7 @@ def entry() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(ExitCode.USER_ERROR)
     except BrokenPipeError:
-        silence()
+        discard_output()
         sys.exit(ExitCode.UNREAD)
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m apprentice", description="Train a language-model agent on your own checkable tasks.")
+    parser = argparse.ArgumentParser(prog="apprentice", description="Train a language-model agent on your own checkable tasks.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Callable[[argparse.Namespace], int], words: str, pipeline: bool = True) -> argparse.ArgumentParser:
@@ -103,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(chosen: argparse.Namespace) -> int:
     # The flow is another process: this library knows nothing of Prefect.
+    if not Path("flows").is_dir():
+        raise ApprenticeError("is missing: a pipeline runs in a project's folder", where="flows/", todo="run from the project's root")
     command = [sys.executable, "-m", "flows", chosen.pipeline, *chosen.overrides]
     sys.stdout.flush()
     os.execv(sys.executable, command)

@@ -1,16 +1,16 @@
-"""The errors that a person is meant to read: each says what was wrong, where, and what to do."""
+"""The errors of the library. Those meant for users say what is wrong, where, and what to do."""
 
 from enum import IntEnum
 from pathlib import Path
 
 
 class ApprenticeError(Exception):
-    """A fault the user can mend. The command line prints it as one message, without a traceback, and exits with 2.
+    """An error that the user can fix. The command line prints its message without a traceback and exits with code 2.
 
     Args:
         what: what is wrong, in one sentence.
-        where: the file, `file:line` or parameter in which it was found.
-        todo: what the user can do about it.
+        where: the file, `file:line` or parameter that is wrong.
+        todo: what the user can do to fix it.
     """
 
     def __init__(self, what: str, *, where: str | Path | None = None, todo: str | None = None):
@@ -21,7 +21,10 @@ class ApprenticeError(Exception):
 
 
 class InfrastructureFault(Exception):
-    """Something around the agent broke (a server, the network). Never the agent's failure: retried, then quarantined."""
+    """A failure around the agent, such as a server or the network.
+
+    It never counts as the agent's failure: the episode is retried and then quarantined.
+    """
 
 
 class PolicyUnavailable(InfrastructureFault):

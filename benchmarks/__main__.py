@@ -13,7 +13,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from apprentice.processes import use_cores_sparingly
+from apprentice.processes.limits import use_cores_sparingly
 from apprentice.records.files import read_json, write_json
 from benchmarks.figures import print_spreads
 from benchmarks.parts import PARTS

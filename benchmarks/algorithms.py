@@ -22,7 +22,8 @@ from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
 from apprentice.policy.server import STATE
-from apprentice.processes import spawn, use_cores_sparingly
+from apprentice.processes.children import spawn
+from apprentice.processes.limits import use_cores_sparingly
 from apprentice.records.events import Progress
 from apprentice.records.files import read_json, write_json, write_text
 

@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from apprentice.processes import spawn
+from apprentice.processes.children import spawn
+from apprentice.processes.network import free_port
 from apprentice.records.files import write_json
 from apprentice.usecases.assistant.config import ENGINE
 from apprentice.usecases.assistant.environment.client import AppWorldWorkers, WorkerLimits
@@ -79,7 +80,7 @@ class Server:
     """AppWorld's unmodified environment server with a client."""
 
     def __init__(self, python: Path, root: Path, folder: Path):
-        self.port = _free_port()
+        self.port = free_port()
         (folder / "data").symlink_to(root.absolute() / "data")
         command = [str(python.with_name("appworld")), "serve", "environment", "--port", str(self.port), "--root", str(folder)]
         variables = {"APPWORLD_ROOT": str(folder), "IPYTHONDIR": str(folder / "ipython"), "PYTHONWARNINGS": "ignore"}
@@ -105,12 +106,6 @@ class Server:
         if response.status != 200:
             raise RuntimeError(f"{method}: {response.status} {body[:500]!r}")
         return json.loads(body)["output"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _wait_for(port: int, child, log: Path) -> None:

@@ -29,7 +29,8 @@ from pathlib import Path
 from apprentice.config import Layout, PipelineConfig, load_pipeline
 from apprentice.environments.protocol import Observation
 from apprentice.planning.hardware import GIB
-from apprentice.processes import SHARING_CORES, MemoryPeak, use_cores_sparingly
+from apprentice.processes.limits import SHARING_CORES, use_cores_sparingly
+from apprentice.processes.memory import MemoryPeak
 from apprentice.records import Task, Verdict
 from apprentice.records.events import Progress
 from apprentice.records.files import write_json

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
 from apprentice.policy.server import GIB, engine_environment, interpreter
-from apprentice.processes import use_cores_sparingly
+from apprentice.processes.limits import use_cores_sparingly
 from apprentice.records import Trajectory
 from apprentice.records.files import write_json
 from benchmarks.figures import print_spreads, spread

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from apprentice.config import PipelineConfig, load_pipeline
 from apprentice.planning.hardware import GIB, Hardware, this_machine
-from apprentice.processes import use_cores_sparingly
+from apprentice.processes.limits import use_cores_sparingly
 from apprentice.records.files import write_json
 from benchmarks.jobs import OBSERVATION, REPEATS, Job, Measured, Tell, learn, sample
 

@@ -1,4 +1,5 @@
-# Core and trainer; also Prefect's server and MLflow's pages. CPU where pip finds a CPU wheel of torch, else CUDA.
+# Core and trainer, also used for Prefect's server and MLflow's pages. It runs on CPU if pip finds a CPU wheel of torch,
+# else on CUDA.
 FROM python:3.11-slim-bookworm
 RUN apt-get update && apt-get install -y --no-install-recommends g++ git libnuma1 && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home --uid 1000 apprentice && mkdir /project && chown apprentice /project
@@ -13,7 +14,7 @@ COPY --chown=apprentice apprentice apprentice
 COPY --chown=apprentice tasks tasks
 COPY --chown=apprentice flows flows
 COPY --chown=apprentice params.yaml dvc.yaml pipelines.yaml .dvcignore .gitignore ./
-# DVC works in a git repository.
+# DVC needs a Git repository.
 RUN git init --quiet .
 ENV DO_NOT_TRACK=true DVC_NO_ANALYTICS=1 PREFECT_SERVER_ANALYTICS_ENABLED=0 MLFLOW_DISABLE_TELEMETRY=true
 CMD ["python", "-m", "apprentice", "doctor"]

@@ -1,4 +1,4 @@
-# The policy server's environment: vLLM on CPU, in /opt/serve. With an NVIDIA GPU: --build-arg PINS=serve-cuda.txt.
+# The policy server's environment in /opt/serve: vLLM for CPU. For an NVIDIA GPU, add --build-arg PINS=serve-cuda.txt.
 FROM python:3.11-slim-bookworm
 ARG PINS=serve.txt
 RUN apt-get update && apt-get install -y --no-install-recommends g++ libnuma1 && rm -rf /var/lib/apt/lists/*

@@ -1,5 +1,5 @@
-# The worker: runs flows, their stages, the trainer, and the policy server as a process of its own environment beside them.
-# The policy server listens on a Unix socket inside the container, or on its loopback interface behind a key.
+# The worker runs flows, stages and the trainer, and the policy server as a separate process with its own environment.
+# The policy server listens on a Unix socket inside the container, or on the loopback interface behind a key.
 FROM apprentice-serve AS serve
 FROM apprentice-core
 COPY --from=serve /opt/serve /opt/serve

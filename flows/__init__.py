@@ -1,1 +1,1 @@
-"""Prefect flows: in what order, when, and what happens on failure."""
+"""Prefect flows: they decide in which order and when stages run, and what happens on failure."""

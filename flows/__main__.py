@@ -1,4 +1,4 @@
-"""Runs the flow `customize`: `python -m flows PIPELINE [section.key=value …]`."""
+"""The command line of the flow `customize`: `python -m flows PIPELINE [section.key=value …]`."""
 
 import argparse
 import errno
@@ -11,7 +11,8 @@ from apprentice.config import check_overrides
 from apprentice.config.layout import RUNTIME
 from apprentice.config.locks import only_run
 from apprentice.errors import ApprenticeError, ExitCode
-from apprentice.processes import raise_file_limit, silence
+from apprentice.processes.limits import raise_file_limit
+from apprentice.processes.output import discard_output
 from apprentice.versioning import check_folder
 
 UNREAD = (errno.EPIPE, errno.EIO)
@@ -19,8 +20,8 @@ UNREAD = (errno.EPIPE, errno.EIO)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a pipeline; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m flows", description="Brings a pipeline up to date, from its data to a registered model.")
+    """Run a pipeline and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m flows", description="Bring a pipeline up to date, from its data to a registered model.")
     parser.add_argument("pipeline", help="a pipeline of params.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="written into params.yaml first")
     chosen = parser.parse_args(arguments)
@@ -30,14 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_folder()
         check_overrides(chosen.pipeline, chosen.overrides)
-        with only_run():  # the flow takes it again before it writes; this tells a second run within a second
+        with only_run():  # refuses a second run at once; the flow takes the lock again before it writes
             pass
         return run(chosen.pipeline, chosen.overrides)
     except ApprenticeError as error:
         print(f"error: {error}", file=sys.stderr)
         return ExitCode.USER_ERROR
     except KeyboardInterrupt:
-        # Whatever comes now, such as a second Ctrl-C, must not hide this line.
         print(f"\nStopped. `make run PIPELINE={chosen.pipeline}` continues from here.", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except SystemExit:  # rich's, where nobody reads what it prints
@@ -45,12 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in UNREAD:
             raise
-        silence()
+        discard_output()
         return ExitCode.UNREAD
 
 
 def run(pipeline: str, overrides: Sequence[str]) -> int:
-    """Runs the flow on a Prefect server, a temporary one where none is configured; returns the exit code."""
+    """Run the flow on the configured Prefect server, or on a temporary one, and return the exit code."""
     from flows.server import prefect_server, set_defaults
 
     set_defaults(RUNTIME)
@@ -74,7 +74,7 @@ def _interrupt(*_) -> None:
 
 
 def _hang_up(*_) -> None:
-    silence()
+    discard_output()
     raise KeyboardInterrupt
 
 
@@ -91,8 +91,8 @@ def _flushed(code: int) -> int:
 if __name__ == "__main__":
     try:
         code = main()
-    except SystemExit as ended:  # argparse's
+    except SystemExit as ended:  # raised by argparse
         code = ended.code
     code = _flushed(code)
-    # Prefect's background threads may wait for a server that is gone; nothing is left to do.
+    # Do not wait for Prefect's background threads: their server may be gone.
     os._exit(code)

@@ -13,7 +13,7 @@ from apprentice.config.locks import only_run
 from apprentice.config.stages import samples_from_policy
 from apprentice.summary import Place, summary
 from apprentice.versioning import changed_stages
-from flows.killed import settle_last_run
+from flows.crash_recovery import settle_last_run
 from flows.server import run_place
 from tasks.model import fetch_model
 from tasks.register import register
@@ -22,14 +22,14 @@ from tasks.stages import TASKS
 
 @flow(name="customize", flow_run_name="customize-{pipeline}")
 def customize(pipeline: str, overrides: Sequence[str] = ()) -> None:
-    """Runs what is out of date in a pipeline, registers the result, prints the summary.
+    """Run the stages of a pipeline that are out of date, register the result, and print the summary.
 
     Args:
         pipeline: a pipeline of params.yaml.
         overrides: `section.key=value`, written into params.yaml first.
 
     Raises:
-        ApprenticeError: another run works in this folder (params.yaml is then unchanged), or MLflow could not take the results (the summary is printed).
+        ApprenticeError: another run works in this folder, or MLflow could not store the results.
     """
     with only_run():
         _run(pipeline, overrides)
@@ -51,7 +51,7 @@ def _run(pipeline: str, overrides: Sequence[str]) -> None:
             TASKS[stage](pipeline)
     try:
         tracked, failure = register(pipeline, run_id), None
-    except Exception as error:  # the summary comes first, whatever tracking ran into
+    except Exception as error:  # the summary is printed first, whatever made tracking fail
         tracked, failure = [], error
     create_link_artifact(link=layout.report.resolve().as_uri(), key=f"{pipeline}-report", description="Evaluation report")
     report = Place("Report", f"python3 -m webbrowser {layout.report.resolve().as_uri()}")
@@ -77,7 +77,7 @@ def _ready_model(name: str, console: Console) -> None:
 
 @contextmanager
 def _serving(config: PipelineConfig, layout: Layout, changed: Sequence[str]) -> Iterator[None]:
-    """The policy server, starting while prepare and validate run; ended with the flow. Stages wait for it themselves."""
+    """Run the policy server, if a stage needs it. It starts while data is prepared; stages wait for it themselves."""
     if not needs_policy_server(config, changed):
         yield
         return

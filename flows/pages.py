@@ -1,4 +1,4 @@
-"""The pages of Prefect and MLflow, on this machine's loopback interface and behind a key: `python -m flows.pages prefect` or `mlflow`."""
+"""The pages of Prefect and MLflow, on loopback and behind a key: `python -m flows.pages {prefect,mlflow}`."""
 
 import argparse
 import os
@@ -7,13 +7,14 @@ import sys
 
 from apprentice.config.layout import RUNTIME
 from apprentice.errors import ApprenticeError
+from apprentice.processes.network import HOST
 from apprentice.records.files import write_text
 from apprentice.tracking.store import follow_folder, is_server, named_store, open_commands, tracking_uri
-from flows.server import HOST, set_defaults
+from flows.server import set_defaults
 
 USER = "apprentice"
 KEY_VARIABLE = "APPRENTICE_PAGES_KEY"
-"""Takes the place of the key in KEY_FILE, such as in a container."""
+"""Variable that replaces the key in KEY_FILE, for example in a container."""
 KEY_FILE = RUNTIME / "pages.key"
 PORTS = {"prefect": 4200, "mlflow": 5000}
 MLFLOW_USERS = "[mlflow]\ndatabase_uri = sqlite:///{database}\ndefault_permission = READ\nauthorization_function = {check}\n"
@@ -21,7 +22,7 @@ MLFLOW_CHECK = "mlflow.server.auth:authenticate_request_basic_auth"
 
 
 def key() -> str:
-    """The key of the pages: KEY_VARIABLE, or what KEY_FILE holds, which only this user can read and which is made where it is absent."""
+    """Return the key: KEY_VARIABLE, or the content of KEY_FILE, which is created if missing and is private."""
     if given := os.environ.get(KEY_VARIABLE):
         return given
     if not KEY_FILE.exists():
@@ -30,12 +31,12 @@ def key() -> str:
 
 
 def names(port: int) -> list[str]:
-    """What a browser on this machine calls the pages."""
+    """Return the host names under which a browser on this machine opens the pages."""
     return [f"{HOST}:{port}", f"localhost:{port}"]
 
 
 def prefect(host: str, port: int, key: str) -> tuple[list[str], dict[str, str]]:
-    """Prefect's server: its command, and the variables that make it ask for the key and answer no page of another origin."""
+    """Return the command of Prefect's server, and variables that make it require the key and refuse other origins."""
     set_defaults(RUNTIME)
     variables = {
         "PREFECT_SERVER_API_AUTH_STRING": f"{USER}:{key}",
@@ -46,15 +47,17 @@ def prefect(host: str, port: int, key: str) -> tuple[list[str], dict[str, str]]:
 
 
 def mlflow(host: str, port: int, key: str) -> tuple[list[str], dict[str, str]]:
-    """MLflow's pages of the tracking store: their command, and the variables that make them ask for the key.
+    """Return the command of MLflow's server for the tracking store, and the variables that make it require the key.
 
-    MLflow keeps its users in a database of its own, which is made anew at each start: its only user is the one with the key.
+    MLflow keeps its users in a separate database. It is created anew at each start and has one user, whose password is
+    the key.
 
     Raises:
-        ApprenticeError: the store is a server, which has pages of its own; or the project was moved, and its database cannot follow.
+        ApprenticeError: the store is a server, which has its own pages; or the project was moved and its database
+            cannot be updated.
     """
     if is_server():
-        raise ApprenticeError("names a server, which has pages of its own", where="MLFLOW_TRACKING_URI", todo=f"open {open_commands()}")
+        raise ApprenticeError("names a server, which has its own pages", where="MLFLOW_TRACKING_URI", todo=f"open {open_commands()}")
     if not named_store():
         follow_folder()
     database, config = (RUNTIME / "mlflow-users.db").resolve(), (RUNTIME / "mlflow-users.ini").resolve()
@@ -74,10 +77,10 @@ def mlflow(host: str, port: int, key: str) -> tuple[list[str], dict[str, str]]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Says where the pages are and what they ask for, and becomes their server."""
+    """Print the address of the pages and how to sign in, then become their server."""
     parser = argparse.ArgumentParser(prog="python -m flows.pages", description=__doc__)
     parser.add_argument("pages", choices=PORTS)
-    parser.add_argument("--host", default=HOST, help="the address to listen on (default: %(default)s); only where others cannot reach it, as in a container")
+    parser.add_argument("--host", default=HOST, help="address to listen on (default: %(default)s); others must not be able to reach it")
     parser.add_argument("--port", type=int, help=f"default: {PORTS}")
     chosen = parser.parse_args(arguments)
     port, secret = chosen.port or PORTS[chosen.pages], key()

@@ -1,9 +1,8 @@
-"""The Prefect server of a run: the configured one, which is checked first, or one of its own, which ends with the run, also after SIGKILL."""
+"""The Prefect server of a run: the configured one, after a check, or a temporary one that ends with the run."""
 
 import json
 import os
 import secrets
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -13,16 +12,16 @@ from pathlib import Path
 import httpx
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import Child, bypass_proxies_on_loopback, spawn
+from apprentice.processes.children import Child, spawn
+from apprentice.processes.network import HOST, bypass_proxies_on_loopback, free_port
 from apprentice.records.files import make_private
 from apprentice.records.text import redacted
 from apprentice.summary import Place
 
-HOST = "127.0.0.1"
 START_TIMEOUT_S, CHECK_TIMEOUT_S = 120.0, 10.0
 POLL_S = 0.2
 PAGES = "http://127.0.0.1:4200"
-"""Where `make prefect` shows the runs of servers that have ended."""
+"""Where `make prefect` shows the runs of temporary servers that have ended."""
 DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "0",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
@@ -34,11 +33,14 @@ DEFAULTS = {
     "GX_ANALYTICS_ENABLED": "false",
     "VLLM_NO_USAGE_STATS": "1",
 }
-"""Variables of a run: no telemetry; Prefect's log goes to its server, the terminal belongs to the progress display."""
+"""Environment variables of a run. They disable telemetry and keep Prefect's log off the terminal."""
 
 
 def set_defaults(runtime: Path) -> None:
-    """Sets what the user has not set; Prefect keeps its database in the project unless told otherwise. Call before Prefect is imported."""
+    """Set the variables that the user has not set, and keep Prefect's database in the project by default.
+
+    Call this before importing Prefect.
+    """
     for name, value in {**DEFAULTS, "PREFECT_HOME": str((runtime / "prefect").resolve())}.items():
         os.environ.setdefault(name, value)
     bypass_proxies_on_loopback()
@@ -47,10 +49,10 @@ def set_defaults(runtime: Path) -> None:
 
 @contextmanager
 def prefect_server(log: Path) -> Iterator["Starting | None"]:
-    """Starts a Prefect server on a free port of the loopback interface, behind a random key, and points Prefect to it; None where one is configured.
+    """Start a Prefect server on a free loopback port, behind a random key; yield None if a server is configured.
 
     Raises:
-        ApprenticeError: the configured one cannot be used.
+        ApprenticeError: the configured server cannot be used.
     """
     from prefect.context import refresh_global_settings_context
     from prefect.settings import get_current_settings
@@ -59,10 +61,10 @@ def prefect_server(log: Path) -> Iterator["Starting | None"]:
         check_server(configured)
         yield None
         return
-    port = _free_port()
+    port = free_port()
     key = f"run:{secrets.token_urlsafe(24)}"
     os.environ.update(PREFECT_API_URL=f"http://{HOST}:{port}/api", PREFECT_API_AUTH_STRING=key, PREFECT_UI_URL=PAGES)
-    # Prefect read its settings when it was imported; without this it would start a server of its own, which nobody ends.
+    # Prefect has read its settings at import. Without this refresh it would start another server, which nobody stops.
     refresh_global_settings_context()
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", HOST, "--port", str(port)]
     environment = {
@@ -81,10 +83,10 @@ def prefect_server(log: Path) -> Iterator["Starting | None"]:
 
 
 def check_server(url: str) -> None:
-    """Asks a configured Prefect server for its version, once.
+    """Ask a configured Prefect server for its version, once.
 
     Raises:
-        ApprenticeError: it does not answer, refuses this user, is no Prefect server, or is another major version.
+        ApprenticeError: it does not answer, refuses this user, is not a Prefect server, or has another major version.
     """
     from prefect.client.orchestration import get_client
 
@@ -97,22 +99,22 @@ def check_server(url: str) -> None:
         raise ApprenticeError(
             f"the Prefect server cannot be used: {_reason(error)}",
             where=f"PREFECT_API_URL={redacted(url)}",
-            todo="start that server or correct the address; without it (`prefect config unset PREFECT_API_URL`, `unset PREFECT_API_URL`) a run starts its own",
+            todo="start that server, correct the address, or use a temporary server: `prefect config unset PREFECT_API_URL`, `unset PREFECT_API_URL`",
         ) from error
 
 
 def _reason(error: Exception) -> str:
-    """The cause of a failed check, in a line."""
+    """Return the cause of a failed check as one line."""
     if isinstance(error, httpx.HTTPStatusError):
         refused = error.response.status_code in (401, 403)
         return f"it answers {error.response.status_code}" + (": set PREFECT_API_KEY or PREFECT_API_AUTH_STRING" if refused else "")
     if isinstance(error.__cause__, json.JSONDecodeError):
-        return "what answers there is no Prefect API, whose address ends in /api"
+        return "this is no Prefect API; the address of one ends in /api"
     return str(error.__cause__ or error).splitlines()[0]
 
 
 def run_place(run_id: str) -> Place:
-    """How to look at a flow run: on the pages of the server that ran it, or with `make prefect` where that server ends with the run."""
+    """Return how to view a flow run: on its server's pages, or with `make prefect` if that server ends with the run."""
     from prefect.settings import get_current_settings
     from prefect.utilities.urls import url_for
 
@@ -122,16 +124,16 @@ def run_place(run_id: str) -> Place:
 
 
 class Starting:
-    """A server that may not answer yet."""
+    """A server that has been started and may not answer yet."""
 
     def __init__(self, child: Child, health: str, log: Path):
         self._child, self._health, self._log = child, health, log
 
     def wait(self) -> None:
-        """Returns once the server answers.
+        """Wait until the server answers.
 
         Raises:
-            ApprenticeError: it ended, or did not answer within START_TIMEOUT_S.
+            ApprenticeError: it ended or did not answer within START_TIMEOUT_S.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
         while self._child.poll() is None and time.monotonic() < deadline:
@@ -139,16 +141,10 @@ class Starting:
                 return
             time.sleep(POLL_S)
         reason = "ended" if self._child.poll() is not None else f"did not answer within {START_TIMEOUT_S:.0f} s"
-        raise ApprenticeError(f"the Prefect server {reason}", where=self._log, todo="read this log; free some memory, or set PREFECT_API_URL to a server")
+        raise ApprenticeError(f"the Prefect server {reason}", where=self._log, todo="read this log, then free some memory or set PREFECT_API_URL to a server")
 
     def _answers(self) -> bool:
         try:
             return httpx.get(self._health, timeout=5, trust_env=False).status_code == 200
         except httpx.TransportError:
             return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]

@@ -1,18 +1,20 @@
-"""Builds the environments of the project from the pinned files beside this one; standard library only.
+"""Installs the project's environments from the pinned requirements files in this folder. Standard library only.
 
     python3.11 requirements/install.py [core] [serve] [appworld] [trl]
 
-`core` is .venv (library, trainer, orchestration, tests), `serve` is .venv-serve (vLLM), `appworld` is .venv-appworld (the personal
-assistant's engine; only where asked for), `trl` is .venv-trl (what the benchmark compares with). They are built at the same time.
-An environment is done when its marker is there, which is written last and names the pins: a changed pin installs again,
-an interrupted set-up starts afresh, and otherwise this takes milliseconds. pip ends with this process, also after SIGKILL, so that it
-never writes into the next set-up's environment. Where the project was moved or copied, the commands in its environments are rewritten.
+`core` is .venv (library, trainer, orchestration, tests), `serve` is .venv-serve (vLLM), `appworld` is .venv-appworld
+(the engine of the personal assistant, only on request), and `trl` is .venv-trl (the benchmark's baseline, only on
+request). They are installed in parallel.
+
+An environment is complete once its marker exists, which is written last and holds a hash of the pins. A changed pin
+updates the environment, an interrupted installation starts again from nothing, and if nothing has changed this takes
+milliseconds. pip ends with this process, even after SIGKILL, so that it never writes into the environment of the next
+set-up. If the project was moved or copied, the commands in its environments are rewritten.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import os
 import re
@@ -28,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from apprentice.processes import Child
+    from apprentice.processes.children import Child
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -36,38 +38,51 @@ WORK = ROOT / ".cache" / "setup"
 MARKER = ".installed"
 PYTHONS = ((3, 11), (3, 12))
 BUILT_IN = re.compile(r"^command = .* -m venv (?P<folder>/.*)$", re.MULTILINE)
-"""Where an environment was built, in its pyvenv.cfg."""
+"""The folder in which an environment was created, as recorded in its pyvenv.cfg."""
 START = re.compile(rb"\A#!(?:/bin/sh\n'''exec' ['\"]?)?/[^\n]*/(?P<name>python[0-9.]*)['\"]?(?: \"\$0\" \"\$@\"\n' ''')?\n")
-"""What a command of an environment begins with: its Python, or a shell that starts it."""
+"""The first lines of an installed command: its Python, or a shell that starts it."""
 LONGEST_PYTHON = 120
-"""Bytes of an interpreter's path that every kernel takes in a command's first line."""
+"""Longest path of an interpreter, in bytes, that every kernel accepts in the first line of a script."""
 LIVE_S, PLAIN_S = 1.0, 15.0
-"""Seconds between two progress lines: on a terminal (rewritten), and elsewhere."""
+"""Seconds between two progress lines: on a terminal, where the line is rewritten, and elsewhere."""
+LAUNCHER = """#!/bin/sh
+'''exec' "$(dirname -- "$0")/python" "$0" "$@"
+' '''
+import os, sys
+
+sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from apprentice.cli import entry
+
+entry()
+"""
+"""The command `apprentice` of .venv. A shell starts the Python beside it, so it survives moving the project."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One call of pip."""
+    """One call of `pip install`."""
 
     name: str
     file: str
     options: tuple[str, ...] = ()
     minutes: float = 1.0
-    """About how long it takes."""
+    """Approximate duration."""
     then: tuple[str, ...] = ()
-    """Arguments of one call of the environment's python after it."""
+    """Arguments with which the environment's Python is then called once."""
 
     @property
     def pins(self) -> int:
-        """Packages it names."""
+        """Number of packages in the file."""
         lines = (HERE / self.file).read_text(encoding="utf-8").splitlines()
         return sum(1 for line in lines if line.strip() and not line.startswith(("#", " ")))
 
 
 def pytorch(pins: str) -> Step:
-    """PyTorch, after its dependencies, which a role's list holds; the list is named so that none of them is replaced.
+    """Install PyTorch after its dependencies, which the list `pins` contains and pip must not replace.
 
-    It has no hash: each index has a wheel of its own. Where pip finds no CPU wheel, CUDA libraries (2.5 GB) come with it, which PyTorch itself pins.
+    PyTorch has no hash because each package index has its own wheel. If pip finds no CPU wheel, it also installs the
+    CUDA libraries (2.5 GB) that PyTorch pins.
     """
     return Step("PyTorch", "torch.txt", ("-c", str(HERE / pins)), 0.7)
 
@@ -77,7 +92,7 @@ ROLES = {
     "core": (".venv", (Step("core", "hashes/core.txt", EXACT, 1.2), pytorch("core.txt"), Step("test tools", "hashes/dev.txt", EXACT, 0.1))),
     "serve": (".venv-serve", (Step("vLLM (CPU)", "hashes/serve.txt", EXACT, 0.8), pytorch("serve.txt"))),
     "serve-cuda": (".venv-serve", (Step("vLLM (CUDA)", "serve-cuda.txt", minutes=10.0),)),
-    # The wheel holds its apps packed; unpacking also writes its tests, beside the environment and not into the home folder.
+    # The wheel contains packed apps. Unpacking writes its tests into the environment (APPWORLD_CACHE).
     "appworld": (".venv-appworld", (Step("AppWorld", "hashes/appworld.txt", EXACT, 0.5, ("-m", "appworld.cli", "install")),)),
     "trl": (".venv-trl", (Step("TRL", "hashes/trl.txt", EXACT, 0.4), pytorch("trl.txt"))),
 }
@@ -87,7 +102,7 @@ DEFAULT = ("core", "serve")
 
 @dataclass
 class Environment:
-    """One environment while it is built."""
+    """One environment while it is installed."""
 
     role: str
     doing: str = "waiting"
@@ -104,24 +119,24 @@ class Environment:
 
     @property
     def wanted(self) -> str:
-        """What the marker of a finished environment says: a hash of everything that is pinned."""
+        """The marker of a complete environment: a hash of everything that is pinned."""
         parts = [self.role, f"{sys.version_info[0]}.{sys.version_info[1]}"]
         parts += [(HERE / step.file).read_text(encoding="utf-8") for step in self.steps]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     @property
     def done(self) -> bool:
-        """Whether it is installed as pinned."""
+        """Whether everything is installed as pinned."""
         marker = self.folder / MARKER
         return marker.is_file() and marker.read_text().strip() == self.wanted
 
     @property
     def variables(self) -> dict[str, str]:
-        """What the commands that build it find in their environment, beside this process's variables."""
+        """Environment variables of the commands that install it, in addition to those of this process."""
         return {"APPWORLD_CACHE": str(self.folder / "share" / "appworld")}
 
-    def follow(self) -> None:
-        """Rewrites the environment's commands where it was moved or copied: each names its Python by an absolute path."""
+    def relocate(self) -> None:
+        """Rewrite the environment's commands if it was moved or copied: each names its Python by an absolute path."""
         settings = self.folder / "pyvenv.cfg"
         text = settings.read_text(encoding="utf-8")
         built = BUILT_IN.search(text)
@@ -129,19 +144,27 @@ class Environment:
             return
         for script in (self.folder / "bin").iterdir():
             if script.is_file() and not script.is_symlink() and b"\0" not in (content := script.read_bytes()):
-                replace(script, START.sub(self._start, content, count=1).replace(os.fsencode(built["folder"]), os.fsencode(self.folder)))
-        replace(settings, os.fsencode(text.replace(built["folder"], str(self.folder))))  # last: until then the next set-up does it again
+                replace(script, START.sub(self._shebang, content, count=1).replace(os.fsencode(built["folder"]), os.fsencode(self.folder)))
+        # The settings come last: until they are written, the next set-up repeats all this.
+        replace(settings, os.fsencode(text.replace(built["folder"], str(self.folder))))
 
-    def _start(self, old: re.Match) -> bytes:
-        """The first lines of a command in this folder; through a shell where the kernel would misread the path, as pip writes them."""
+    def _shebang(self, old: re.Match) -> bytes:
+        """Return a script's first lines. A shell starts Python if the kernel would misread its path, as pip does."""
         python = str(self.folder / "bin" / os.fsdecode(old["name"]))
         if " " in python or len(os.fsencode(python)) > LONGEST_PYTHON:
             return os.fsencode(f"#!/bin/sh\n'''exec' {shlex.quote(python)} \"$0\" \"$@\"\n' '''\n")
         return os.fsencode(f"#!{python}\n")
 
+    def write_launcher(self) -> None:
+        """Write the command `apprentice`, unless it exists."""
+        launcher = self.folder / "bin" / "apprentice"
+        if self.role == "core" and not launcher.exists():
+            launcher.write_text(LAUNCHER)
+            launcher.chmod(0o755)
+
     @property
     def minutes(self) -> float:
-        """About how long building it takes."""
+        """Approximate duration of the installation."""
         return sum(step.minutes for step in self.steps)
 
     def _build(self) -> None:
@@ -149,6 +172,7 @@ class Environment:
             self._prepare_folder()
             for step in self.steps:
                 self._install(step)
+            self.write_launcher()
             (self.folder / MARKER).write_text(self.wanted + "\n")
             self.doing = "done"
         except (OSError, RuntimeError) as error:
@@ -158,7 +182,7 @@ class Environment:
     def _prepare_folder(self) -> None:
         marker = self.folder / MARKER
         if marker.is_file():
-            marker.unlink()  # pins changed: pip brings what is there up to date
+            marker.unlink()  # the pins have changed: pip updates the environment
             return
         self.doing = "creating " + self.folder.name
         if self.folder.exists():
@@ -173,7 +197,7 @@ class Environment:
             self._run([str(self.folder / "bin" / "python"), *step.then], step)
 
     def _run(self, command: list[str], step: Step | None) -> None:
-        from apprentice.processes import spawn
+        from apprentice.processes.children import spawn
 
         with self.log.open("a") as log:
             log.write("\n$ " + " ".join(command) + "\n")
@@ -200,22 +224,23 @@ class Environment:
 
 
 def main() -> int:
-    """Builds what is missing; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Builds the environments of the project from pinned requirements files.")
-    parser.add_argument("roles", nargs="*", metavar="role", help="core, serve, appworld (default: core and serve)")
+    """Install what is missing and return the exit code."""
+    parser = argparse.ArgumentParser(description="Install the project's environments from the pinned requirements files.")
+    parser.add_argument("roles", nargs="*", metavar="role", help=f"{', '.join(ASKED)} (default: {' and '.join(DEFAULT)})")
     roles = parser.parse_args().roles or list(DEFAULT)
     if not set(roles) <= set(ASKED):
-        parser.error("roles are core, serve and appworld")
+        parser.error(f"choose roles from {', '.join(ASKED)}")
     if sys.version_info[:2] not in PYTHONS:
         found = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        print(f"set-up: Python {found} is not among the pinned ones\n  What to do: make PYTHON=/path/to/python3.11", file=sys.stderr)
+        print(f"set-up: Python {found} is not supported\n  What to do: make PYTHON=/path/to/python3.11", file=sys.stderr)
         return 2
-    sys.path.insert(0, str(ROOT))  # not before the version is checked: the library needs it
+    sys.path.insert(0, str(ROOT))  # only now, because the library needs the version that was checked
     from apprentice.errors import ApprenticeError
-    from apprentice.place import check_place, in_git
+    from apprentice.location import check_location, in_git
+    from apprentice.processes.file_lock import locked
 
     try:
-        check_place(ROOT)
+        check_location(ROOT)
     except ApprenticeError as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 2
@@ -224,13 +249,12 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     WORK.mkdir(parents=True, exist_ok=True)
-    with (WORK / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a second `make` waits here for the first
+    with locked(WORK / "lock"):  # a second `make` waits here for the first
         return install([Environment(flavour(role)) for role in roles])
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Replaces a file by a whole one with the same permissions."""
+    """Replace a file atomically and keep its permissions."""
     beside = path.with_name(path.name + ".part")
     beside.write_bytes(content)
     shutil.copymode(path, beside)
@@ -238,16 +262,16 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def stop(number: int, _frame) -> None:
-    """Ends the set-up as Ctrl-C does. After SIGHUP nothing is printed: the terminal has gone."""
-    from apprentice.processes import silence
+    """Stop the set-up as Ctrl-C does. After SIGHUP nothing is printed, because the terminal is gone."""
+    from apprentice.processes.output import discard_output
 
     if number == signal.SIGHUP:
-        silence()
+        discard_output()
     raise KeyboardInterrupt
 
 
 def flavour(role: str) -> str:
-    """The role for this machine: vLLM comes with CUDA where `nvidia-smi` works."""
+    """Return the variant of the role for this machine: vLLM for CUDA if `nvidia-smi` works."""
     if role != "serve" or not shutil.which("nvidia-smi"):
         return role
     works = subprocess.run(["nvidia-smi", "-L"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
@@ -255,15 +279,16 @@ def flavour(role: str) -> str:
 
 
 def install(environments: list[Environment]) -> int:
-    """Builds those that are not done, at the same time; returns the exit code."""
+    """Install the incomplete environments in parallel and return the exit code."""
     missing = [environment for environment in environments if not environment.done]
     for environment in environments:
         if environment not in missing:
-            environment.follow()
+            environment.relocate()
+            environment.write_launcher()
     if not missing:
         return 0
     folders = " and ".join(environment.folder.name for environment in missing)
-    print(f"Set-up, once: {folders}, about {expected_minutes(missing):.0f} minutes; log in {WORK.relative_to(ROOT)}/", flush=True)
+    print(f"Installing once: {folders}, about {expected_minutes(missing):.0f} minutes; log in {WORK.relative_to(ROOT)}/", flush=True)
     started = time.monotonic()
     for environment in missing:
         environment.log.write_text("")
@@ -274,18 +299,18 @@ def install(environments: list[Environment]) -> int:
         for environment in missing:
             if environment.pip:
                 environment.pip.stop()
-        print("\nSet-up stopped; the same command starts it again.", file=sys.stderr)
+        print("\nSet-up stopped. Run the same command to start it again.", file=sys.stderr)
         return 130
     return report(missing, started)
 
 
 def expected_minutes(missing: list[Environment]) -> float:
-    """About how long the set-up takes: side by side, each slowed by the other."""
+    """Return the approximate duration: the longest installation, slowed by those that run in parallel."""
     return max(1.0, 1.3 * max(environment.minutes for environment in missing))
 
 
 def watch(missing: list[Environment], started: float) -> None:
-    """Says what is being installed until all have finished."""
+    """Print what is being installed until all installations have finished."""
     live = sys.stdout.isatty()
     while not all(environment.finished for environment in missing):
         elapsed = time.monotonic() - started
@@ -299,7 +324,7 @@ def watch(missing: list[Environment], started: float) -> None:
 
 
 def report(missing: list[Environment], started: float) -> int:
-    """Prints what came of it; returns the exit code."""
+    """Print the outcome and return the exit code."""
     failed = [environment for environment in missing if environment.error]
     for environment in failed:
         tail = environment.log.read_text(errors="replace").splitlines()[-12:]

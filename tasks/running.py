@@ -10,7 +10,7 @@ from apprentice.config import Layout
 from apprentice.config.stages import STAGES
 from apprentice.display import StageDisplay
 from apprentice.errors import ExitCode
-from apprentice.processes import MemoryPeak
+from apprentice.processes.memory import MemoryPeak
 from apprentice.records.events import EventReader
 from apprentice.records.files import read_json, write_json
 from apprentice.records.metrics import flatten

@@ -10,7 +10,7 @@ from apprentice.config.stages import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 EMPTY = ("policy", "rollout", "learning", "online")
-KEPT = ("config", "data", "records", "versioning", "environments", "evaluation", "usecases")
+KEPT = ("config", "data", "processes", "records", "versioning", "environments", "evaluation", "usecases")
 STAGE = '''"""A toy stage: writes what DVC expects of it."""
 import json, os, signal, sys, time
 from pathlib import Path

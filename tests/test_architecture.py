@@ -16,7 +16,7 @@ LEVELS = {
     "errors": 0,
     "precision": 0,
     "processes": 0,
-    "place": 1,
+    "location": 1,
     "records": 1,
     "config": 1,
     "environments": 2,

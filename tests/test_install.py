@@ -1,4 +1,4 @@
-"""The set-up, for real, with a package of a few bytes in place of the pinned ones: killed, repeated, moved."""
+"""The real set-up, with a package of a few bytes in place of the pinned ones: it is killed, repeated and moved."""
 
 import hashlib
 import os
@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from apprentice.processes import descendants
+from apprentice.processes.children import descendants
 
 ROOT = Path(__file__).resolve().parents[1]
-NEEDED = ("__init__.py", "errors.py", "place.py", "processes.py")
-"""What the set-up takes of the library."""
+NEEDED = ("__init__.py", "errors.py", "location.py", "processes/*.py")
+"""The files of the library that the set-up uses."""
 DEADLINE_S = 120.0
 
 
 def make_package(folder: Path) -> Path:
-    """A wheel with one command, `tool`, that prints the Python it runs under."""
+    """Make a wheel with one command, `tool`, that prints the environment it runs in."""
     files = {
         "tool.py": "import sys\n\ndef main():\n    print(sys.prefix)\n",
         "tool-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: tool\nVersion: 1\n",
@@ -38,10 +38,11 @@ def make_package(folder: Path) -> Path:
 
 
 def make_setup(folder: Path, requirement: str, digest: str = "0" * 64) -> Path:
-    """A project of which only the set-up is there, and which wants one package with this SHA-256."""
-    (folder / "apprentice").mkdir(parents=True)
-    for name in NEEDED:
-        shutil.copy(ROOT / "apprentice" / name, folder / "apprentice" / name)
+    """Make a project of the set-up and a toy command line that pins one package with this SHA-256."""
+    (folder / "apprentice" / "processes").mkdir(parents=True)
+    for source in (path for pattern in NEEDED for path in (ROOT / "apprentice").glob(pattern)):
+        shutil.copy(source, folder / source.relative_to(ROOT))
+    (folder / "apprentice" / "cli.py").write_text("def entry():\n    print(__file__)\n")
     shutil.copytree(ROOT / "requirements", folder / "requirements")
     pin(folder, requirement, digest)
     return folder
@@ -61,16 +62,25 @@ def set_up(folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "requirements/install.py", "core"], cwd=folder, capture_output=True, text=True, timeout=DEADLINE_S)
 
 
-def command_of(folder: Path) -> str:
-    """The environment that the command `tool` of a project says it runs in."""
-    return subprocess.run([folder / ".venv" / "bin" / "tool"], capture_output=True, text=True, check=True).stdout.strip()
+def environment_of_tool(folder: Path) -> str:
+    """Return the environment in which a project's command `tool` runs."""
+    return output_of(folder / ".venv" / "bin" / "tool")
+
+
+def library_of_apprentice(folder: Path) -> str:
+    """Return the file of the library that a project's command `apprentice` imports."""
+    return output_of(folder / ".venv" / "bin" / "apprentice")
+
+
+def output_of(command: Path) -> str:
+    return subprocess.run([command], capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("moment", "number"), [("venv", signal.SIGKILL), ("pip", signal.SIGKILL), ("pip", signal.SIGHUP)])
-def test_a_killed_set_up_leaves_nobody_behind_and_the_next_one_ends_well(tmp_path: Path, moment: str, number: signal.Signals):
+def test_a_killed_set_up_leaves_no_process_behind_and_the_next_one_succeeds(tmp_path: Path, moment: str, number: signal.Signals):
     package = make_package(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts what pip asks for, and never answers
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts pip's connection and never answers
         silent.settimeout(DEADLINE_S)
         folder = make_setup(tmp_path / "a project", f"tool @ http://127.0.0.1:{silent.getsockname()[1]}/{package.name}")
         command = [sys.executable, "requirements/install.py", "core"]
@@ -87,7 +97,7 @@ def test_a_killed_set_up_leaves_nobody_behind_and_the_next_one_ends_well(tmp_pat
     pin(folder, str(package), sha256(package))
     again = set_up(folder)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert command_of(folder) == str(folder / ".venv")
+    assert environment_of_tool(folder) == str(folder / ".venv")
 
 
 def eventually(true, deadline_s: float = DEADLINE_S) -> bool:
@@ -100,26 +110,27 @@ def eventually(true, deadline_s: float = DEADLINE_S) -> bool:
 
 
 @pytest.mark.slow
-def test_the_commands_of_a_moved_and_of_a_copied_project_are_its_own(tmp_path: Path):
+def test_a_project_that_was_moved_or_copied_runs_its_own_commands(tmp_path: Path):
     package = make_package(tmp_path)
     folder = make_setup(tmp_path / "project", str(package), sha256(package))
     assert set_up(folder).returncode == 0
     copy, moved = tmp_path / "a copy #1 at 50%", tmp_path / "moved"
     shutil.copytree(folder, copy, symlinks=True)
-    assert command_of(copy) == str(folder / ".venv")  # as pip left it
+    assert environment_of_tool(copy) == str(folder / ".venv")  # as pip wrote it
     assert set_up(copy).returncode == 0
-    assert command_of(copy) == str(copy / ".venv")
+    assert environment_of_tool(copy) == str(copy / ".venv")
+    assert library_of_apprentice(copy) == str(copy / "apprentice" / "cli.py")
     copy.rename(moved)
     assert set_up(moved).returncode == 0
-    assert command_of(moved) == str(moved / ".venv")
-    assert command_of(folder) == str(folder / ".venv")
-    (folder / ".venv" / ".installed").write_text("")  # killed while it wrote the marker
+    assert environment_of_tool(moved) == str(moved / ".venv")
+    assert environment_of_tool(folder) == str(folder / ".venv")
+    (folder / ".venv" / ".installed").write_text("")  # as if killed while it wrote the marker
     assert set_up(folder).returncode == 0
-    assert command_of(folder) == str(folder / ".venv")
+    assert environment_of_tool(folder) == str(folder / ".venv")
 
 
 @pytest.mark.slow
-def test_a_package_that_is_not_the_one_that_was_pinned_is_not_installed(tmp_path: Path):
+def test_a_package_that_does_not_match_its_hash_is_not_installed(tmp_path: Path):
     folder = make_setup(tmp_path / "project", str(make_package(tmp_path)))
     done = set_up(folder)
     assert done.returncode == 1 and "DO NOT MATCH THE HASHES" in done.stdout + done.stderr
@@ -133,7 +144,7 @@ def test_a_path_that_tools_would_misread_is_refused_before_anything_is_installed
     assert sorted(os.listdir(folder)) == ["apprentice", "requirements"]
 
 
-def test_a_folder_without_git_is_told_at_once(tmp_path: Path):
+def test_a_folder_outside_git_is_reported_at_once(tmp_path: Path):
     folder = make_setup(tmp_path / "project", "nothing @ file:///nowhere")
     with subprocess.Popen(
         [sys.executable, "requirements/install.py", "core"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

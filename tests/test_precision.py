@@ -1,4 +1,4 @@
-"""What a processor computes in."""
+"""The floating-point type that is chosen for a processor."""
 
 from pathlib import Path
 
@@ -21,5 +21,5 @@ def test_a_processor_without_bf16_instructions_computes_in_fp32(tmp_path: Path, 
     assert cpu_dtype(tmp_path / "cpuinfo") == dtype
 
 
-def test_a_machine_that_says_nothing_of_its_processor_computes_in_fp32(tmp_path: Path):
+def test_a_machine_without_cpuinfo_computes_in_fp32(tmp_path: Path):
     assert cpu_dtype(tmp_path / "absent") == "float32"

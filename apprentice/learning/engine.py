@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from apprentice.config.schema import TrainConfig
 from apprentice.errors import ApprenticeError
-from apprentice.processes import allocated, return_surplus, reuse_memory, without_chatter
+from apprentice.processes.memory import allocated, return_surplus, reuse_memory
+from apprentice.processes.output import quiet_libraries
 
 BETAS = (0.9, 0.95)
 STATE = "state"
@@ -166,7 +167,7 @@ def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 def _deepspeed() -> Any:
     """Imports DeepSpeed without its log output, and creates a process group of one rank if there is none yet."""
-    without_chatter()
+    quiet_libraries()
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     import deepspeed
 

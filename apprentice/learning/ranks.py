@@ -13,7 +13,7 @@ from typing import Any
 
 from apprentice.config.schema import TrainConfig
 from apprentice.errors import ApprenticeError, InfrastructureFault
-from apprentice.processes import Child, spawn
+from apprentice.processes.children import Child, spawn
 from apprentice.records import Trajectory
 
 STORE, LOG = "ranks.store", "ranks.log"

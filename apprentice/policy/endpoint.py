@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 
 from apprentice.errors import ApprenticeError
+from apprentice.processes.network import free_port
 
 HOST = "127.0.0.1"
 FIRST_PORT = 8111
@@ -91,7 +92,7 @@ def new_endpoint(port: int | None, owner: Path) -> Endpoint:
         endpoint = Endpoint(socket=str(socket_path(owner)))
         endpoint.remove_socket()  # a killed server leaves its socket behind
         return endpoint
-    port = port or _free_port()
+    port = port or free_port()
     if _taken(port):
         raise ApprenticeError(
             f"port {port} is taken by another program", where="policy.port", todo=f"free it, or set policy.port={port + 1} (0 chooses a free port)"
@@ -116,12 +117,6 @@ def socket_path(owner: Path) -> Path:
     if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
         raise ApprenticeError("is too long for the path of a Unix socket", where=path, todo="set TMPDIR to a shorter path, such as /tmp")
     return path
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
 
 
 def _taken(port: int) -> bool:

@@ -1,9 +1,8 @@
 """Creates the policy that a pipeline's parameters configure."""
 
 import asyncio
-import fcntl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from apprentice.config.layout import Layout
@@ -13,6 +12,7 @@ from apprentice.policy.base_models import base_model
 from apprentice.policy.endpoint import Endpoint
 from apprentice.policy.protocol import Policy
 from apprentice.policy.server import STATE, PolicyServer
+from apprentice.processes.file_lock import locked
 
 LOG = "policy-server.log"
 
@@ -67,9 +67,9 @@ async def _connected(server: PolicyServer, sleeps: bool) -> AsyncIterator[Policy
 def _sole_use(server: PolicyServer, layout: Layout) -> Iterator[None]:
     """Refuse a second process: a server has one set of weights, and each process would get answers from the other's."""
     name = server.endpoint.name
-    with (layout.root / STATE).with_name(f"policy-server-{name.replace(' ', '-')}.in-use").open("w") as file:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(locked((layout.root / STATE).with_name(f"policy-server-{name.replace(' ', '-')}.in-use"), wait=False))
         except BlockingIOError:
             raise ApprenticeError(
                 f"another process is using the policy server ({name})",

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import without_chatter
+from apprentice.processes.output import quiet_libraries
 
 MAX_NAMED = 4
 """Tensors that an error names at most."""
@@ -28,7 +28,7 @@ def load_causal_model(folder: Path, dtype, *, attention: str = "sdpa", on_meta: 
     """
     from transformers import AutoModelForCausalLM
 
-    without_chatter()
+    quiet_libraries()
     options = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True, "attn_implementation": attention}
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True, **({"device_map": "meta"} if on_meta else {})}
     try:

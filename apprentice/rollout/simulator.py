@@ -9,7 +9,7 @@ from apprentice.config.schema import EnvironmentConfig
 from apprentice.environments.protocol import Environment
 from apprentice.errors import ApprenticeError, PolicyUnavailable
 from apprentice.policy.protocol import Completion, Policy, Sampling
-from apprentice.processes import episodes_at_once
+from apprentice.processes.limits import max_concurrent_episodes
 from apprentice.records import Trajectory, Verdict
 from apprentice.records.events import Progress
 from apprentice.rollout.busy import BusyTime
@@ -76,7 +76,7 @@ class Simulator:
     ):
         self._policy, self._chat, self._make_environment = policy, chat, make_environment
         self._limits, self._temperature, self._retries, self._pause_s = limits, temperature, retries, pause_s
-        self._at_once = min(limits.concurrency, episodes_at_once())
+        self._at_once = min(limits.concurrency, max_concurrent_episodes())
         self.faults: list[Trajectory] = []
         """Failed attempts of the last `run`."""
         self.sampling = BusyTime()

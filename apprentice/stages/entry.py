@@ -13,7 +13,8 @@ from apprentice.config.layout import PARAMS
 from apprentice.config.load import check_active
 from apprentice.config.locks import reading_params
 from apprentice.errors import ApprenticeError, ExitCode, InfrastructureFault
-from apprentice.processes import bypass_proxies_on_loopback, raise_file_limit, use_cores_sparingly
+from apprentice.processes.limits import raise_file_limit, use_cores_sparingly
+from apprentice.processes.network import bypass_proxies_on_loopback
 from apprentice.records.events import Progress
 from apprentice.versioning.dvc import recorded_parameters
 from apprentice.versioning.folder import STAGES_FILE

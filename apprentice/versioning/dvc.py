@@ -17,7 +17,7 @@ from apprentice.config.layout import PARAMS
 from apprentice.config.load import read_document
 from apprentice.config.stages import STAGES
 from apprentice.errors import ApprenticeError
-from apprentice.processes import Child, killed_by, spawn
+from apprentice.processes.children import Child, signal_of, spawn
 from apprentice.versioning.folder import LOCK_FILE, STAGES_FILE, check_folder, check_rwlock, read_lock, read_stages
 
 ENVIRONMENT = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "true"}
@@ -91,7 +91,7 @@ def failure_message(text: str, stage: str, log: Path, code: int = 1) -> str:
         message = text[own[-1].start() :]
         end = DVC_MESSAGE.search(message)
         return message[: end.start() if end else None].strip()
-    if number := killed_by(code):
+    if number := signal_of(code):
         memory = "; out of memory?" if number == signal.SIGKILL else ""
         todo = "free some memory, then run again: it continues" if memory else "run again: it continues"
         return f"error: stage {stage} was killed by signal {number}{memory}\n  What to do: {todo}; the log is {log}"

@@ -8,7 +8,7 @@ from typing import Any
 from ruamel.yaml import YAML, YAMLError
 
 from apprentice.errors import ApprenticeError
-from apprentice.place import check_place, in_git
+from apprentice.location import check_location, in_git
 
 STAGES_FILE, LOCK_FILE, CONFIG = Path("dvc.yaml"), Path("dvc.lock"), Path(".dvc") / "config"
 RWLOCK = Path(".dvc") / "tmp" / "rwlock"
@@ -23,7 +23,7 @@ def check_folder(root: Path = Path()) -> None:
     Raises:
         ApprenticeError: its path cannot be used, it is not in a Git repository, or one of DVC's files is damaged.
     """
-    check_place(root)
+    check_location(root)
     if not in_git(root):
         todo = "git init   (a downloaded or exported project comes without a repository; no commit is needed)"
         raise ApprenticeError("is not a Git repository, which DVC works in", where=root.resolve(), todo=todo)

@@ -1,4 +1,4 @@
-"""The flow: what it runs, what it says when something fails, and that nothing is left behind."""
+"""The flow `customize`: what it runs, how it reports failures, and that it leaves no process behind."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ import pytest
 
 from apprentice.config import load_pipeline
 from apprentice.config.locks import only_run
-from apprentice.processes import descendants
+from apprentice.processes.children import descendants
 from tests.fake_project import environment, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +20,7 @@ START_TIMEOUT_S = 150.0
 
 
 def started(project: Path, log: Path) -> subprocess.Popen:
-    """The flow, running, in the middle of a stage that takes long."""
+    """Start the flow and return it while a long stage is running."""
     with log.open("w") as file:
         command = [sys.executable, "-m", "flows", "quick"]
         flow = subprocess.Popen(
@@ -35,7 +35,7 @@ def started(project: Path, log: Path) -> subprocess.Popen:
 
 
 def hear_interrupts() -> None:
-    """A shell without job control has its background processes ignore SIGINT, and so would the flow, where the tests run in one."""
+    """Undo the SIGINT disposition of a shell without job control, whose background processes ignore that signal."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -47,7 +47,7 @@ def left(tree: list[int]) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_run_ends_with_the_summary_also_where_tracking_fails_and_the_next_has_nothing_to_do(project: Path):
+def test_a_run_ends_with_the_summary_even_if_tracking_fails_and_the_next_has_nothing_to_do(project: Path):
     first = run(project, "-m", "flows", "quick", "train.seed=5")
     assert first.returncode == 0, first.stdout + first.stderr
     assert "pipelines.quick.train.seed: 0 -> 5" in first.stdout
@@ -61,14 +61,14 @@ def test_a_run_ends_with_the_summary_also_where_tracking_fails_and_the_next_has_
 
 
 @pytest.mark.slow
-def test_a_passing_fault_is_retried(project: Path):
+def test_a_transient_fault_is_retried(project: Path):
     done = run(project, "-m", "flows", "quick", FAKE_ROLLOUT="once")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "fault: the policy server is gone" in done.stdout
 
 
 @pytest.mark.slow
-def test_an_error_of_the_user_is_the_last_thing_said(project: Path):
+def test_a_user_error_is_printed_last(project: Path):
     done = run(project, "-m", "flows", "quick", FAKE_PREPARE="user")
     assert done.returncode == 2
     assert done.stderr.strip().endswith("error: data.source: is not set\n  What to do: set data.source=<folder>")
@@ -76,7 +76,7 @@ def test_an_error_of_the_user_is_the_last_thing_said(project: Path):
 
 
 @pytest.mark.slow
-def test_an_unfit_model_is_one_error_before_any_stage_starts_and_is_not_tried_again(project: Path):
+def test_an_unusable_model_is_one_error_before_any_stage_starts_and_is_not_retried(project: Path):
     done = run(project, "-m", "flows", "quick", FAKE_MODEL="user")
     assert done.returncode == 2 and "retry" not in (done.stdout + done.stderr).lower()
     assert done.stderr.strip().endswith("error: model.safetensors: is truncated\n  What to do: copy the folder anew")
@@ -84,7 +84,7 @@ def test_an_unfit_model_is_one_error_before_any_stage_starts_and_is_not_tried_ag
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_everything_and_says_how_to_go_on(project: Path, tmp_path: Path):
+def test_ctrl_c_stops_everything_and_says_how_to_continue(project: Path, tmp_path: Path):
     flow = started(project, tmp_path / "flow.log")
     tree = descendants(flow.pid)
     os.killpg(flow.pid, signal.SIGINT)
@@ -122,7 +122,7 @@ def refused_without_a_change(project: Path) -> None:
 
 
 def states(project: Path) -> list[str]:
-    """The states of all flow runs in Prefect's database."""
+    """Return the states of all flow runs in Prefect's database."""
     with sqlite3.connect(project / ".apprentice" / "prefect" / "prefect.db") as database:
         return sorted(state for (state,) in database.execute("select state_type from flow_run"))
 
@@ -143,7 +143,7 @@ def test_bad_arguments_are_refused_before_anything_is_started(project: Path, arg
         ("expert", (), False),
     ],
 )
-def test_the_policy_server_is_started_only_for_stages_that_ask_it(distill: str, changed: tuple[str, ...], needed: bool):
+def test_the_policy_server_is_started_only_for_stages_that_use_it(distill: str, changed: tuple[str, ...], needed: bool):
     from flows.customize import needs_policy_server
 
     config = load_pipeline("quick", ROOT / "params.yaml")

@@ -1,7 +1,6 @@
-"""The pages of Prefect and MLflow answer nobody without the key, no other origin and no other host name."""
+"""The pages of Prefect and MLflow refuse requests without the key, from other origins and for other host names."""
 
 import os
-import socket
 import stat
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from apprentice.errors import ApprenticeError
+from apprentice.processes.network import free_port
 from flows import pages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,10 +23,8 @@ FOREIGN = "http://evil.example"
 
 @contextmanager
 def serving(name: str, folder: Path) -> Iterator[tuple[httpx.Client, str]]:
-    """The real server of one kind of pages, started in `folder`; a client of it without the key, and the key."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    """Start the real server of one kind of pages in `folder`; yield a client without the key, and the key."""
+    port = free_port()
     environment = {variable: value for variable, value in os.environ.items() if not variable.startswith(("PREFECT", "MLFLOW", "APPRENTICE"))}
     command = [sys.executable, "-m", "flows.pages", name, "--port", str(port)]
     with (folder / "log").open("w") as log:
@@ -51,7 +49,7 @@ def wait_for(client: httpx.Client, server: subprocess.Popen, log: Path) -> httpx
 
 
 @pytest.mark.slow
-def test_prefects_pages_ask_for_the_key_and_no_other_origin_may_use_them(tmp_path: Path):
+def test_prefects_pages_require_the_key_and_refuse_other_origins(tmp_path: Path):
     with serving("prefect", tmp_path) as (client, key):
         asked = {"headers": {"Origin": FOREIGN}, "json": {}}
         refused, answered = client.post("/api/flows/count", **asked), client.post("/api/flows/count", auth=(pages.USER, key), **asked)
@@ -62,7 +60,7 @@ def test_prefects_pages_ask_for_the_key_and_no_other_origin_may_use_them(tmp_pat
 
 
 @pytest.mark.slow
-def test_mlflows_pages_ask_for_the_key_and_answer_no_other_origin_or_host(tmp_path: Path):
+def test_mlflows_pages_require_the_key_and_refuse_other_origins_and_hosts(tmp_path: Path):
     path = "/api/2.0/mlflow/experiments/create"
     with serving("mlflow", tmp_path) as (client, key):
         owner = {"auth": (pages.USER, key)}
@@ -77,7 +75,7 @@ def test_mlflows_pages_ask_for_the_key_and_answer_no_other_origin_or_host(tmp_pa
     assert statuses == [401, 200, 401, 403, 403, 200]
 
 
-def test_a_store_is_shown_without_its_password_on_the_command_line_and_a_server_shows_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_command_line_hides_the_stores_password_and_a_server_has_its_own_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:hush@db.example/runs")
     command, variables = pages.mlflow("127.0.0.1", 5000, "key")
@@ -88,7 +86,7 @@ def test_a_store_is_shown_without_its_password_on_the_command_line_and_a_server_
     assert "open https://…@tracking.example" in str(refused.value) and "hush" not in str(refused.value)
 
 
-def test_a_database_that_cannot_follow_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_damaged_database_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "mlflow.db").write_bytes(b"no database, but long enough to be read as one" * 10)
@@ -96,7 +94,7 @@ def test_a_database_that_cannot_follow_is_one_error(tmp_path: Path, monkeypatch:
         pages.mlflow("127.0.0.1", 5000, "key")
 
 
-def test_the_key_is_made_once_for_this_user_alone_unless_one_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_key_is_created_once_and_private_unless_one_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(pages.KEY_VARIABLE, raising=False)
     made = pages.key()

@@ -1,4 +1,4 @@
-"""A configured Prefect server is checked before anything starts; the summary's link names the server that is used."""
+"""A configured Prefect server is checked before anything starts; the summary's link names the server in use."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import bypass_proxies_on_loopback
+from apprentice.processes.network import bypass_proxies_on_loopback
 from apprentice.versioning.dvc import environment as stage_environment
 from flows.server import PAGES, check_server, prefect_server, run_place
 
@@ -25,7 +25,7 @@ DEAD = "http://127.0.0.1:9"
 
 @contextmanager
 def answering(status: int, version: str) -> Iterator[str]:
-    """A server that answers every request alike; its address."""
+    """Run a server that gives every request the same answer; yield its address."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -82,7 +82,7 @@ def test_a_dead_server_stops_a_run_with_one_error(project: Path):
     assert done.stderr.count("\n") == 2 and not (project / "dvc.lock").exists()
 
 
-def test_loopback_is_reached_past_a_proxy_by_every_client(monkeypatch: pytest.MonkeyPatch):
+def test_every_client_bypasses_the_proxy_on_loopback(monkeypatch: pytest.MonkeyPatch):
     import httpx
     import requests
 
@@ -99,10 +99,10 @@ def test_loopback_is_reached_past_a_proxy_by_every_client(monkeypatch: pytest.Mo
         assert httpx.get(address, timeout=5).status_code == requests.get(address, timeout=5).status_code == 200
         check_server(f"{address}/api")
     with pytest.raises(httpx.ConnectError):
-        httpx.get("http://192.0.2.1", timeout=5)  # the proxy's refusal: other addresses still go through it
+        httpx.get("http://192.0.2.1", timeout=5)  # refused by the proxy: other addresses still go through it
 
 
-def test_the_link_to_a_run_names_the_server_that_is_used():
+def test_the_link_to_a_run_names_the_server_in_use():
     with temporary_settings({PREFECT_API_URL: "http://10.0.0.1:4201/api"}):
         place = run_place("5")
     assert (place.command, place.page) == ("http://10.0.0.1:4201/runs/flow-run/5", "")
@@ -112,7 +112,7 @@ def test_the_link_to_a_run_names_the_server_that_is_used():
 
 
 @pytest.mark.slow
-def test_the_server_of_a_run_asks_for_a_key_that_stages_do_not_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_server_of_a_run_requires_a_key_that_stages_do_not_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import httpx
 
     for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_UI_URL"):

@@ -12,10 +12,10 @@ from apprentice.config.usecases import PARTS, find_use_case, shipped, watched_co
 DO_NOT_CHANGE_RESULTS = (
     "apprentice/config",  # the values are parameters that DVC watches in params.yaml
     "apprentice/versioning",
-    "apprentice/processes.py",
+    "apprentice/processes",
     "apprentice/stages/entry.py",
     "apprentice/errors.py",
-    "apprentice/place.py",
+    "apprentice/location.py",
 )
 """Modules that every stage imports and that only start, stop and report it: a change in them does not make results stale."""
 PLAYS = ("distill", "filter", "rollout", "train", "evaluate")

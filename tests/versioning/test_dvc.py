@@ -8,7 +8,7 @@ import pytest
 from apprentice.config import activate, set_overrides
 from apprentice.config.stages import STAGES
 from apprentice.errors import ApprenticeError
-from apprentice.processes import killed_by
+from apprentice.processes.children import signal_of
 from apprentice.versioning import StageFailed, StageRun, changed_stages, output_hash, output_hashes
 from apprentice.versioning.dvc import failure_message
 from tests.fake_project import environment, run
@@ -121,12 +121,12 @@ def test_a_killed_stage_says_so(in_project: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("FAKE_PREPARE", f"kill {ended_by}")
     with pytest.raises(StageFailed, match=f"stage prepare was killed by signal {ended_by}") as failure:
         reproduce("prepare", in_project)
-    assert killed_by(failure.value.code) == int(ended_by) and ("out of memory?" in str(failure.value)) == (ended_by == "9")
+    assert signal_of(failure.value.code) == int(ended_by) and ("out of memory?" in str(failure.value)) == (ended_by == "9")
 
 
 @pytest.mark.parametrize(("code", "signal"), [(-9, 9), (137, 9), (139, 11), (1, 0), (2, 0), (255, 0), (128, 0)])
 def test_signals_are_told_from_exit_codes(code: int, signal: int):
-    assert killed_by(code) == signal
+    assert signal_of(code) == signal
 
 
 def test_a_silent_failure_points_to_the_log():

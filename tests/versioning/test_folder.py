@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from apprentice.errors import ApprenticeError
-from apprentice.place import REFUSED, check_place
+from apprentice.location import REFUSED, check_location
 from apprentice.versioning.dvc import recorded_parameters
 from apprentice.versioning.folder import RWLOCK, check_folder, check_rwlock, read_lock
 from tests.fake_project import environment, make_project
@@ -136,14 +136,14 @@ def test_a_lock_that_dvc_holds_is_waited_for(folder: Path):
 def test_a_path_that_tools_would_misread_is_refused_by_its_character(tmp_path: Path, character: str):
     folder = tmp_path / f"a{character}b" / "project"
     folder.mkdir(parents=True)
-    with pytest.raises(ApprenticeError, match="the path of the project holds") as refused:
-        check_place(folder)
+    with pytest.raises(ApprenticeError, match="the path of the project contains") as refused:
+        check_location(folder)
     assert repr(character) in str(refused.value)
 
 
 def test_blanks_other_marks_and_letters_of_any_script_are_accepted(tmp_path: Path):
     (tmp_path / "Ähre #1 und 50% 你好").mkdir()
-    check_place(tmp_path / "Ähre #1 und 50% 你好")
+    check_location(tmp_path / "Ähre #1 und 50% 你好")
 
 
 @pytest.mark.parametrize("hindrance", ["no git", "merge", "path"])

@@ -1,7 +1,6 @@
 """A small generated data root and running workers, made once."""
 
 import asyncio
-import fcntl
 import os
 import shutil
 import subprocess
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from apprentice.processes.file_lock import locked
 from apprentice.records.fingerprint import fingerprint
 from apprentice.usecases.assistant.config import ENGINE
 from apprentice.usecases.assistant.environment.client import AppWorldWorkers, WorkerLimits
@@ -36,8 +36,7 @@ def appworld_root(appworld_python: Path) -> Path:
     generator = fingerprint(*sorted((ENGINE / "generator").rglob("*.py")))
     root = ROOT / ".cache" / "tests" / f"appworld-{generator}"
     root.parent.mkdir(parents=True, exist_ok=True)
-    with (root.parent / "lock").open("w") as file:  # tests run in several processes
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(root.parent / "lock"):  # tests run in several processes
         return ensure_generated(appworld_python, root, SEED, scenarios=SCENARIOS, variants=VARIANTS).path
 
 

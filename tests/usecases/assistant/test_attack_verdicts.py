@@ -21,7 +21,7 @@ from apprentice.config import load_pipeline
 from apprentice.config.schema import EnvironmentConfig
 from apprentice.policy.chat import ChatFormat
 from apprentice.policy.protocol import Completion, Sampling
-from apprentice.processes import descendants
+from apprentice.processes.children import descendants
 from apprentice.rollout.simulator import Simulator, plan_episodes
 from apprentice.usecases.assistant.environment.appworld import AppWorldEnvironment, fenced
 from apprentice.usecases.assistant.environment.client import AppWorldWorkers, WorldDied

@@ -11,7 +11,7 @@ import pytest
 from tiny import make_tiny_checkpoint
 
 from apprentice.config import Layout, set_overrides
-from apprentice.processes import SHARING_CORES
+from apprentice.processes.limits import SHARING_CORES
 from apprentice.records.tables import read_tasks, read_trajectories
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import descendants
+from apprentice.processes.children import descendants
 from apprentice.usecases.assistant.environment.client import AppWorldWorkers, WorkerLimits, World, WorldDied
 
 pytestmark = pytest.mark.timeout(900)

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from apprentice.errors import ApprenticeError, InfrastructureFault
+from apprentice.processes.network import free_port
 from apprentice.records import Passage
 from apprentice.usecases.deepsearch.config import RETRIEVER_AUTH, DeepSearchConfig
 from apprentice.usecases.deepsearch.environment.retrieval import Bm25Retriever, HttpRetriever, make_retriever
@@ -129,9 +130,7 @@ def test_a_retriever_survives_the_event_loop_it_began_in():
 
 
 def test_an_unreachable_retriever_is_a_fault_of_the_infrastructure():
-    free = listen(0)
-    port = free.getsockname()[1]
-    free.close()
+    port = free_port()
     with pytest.raises(InfrastructureFault, match=f"127.0.0.1:{port}/retrieve does not answer: ConnectError"):
         search(HttpRetriever(f"http://127.0.0.1:{port}"), "x")
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from apprentice.errors import ApprenticeError, InfrastructureFault
-from apprentice.processes import Child, spawn
+from apprentice.processes.children import Child, spawn
 from apprentice.records.text import plain
 from apprentice.usecases.assistant.config import ENGINE
 

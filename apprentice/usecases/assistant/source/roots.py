@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from apprentice.errors import ApprenticeError
-from apprentice.processes import spawn
+from apprentice.processes.children import spawn
 from apprentice.records.files import local_path, replace_folder
 from apprentice.usecases.assistant.config import ENGINE
 

@@ -1,0 +1,1 @@
+"""Processes of this machine: children, memory, file locks, limits, network and output."""

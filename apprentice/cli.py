@@ -17,7 +17,7 @@ from apprentice.processes import bypass_proxies_on_loopback, raise_file_limit, s
 
 PLANNED_GPUS = 8
 NEEDED = ("torch", "transformers", "deepspeed", "prefect", "mlflow", "dvc", "great_expectations", "bm25s", "gguf", "pyarrow")
-GPU_FIGURES = {
+GPU_FLAGS = {
     "memory_gib": ("--gpu-memory", "GIB", "memory"),
     "tflops": ("--gpu-tflops", "TFLOPS", "dense bf16"),
     "bandwidth_gbs": ("--gpu-bandwidth", "GB/S", "of its memory"),
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     plan = add("plan", _plan, "say what training a pipeline would take on a machine; nothing is run")
     plan.add_argument("--gpu", default="h200", help="h100, h200, a100, or cpu: this machine, measured in a few seconds; default h200")
     plan.add_argument("--gpus", type=int, help=f"how many, or processes that share the CPU; default {PLANNED_GPUS}, of cpu train.ranks")
-    for field, (flag, unit, words) in GPU_FIGURES.items():
+    for field, (flag, unit, words) in GPU_FLAGS.items():
         plan.add_argument(flag, dest=field, type=float, metavar=unit, help=f"of one GPU, {words}; default its data sheet's")
     plan.add_argument("--utilisation", type=float, metavar="SHARE", help="of the peak FLOP/s that the trainer reaches; default: planning/hardware.py")
     plan.add_argument("--context", type=int, metavar="TOKENS", help="of an episode; default environment.max_tokens")
@@ -195,7 +195,7 @@ def _planned_hardware(chosen: argparse.Namespace, ranks: int) -> Any:
     from apprentice.planning.hardware import THIS_MACHINE, hardware
 
     gpus = chosen.gpus if chosen.gpus is not None else ranks if chosen.gpu == THIS_MACHINE else PLANNED_GPUS
-    given = {field: getattr(chosen, field) for field in GPU_FIGURES if getattr(chosen, field) is not None}
+    given = {field: getattr(chosen, field) for field in GPU_FLAGS if getattr(chosen, field) is not None}
     machine = replace(hardware(chosen.gpu, gpus), **given)
     return machine if chosen.utilisation is None else machine.at(chosen.utilisation)
 

@@ -49,16 +49,16 @@ def evaluated_project(root: Path, *, answers: str = "Oslo", number: int = 24) ->
     config, layout = load_pipeline("quick", Path(__file__).parents[1] / "params.yaml"), Layout("quick", root)
     tasks = [task(index, answers, hops=1 + index % 3, answerable=index % 8 != 0) for index in range(number)]
     episodes = {name: _condition(name, tasks) for name in CONDITIONS}
-    figures = compare(tasks, episodes, config.evaluate, dict.fromkeys(CONDITIONS, 1.0))
-    _write(layout, tasks, episodes, figures)
-    return config, layout, tasks, episodes, figures
+    metrics = compare(tasks, episodes, config.evaluate, dict.fromkeys(CONDITIONS, 1.0))
+    _write(layout, tasks, episodes, metrics)
+    return config, layout, tasks, episodes, metrics
 
 
-def _write(layout: Layout, tasks: list[Task], episodes: dict[str, list[Trajectory]], figures: dict) -> None:
+def _write(layout: Layout, tasks: list[Task], episodes: dict[str, list[Trajectory]], metrics: dict) -> None:
     write_tasks(layout.tasks, tasks)
     for name, of_condition in episodes.items():
         write_trajectories(layout.evaluations / f"{name}.parquet", of_condition)
-    write_json(layout.metrics("evaluation"), figures)
+    write_json(layout.metrics("evaluation"), metrics)
     write_json(layout.metrics("validation"), {"tasks": len(tasks), "reasons": {"duplicate": 1}})
     write_text(layout.curves("training"), "step,reward,kl_reference,entropy\n0,0.2,0.0,1.5\n1,0.4,0.001,\n2,0.5,0.002,1.2\n")
     write_text(layout.curves("difficulty"), "task_id,pass_rate\na,0.0\nb,0.5\nc,0.5\n")
@@ -113,9 +113,9 @@ def assistant_project(root: Path) -> tuple[PipelineConfig, Layout, list[Task], d
     tasks = [errand(f"known{index // 2}", 1 + index % 2, difficulty=1 + index % 3) for index in range(24)]
     tasks += [errand(f"new{index // 3}", 1 + index % 3, split="dev", difficulty=1 + index // 3 % 3) for index in range(12)]
     episodes = {name: _errands(name, tasks, config.evaluate.samples) for name in ASSISTANT.conditions}
-    figures = ASSISTANT.compare(tasks, episodes, config.evaluate, dict.fromkeys(ASSISTANT.conditions, 1.0))
-    _write(layout, tasks, episodes, figures)
-    return config, layout, tasks, episodes, figures
+    metrics = ASSISTANT.compare(tasks, episodes, config.evaluate, dict.fromkeys(ASSISTANT.conditions, 1.0))
+    _write(layout, tasks, episodes, metrics)
+    return config, layout, tasks, episodes, metrics
 
 
 def _errands(name: str, tasks: list[Task], samples: int) -> list[Trajectory]:

@@ -37,7 +37,7 @@ class HeldOut:
 
     words: str
     key: str = ""
-    """Under which its figures stand within those of a condition; empty where there is no other set."""
+    """Under which its metrics stand within those of a condition; empty where there is no other set."""
     split: str = ""
     """Of its tasks; empty where there is no other set."""
 
@@ -45,9 +45,9 @@ class HeldOut:
         """Whether a held-out task is one of this set."""
         return not self.split or task.split == self.split
 
-    def of(self, figures: Mapping) -> Mapping:
-        """Its part of the figures of a condition or of a difference."""
-        return figures[self.key] if self.key else figures
+    def of(self, metrics: Mapping) -> Mapping:
+        """Its part of the metrics of a condition or of a difference."""
+        return metrics[self.key] if self.key else metrics
 
     def label(self, words: str) -> str:
         """`words`, told apart from those of the other sets."""

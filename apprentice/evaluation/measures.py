@@ -22,11 +22,11 @@ class Measure:
     """The main figure, for people."""
     full_name: str
     also: Mapping[str, str]
-    """The other figures of a condition, by key, in words."""
+    """The other metrics of a condition, by key, in words."""
     counts: Mapping[str, str]
     """What they are of, by key, in words."""
     method: str
-    """How to read the figures."""
+    """How to read the metrics."""
     conditions: Mapping[str, str]
     """In the order of the report, in words."""
     sets: Sequence[HeldOut]
@@ -38,9 +38,9 @@ class Measure:
     compare: Callable[[Sequence[Task], Episodes, EvaluateConfig, Mapping[str, float]], dict]
     """What evaluation.json holds, of the tasks, their episodes and the wall seconds of each condition."""
     strata: Callable[[Mapping], Strata]
-    """Main figures of parts of the tasks, of what evaluation.json holds."""
+    """Main metrics of parts of the tasks, of what evaluation.json holds."""
     behaviour: Mapping[str, str]
-    """The figures of behaviour, in words."""
+    """The metrics of behaviour, in words."""
     shares: Sequence[str]
     """Those that are shares."""
     drawn: Sequence[str] = ()
@@ -53,23 +53,23 @@ class Measure:
         """The key of the main figure's 95% interval."""
         return f"{self.key}_ci95"
 
-    def evaluated(self, figures: Mapping) -> list[HeldOut]:
-        """The sets that `figures`, what evaluation.json holds, has; the headline first."""
-        return [held_out for held_out in self.sets if not held_out.key or held_out.key in figures["trained"]]
+    def evaluated(self, metrics: Mapping) -> list[HeldOut]:
+        """The sets that `metrics`, what evaluation.json holds, has; the headline first."""
+        return [held_out for held_out in self.sets if not held_out.key or held_out.key in metrics["trained"]]
 
     def solved(self, task: Task, trajectory: Trajectory) -> bool:
         """Whether an episode reached the goal."""
         return self.scores(task, trajectory)[self.key] == 1.0
 
-    def curve_rows(self, figures: Mapping) -> str:
-        """A CSV for `dvc plots`: `condition,score,low,high` and the other figures, one row a condition and set, greedy."""
+    def curve_rows(self, metrics: Mapping) -> str:
+        """A CSV for `dvc plots`: `condition,score,low,high` and the other metrics, one row a condition and set, greedy."""
         others = (*self.also, *self.beside)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["condition", "score", "low", "high", *others])
-        for held_out in self.evaluated(figures):
+        for held_out in self.evaluated(metrics):
             for name in self.conditions:
-                row = held_out.of(figures[name])
+                row = held_out.of(metrics[name])
                 writer.writerow([held_out.label(name), row[self.key], *row[self.interval], *(row[key] for key in others)])
         return text.getvalue()
 

@@ -118,8 +118,8 @@ def _fine_tune(config: PipelineConfig, layout: Layout, base: Path, traces: Seque
 
     run_id = fingerprint(config.distill, config.environment, config.model, layout.tasks, *use_case(config, layout).reads)
     store = CheckpointStore(layout.checkpoints / f"distill-{run_id}")
-    figures = fine_tune(config.distill, base, traces, layout.warm_start, store, progress)
-    write_json(layout.metrics("distill"), {"traces": len(traces), **figures})
+    metrics = fine_tune(config.distill, base, traces, layout.warm_start, store, progress)
+    write_json(layout.metrics("distill"), {"traces": len(traces), **metrics})
     shutil.rmtree(layout.checkpoints, ignore_errors=True)
 
 

@@ -45,11 +45,11 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
         raise ApprenticeError("has no held-out task", where=layout.tasks, todo="raise data.dev, or bring tasks whose split is `dev`")
     episodes, seconds = asyncio.run(_episodes(config, layout, _plans(config, layout, progress), tasks, progress))
     measure = measure_of(config)
-    figures = measure.compare(tasks, episodes, config.evaluate, seconds)
-    write_json(layout.metrics("evaluation"), figures)
-    write_text(layout.curves("evaluation"), measure.curve_rows(figures))
+    metrics = measure.compare(tasks, episodes, config.evaluate, seconds)
+    write_json(layout.metrics("evaluation"), metrics)
+    write_text(layout.curves("evaluation"), measure.curve_rows(metrics))
     _publish(layout.evaluations, episodes)
-    write_text(layout.report, report_page(config, layout, tasks, episodes, figures))
+    write_text(layout.report, report_page(config, layout, tasks, episodes, metrics))
     shutil.rmtree(layout.runtime / "evaluation", ignore_errors=True)
 
 

@@ -27,15 +27,15 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     rates = pass_rates(trajectories)
     curriculum = select_curriculum(tasks, rates, config.filter.probes, config.filter)
     progress.note(curriculum.note)
-    figures = difficulty_figures(trajectories, rates, curriculum, config.filter.probes) | {"faults": faults}
-    progress.metrics(0, figures)
+    metrics = difficulty_metrics(trajectories, rates, curriculum, config.filter.probes) | {"faults": faults}
+    progress.metrics(0, metrics)
     write_tasks(layout.curriculum, [task.model_copy(update={"pass_rate": rates[task.id]}) for task in curriculum.tasks])
     write_text(layout.curves("difficulty"), difficulty_rows(tasks, rates, curriculum, config.filter.probes))
-    write_json(layout.metrics("difficulty"), figures)
+    write_json(layout.metrics("difficulty"), metrics)
 
 
 def candidates(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
-    """At most `limit` tasks, drawn with a seed."""
+    """At most `limit` tasks, sample_tasks with a seed."""
     return random.Random(seed).sample(list(tasks), min(limit, len(tasks)))
 
 
@@ -63,12 +63,12 @@ def pass_rates(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     return {task_id: pass_rate(sum(successes), len(successes)) for task_id, successes in outcomes.items()}
 
 
-def difficulty_figures(trajectories: Sequence[Trajectory], rates: Mapping[str, float], curriculum: Curriculum, probes: int) -> dict[str, float]:
-    """Small, flat figures of the probes and of the tasks kept."""
+def difficulty_metrics(trajectories: Sequence[Trajectory], rates: Mapping[str, float], curriculum: Curriculum, probes: int) -> dict[str, float]:
+    """Small, flat metrics of the probes and of the tasks kept."""
     from apprentice.rollout.figures import rollout_figures
 
     kept = [rates[task.id] for task in curriculum.tasks]
-    figures = rollout_figures(trajectories)
+    metrics = rollout_figures(trajectories)
     return {
         "probed": len(rates),
         "solved_always": sum(rate == 1.0 for rate in rates.values()),
@@ -78,7 +78,7 @@ def difficulty_figures(trajectories: Sequence[Trajectory], rates: Mapping[str, f
         "pass_rate": sum(rates.values()) / len(rates),
         "pass_rate_kept": sum(kept) / len(kept),
         "signal_kept": sum(signal(smoothed(rate, probes), probes) for rate in kept) / len(kept),
-        **{key: figures[key] for key in ("malformed_share", "truncated_share", "turns", "tokens_per_episode")},
+        **{key: metrics[key] for key in ("malformed_share", "truncated_share", "turns", "tokens_per_episode")},
     }
 
 

@@ -16,7 +16,7 @@ from apprentice.records.tables import read_tasks, read_trajectories
 from apprentice.stages.entry import main
 
 EDGE_STEPS = 3
-"""Steps averaged for the figures at the beginning and at the end of training."""
+"""Steps averaged for the metrics at the beginning and at the end of training."""
 
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
@@ -74,7 +74,7 @@ def _csv(rows: list[dict[str, float]]) -> str:
 
 
 def _summary(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Small, flat figures: reward at both ends, the means of what tells whether training was healthy, the cost."""
+    """Small, flat metrics: reward at both ends, the means of what tells whether training was healthy, the cost."""
 
     def mean(key: str, chosen: list[dict[str, float]]) -> float:
         known = [row[key] for row in chosen if math.isfinite(row.get(key, math.nan))]  # an update that was undone may have left NaN

@@ -18,7 +18,7 @@ from apprentice.records.tables import write_passages, write_tasks
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     """Writes the clean tasks and passages, the quarantine, validation.json and Data Docs.
 
-    Where the data is not good enough, quarantine and figures are written, the clean tables are not.
+    Where the data is not good enough, quarantine and metrics are written, the clean tables are not.
 
     Raises:
         ApprenticeError: too large a share of the records is refused, a split is empty, or an expectation of the set fails.
@@ -28,16 +28,16 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     lengths = _lengths(config, progress)
     judged = judge(_candidates(layout.raw / "tasks.jsonl"), _candidates(layout.raw / "corpus.jsonl"), config.validation, lengths)
     write_text(layout.quarantine, "".join(json.dumps(entry.refusal()) + "\n" for entry in judged.refused))
-    figures = summarise(judged) | {"expectations_passed": 0, "expectations_total": 0}
-    write_json(layout.metrics("validation"), figures)
-    progress.note(f"{figures['tasks_clean']} of {figures['tasks_read']} tasks and {figures['passages_clean']} of {figures['passages_read']} passages are clean")
+    metrics = summarise(judged) | {"expectations_passed": 0, "expectations_total": 0}
+    write_json(layout.metrics("validation"), metrics)
+    progress.note(f"{metrics['tasks_clean']} of {metrics['tasks_read']} tasks and {metrics['passages_clean']} of {metrics['passages_read']} passages are clean")
     case = use_case(config, layout)
     for warning in case.warnings((entry.place, answer) for entry in judged.tasks if not entry.problems for answer in entry.record.answers):
         progress.note(warning)
     _refuse_bad_share(judged, config.validation, layout)
     _refuse_empty(judged, layout, case.needs_passages)
     outcome = check_tasks(judged.clean_tasks, lengths, layout.data_docs)
-    write_json(layout.metrics("validation"), figures | {"expectations_passed": outcome.passed, "expectations_total": outcome.total})
+    write_json(layout.metrics("validation"), metrics | {"expectations_passed": outcome.passed, "expectations_total": outcome.total})
     if outcome.failures:
         raise ApprenticeError(f"the tasks as a set do not hold what is expected: {'; '.join(outcome.failures)}", where=layout.data_docs / "index.html")
     write_passages(layout.corpus, judged.clean_passages)

@@ -193,14 +193,14 @@ def test_bad_records_are_quarantined_and_the_rest_goes_on_with_data_docs(folder,
         file.write(b'{"id": "n", "question": "Who?"}\n{"question": "trunc')
     run_both(configured(folder, max_bad_share=0.5), layout)
 
-    figures = json.loads(layout.metrics("validation").read_text())
-    assert figures["tasks_clean"] == 12 and figures["tasks_quarantined"] == 4
-    assert {reason: figures[f"refused_{reason}"] for reason in REASONS if figures[f"refused_{reason}"]} == {
+    metrics = json.loads(layout.metrics("validation").read_text())
+    assert metrics["tasks_clean"] == 12 and metrics["tasks_quarantined"] == 4
+    assert {reason: metrics[f"refused_{reason}"] for reason in REASONS if metrics[f"refused_{reason}"]} == {
         "unparsable": 2,
         "invalid_field": 1,
         "duplicate_id": 1,
     }
-    assert figures["expectations_passed"] == figures["expectations_total"] > 10
+    assert metrics["expectations_passed"] == metrics["expectations_total"] > 10
     assert [row["line"] for row in lines(layout.quarantine)] == [9, 10, 11, 12]
     assert len(read_tasks(layout.tasks, "train")) == 8 and len(read_passages(layout.corpus)) == 12
 

@@ -227,16 +227,16 @@ def test_a_duplicate_passage_id_is_refused():
     assert reasons(result) == ["corpus.jsonl:2:id: 'p' is also the id of corpus.jsonl:1"]
 
 
-def test_figures_are_numbers_with_the_same_names_whatever_the_data():
+def test_metrics_are_numbers_with_the_same_names_whatever_the_data():
     good, bad = summarise(judged(task())), summarise(judged())
     assert list(good) == list(bad)
     assert all(isinstance(value, int | float) for value in (*good.values(), *bad.values()))
 
 
-def test_figures_count_tasks_and_reasons():
-    figures = summarise(judged(task(id="a", hops=2), task(id="b", split="dev"), task(id="c", answers=["Paris"])))
+def test_metrics_count_tasks_and_reasons():
+    metrics = summarise(judged(task(id="a", hops=2), task(id="b", split="dev"), task(id="c", answers=["Paris"])))
     expected = {"tasks_read": 3, "tasks_clean": 2, "tasks_dev": 1, "tasks_2_hops": 1, "refused_answer_absent": 1, "bad_share": 0.333333}
-    assert {name: figures[name] for name in expected} == expected
+    assert {name: metrics[name] for name in expected} == expected
 
 
 def test_a_corpus_of_a_million_characters_is_searched_in_seconds():

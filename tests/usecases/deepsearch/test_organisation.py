@@ -7,7 +7,7 @@ import pytest
 
 from apprentice.usecases.deepsearch.environment.retrieval import Bm25Retriever
 from apprentice.usecases.deepsearch.environment.scoring import normalise
-from apprentice.usecases.deepsearch.source.organisation.facts import draw_organisation
+from apprentice.usecases.deepsearch.source.organisation.facts import sample_organisation
 from apprentice.usecases.deepsearch.source.organisation.generate import UNKNOWN, generate
 from apprentice.usecases.deepsearch.source.organisation.passages import MAX_WORDS
 
@@ -89,7 +89,7 @@ def test_answers_are_short_and_stand_in_the_last_supporting_passage(organisation
 
 
 def test_answers_agree_with_the_fact_graph(organisation):
-    graph = draw_organisation(0)
+    graph = sample_organisation(0)
     for task in organisation[0]:
         value, *relations = task.scenario.split("/")
         for relation in relations:

@@ -52,10 +52,10 @@ def test_episodes_of_a_task_are_averaged():
 
 
 def test_summary_has_the_stable_keys():
-    figures = summary(scored("Oslo", "Oslo", "Rome", "Rome"))
-    assert list(figures) == ["em", "em_folded", "cover_em", "f1", "n", "em_ci95"]
-    assert figures["em"] == 0.5
-    assert 0 <= figures["em_ci95"][0] < 0.5 < figures["em_ci95"][1] <= 1
+    metrics = summary(scored("Oslo", "Oslo", "Rome", "Rome"))
+    assert list(metrics) == ["em", "em_folded", "cover_em", "f1", "n", "em_ci95"]
+    assert metrics["em"] == 0.5
+    assert 0 <= metrics["em_ci95"][0] < 0.5 < metrics["em_ci95"][1] <= 1
 
 
 def test_nothing_scored_is_reported_as_nothing_known():

@@ -9,7 +9,7 @@ from apprentice.records import Trajectory, Turn
 QUERY = re.compile(r"<search>(.*?)(?:</search>|$)", re.DOTALL)
 THOUGHT = re.compile(r"<think>.*?\S.*?</think>", re.DOTALL)
 
-FIGURES = {
+METRICS = {
     "searched_before_answering": "episodes that searched before they answered",
     "searches": "searches an episode",
     "repeated_queries": "searches that repeat an earlier one of the episode",
@@ -26,7 +26,7 @@ SHARES = ("searched_before_answering", "repeated_queries", "malformed", "thinkin
 
 
 def behaviour(trajectories: Iterable[Trajectory]) -> dict[str, float]:
-    """The figures named in `FIGURES`: shares in [0, 1], the others means an episode. Faults are left out.
+    """The metrics named in `METRICS`: shares in [0, 1], the others means an episode. Faults are left out.
 
     Returns:
         Zeros where no episode was completed.
@@ -36,7 +36,7 @@ def behaviour(trajectories: Iterable[Trajectory]) -> dict[str, float]:
     queries = [_queries(episode) for episode in episodes]
     asked = sum(map(len, queries))
     repeated = asked - sum(len(set(of_episode)) for of_episode in queries)
-    figures = {
+    metrics = {
         "searched_before_answering": mean(_searched_before_answering(episode) for episode in episodes),
         "searches": mean(len(of_episode) for of_episode in queries),
         "repeated_queries": repeated / asked if asked else 0.0,
@@ -47,7 +47,7 @@ def behaviour(trajectories: Iterable[Trajectory]) -> dict[str, float]:
         "answered": mean(any(turn.kind == "answer" for turn in episode.turns) for episode in episodes),
         "truncated": mean(episode.outcome == "truncated" for episode in episodes),
     }
-    return {name: rounded(value) for name, value in figures.items()}
+    return {name: rounded(value) for name, value in metrics.items()}
 
 
 def query_of(turn: Turn) -> str:

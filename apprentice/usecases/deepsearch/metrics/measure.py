@@ -27,7 +27,7 @@ CONDITIONS = {
 
 
 def compare(tasks: Sequence[Task], episodes: Episodes, config: EvaluateConfig, seconds: Mapping[str, float]) -> dict:
-    """What evaluation.json holds. The figures at the top are of the greedy episodes; `sampled` has the same of the others.
+    """What evaluation.json holds. The metrics at the top are of the greedy episodes; `sampled` has the same of the others.
 
     Args:
         tasks: the held-out tasks that every condition was run on.
@@ -37,8 +37,8 @@ def compare(tasks: Sequence[Task], episodes: Episodes, config: EvaluateConfig, s
     by_sampling = {name: score_condition(tasks, sampled(episodes[name]), len(tasks) * config.samples) for name in SAMPLED}
     pass_rates = {score.task_id: score.em for score in by_sampling["warm_start"].scores}
     return {
-        **_figures(by_greedy),
-        "sampled": _figures(by_sampling) if config.samples else {},
+        **_metrics(by_greedy),
+        "sampled": _metrics(by_sampling) if config.samples else {},
         "by_hops": {name: by_hops(condition.scores) for name, condition in by_greedy.items()},
         "by_difficulty": {name: by_difficulty(condition.scores, pass_rates) for name, condition in by_greedy.items()} if pass_rates else {},
         "abstention": {name: abstention(condition.scores) for name, condition in by_greedy.items()},
@@ -47,17 +47,17 @@ def compare(tasks: Sequence[Task], episodes: Episodes, config: EvaluateConfig, s
     }
 
 
-def strata(figures: Mapping) -> Strata:
+def strata(metrics: Mapping) -> Strata:
     """EM by hops, and by how hard the task was to the starting policy."""
     words = {
         "by_hops": "EM by the number of facts that must be chained, greedy.",
         "by_difficulty": "EM by how often the starting policy solved the task in its sampled episodes, greedy.",
     }
     named = {"by_hops": _hop_name, "by_difficulty": lambda key: key.replace("_", " ")}
-    return {words[part]: {name: {named[part](key): row for key, row in rows.items()} for name, rows in figures[part].items()} for part in words}
+    return {words[part]: {name: {named[part](key): row for key, row in rows.items()} for name, rows in metrics[part].items()} for part in words}
 
 
-def _figures(conditions: Mapping[str, Condition]) -> dict:
+def _metrics(conditions: Mapping[str, Condition]) -> dict:
     scores = {name: summary(condition.scores) for name, condition in conditions.items()}
     differences = {
         name: difference(conditions[after].scores, conditions[before].scores)
@@ -85,7 +85,7 @@ MEASURE = Measure(
     scores=episode_scores,
     compare=compare,
     strata=strata,
-    behaviour=behaviour.FIGURES,
+    behaviour=behaviour.METRICS,
     shares=behaviour.SHARES,
     beside={"em_folded": "folded EM"},
 )

@@ -49,7 +49,7 @@ class Organisation:
         return self.entities[value].name if value in self.entities else value
 
 
-def draw_organisation(seed: int) -> Organisation:
+def sample_organisation(seed: int) -> Organisation:
     """One organisation; the same seed gives the same one."""
     entities = {entity.id: entity for entity in _entities(Random(f"{seed}/entities"))}
     facts = dict(_facts(entities, Random(f"{seed}/facts")))

@@ -13,7 +13,7 @@ from random import Random
 
 from apprentice.records import Passage, Task
 from apprentice.records.task import UNKNOWN
-from apprentice.usecases.deepsearch.source.organisation.facts import Entity, Organisation, draw_organisation
+from apprentice.usecases.deepsearch.source.organisation.facts import Entity, Organisation, sample_organisation
 from apprentice.usecases.deepsearch.source.organisation.passages import passage_id, write_knowledge_base
 from apprentice.usecases.deepsearch.source.organisation.relations import OF_KIND, Relation
 
@@ -57,7 +57,7 @@ def generate(seed: int, train: int, dev: int) -> tuple[list[Task], list[Passage]
         train: tasks to learn from; fewer where the organisation holds no more chains.
         dev: held-out tasks; fewer likewise.
     """
-    organisation = draw_organisation(seed)
+    organisation = sample_organisation(seed)
     chains = list(_chains(organisation))
     dev_facts = _dev_facts(chains, Random(f"{seed}/splits"))
     tasks = []

@@ -1,4 +1,4 @@
-"""filter: the starting policy tries training tasks; the curriculum is those that carry signal."""
+"""The stage filter: probes training tasks with the starting policy, and keeps those that carry a learning signal."""
 
 import asyncio
 import csv
@@ -18,10 +18,14 @@ from apprentice.stages.entry import main
 
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
-    """Writes the curriculum, difficulty.json and a row for each probed task."""
+    """Write the curriculum, difficulty.json, and difficulty.csv with one row per probed task.
+
+    Raises:
+        ApprenticeError: there is no training task, or no probe has a turn.
+    """
     tasks = candidates(read_tasks(layout.tasks, "train"), config.filter.candidates, config.filter.seed)
     if not tasks:
-        raise ApprenticeError("has no task to learn from", where=layout.tasks, todo="raise data.train, or bring tasks whose split is `train`")
+        raise ApprenticeError("has no training task", where=layout.tasks, todo="raise data.train, or add tasks of the split `train`")
     trajectories, faults = asyncio.run(_probe(config, layout, tasks, progress))
     trajectories = played(trajectories, config.environment.max_tokens, progress)
     rates = pass_rates(trajectories)
@@ -35,28 +39,29 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
 
 
 def candidates(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
-    """At most `limit` tasks, sample_tasks with a seed."""
+    """Sample at most `limit` tasks with a seed."""
     return random.Random(seed).sample(list(tasks), min(limit, len(tasks)))
 
 
 def played(trajectories: Sequence[Trajectory], max_tokens: int, progress: Progress) -> list[Trajectory]:
-    """The trajectories with a turn; a task whose first message left no room for one can teach nothing, and is left out.
+    """Return the trajectories that have a turn. Tasks whose first message leaves no room for a turn are dropped.
 
     Raises:
-        ApprenticeError: none has a turn.
+        ApprenticeError: no trajectory has a turn.
     """
     with_turns = [trajectory for trajectory in trajectories if trajectory.turns]
     left_out = {trajectory.task_id: trajectory.error for trajectory in trajectories if not trajectory.turns}
     if left_out and not with_turns:
         reason = next(iter(left_out.values()))
-        raise ApprenticeError(f"no probed task leaves room for a turn: {reason}", where=f"environment.max_tokens={max_tokens}", todo="raise it")
+        what = f"no probed task leaves room for a turn: {reason}"
+        raise ApprenticeError(what, where=f"environment.max_tokens={max_tokens}", todo="raise environment.max_tokens")
     if left_out:
         progress.note(f"{len(left_out)} tasks are left out, such as {next(iter(left_out))!r}: {next(iter(left_out.values()))}")
     return with_turns
 
 
 def pass_rates(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """The share of successful episodes of each task that has any, by task id."""
+    """Return the share of successful episodes of each task, by task id."""
     outcomes = defaultdict(list)
     for trajectory in trajectories:
         outcomes[trajectory.task_id].append(trajectory.outcome == "success")
@@ -64,7 +69,7 @@ def pass_rates(trajectories: Sequence[Trajectory]) -> dict[str, float]:
 
 
 def difficulty_metrics(trajectories: Sequence[Trajectory], rates: Mapping[str, float], curriculum: Curriculum, probes: int) -> dict[str, float]:
-    """Small, flat metrics of the probes and of the tasks kept."""
+    """Return the metrics of the probes and of the curriculum, for difficulty.json."""
     from apprentice.rollout.figures import rollout_figures
 
     kept = [rates[task.id] for task in curriculum.tasks]
@@ -83,7 +88,7 @@ def difficulty_metrics(trajectories: Sequence[Trajectory], rates: Mapping[str, f
 
 
 def difficulty_rows(tasks: Sequence[Task], rates: Mapping[str, float], curriculum: Curriculum, probes: int) -> str:
-    """CSV: one row a probed task."""
+    """Return a CSV with one row per probed task."""
     kept = {task.id for task in curriculum.tasks}
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")

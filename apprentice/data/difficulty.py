@@ -1,9 +1,9 @@
 """Selects the curriculum: the tasks whose pass rates promise a learning signal.
 
-A group of n episodes carries a signal only if some succeed and some fail. With pass rate p, that happens with probability
-1 - p^n - (1-p)^n. A few probes estimate p poorly, and the raw rates 0 and 1 would imply no signal at all. Signal and
-weight therefore use the posterior mean under Jeffreys' prior, Beta(1/2, 1/2). Raw rates still decide whether a task counts
-as never or always solved.
+A group of n episodes carries a signal only if some succeed and some fail. With pass rate p, that happens with
+probability 1 - p^n - (1-p)^n. A few probes estimate p poorly, and the raw rates 0 and 1 would imply no signal at all.
+Signal and weight therefore use the posterior mean under Jeffreys' prior, Beta(1/2, 1/2). Raw rates still decide whether
+a task counts as never or always solved.
 """
 
 import math
@@ -55,8 +55,8 @@ def weight(rate: float, probes: int, hardness: float) -> float:
 def select_curriculum(tasks: Sequence[Task], pass_rates: Mapping[str, float], probes: int, config: FilterConfig) -> Curriculum:
     """Choose at most `config.keep` tasks: tasks with a signal, by weight, and a share of unsolved tasks to retry.
 
-    If these are fewer than half of `config.keep`, always solved tasks and then further unsolved ones fill it up to half.
-    Ties keep the order of `tasks`. Tasks without a pass rate are left out.
+    If these are fewer than half of `config.keep`, always solved tasks and then further unsolved ones fill it up to
+    half. Ties keep the order of `tasks`. Tasks without a pass rate are left out.
 
     Args:
         tasks: the probed tasks.

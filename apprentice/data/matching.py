@@ -19,8 +19,8 @@ UNSPACED = re.compile(
 
 
 class PhraseIndex:
-    """The texts of a knowledge base in two normal forms: without punctuation (`U.S.` is `us`), and with spaces in its place
-    (`Rome,Italy`)."""
+    """The texts of a knowledge base in two normal forms: without punctuation (`U.S.` is `us`), and with spaces in its
+    place (`Rome,Italy`)."""
 
     def __init__(self, texts: Iterable[str]):
         listed = list(texts)

@@ -20,7 +20,8 @@ SUFFIXES = ("", ".gz")
 CHUNK_BYTES = 1 << 20
 GZIP = b"\x1f\x8b"
 MAX_DEPTH = 20
-"""Maximum nesting of a record. MuSiQue needs three levels; far deeper records would overflow the stack of their readers."""
+"""Maximum nesting of a record. MuSiQue needs three levels; far deeper records would overflow the stack of their
+readers."""
 FOREIGN = {
     b"PAR1": "Parquet",
     b"PK\x03\x04": "a zip archive",
@@ -117,7 +118,7 @@ def _downloaded(repository: str) -> Path:
 
 
 def find_file(source: Source, patterns: tuple[str, ...], holds: str, word: str = "") -> Found:
-    """Return the best match, plain or gzipped. The top folder precedes its subfolders, then earlier patterns precede later.
+    """Return the best match, plain or gzipped: the top folder comes before its subfolders, then patterns in order.
 
     Args:
         patterns: file names, in the order of preference.
@@ -165,7 +166,8 @@ def _missing(source: Source, patterns: tuple[str, ...], holds: str) -> Apprentic
 
 
 def _conversion(kind: str, path: Path) -> str:
-    """Return a command that converts a file to JSONL; into the folder `converted` if the file already ends in .jsonl."""
+    """Return a command that converts a file to JSONL; into the folder `converted` if the file already ends in
+    .jsonl."""
     out = path.with_name(path.name.removesuffix(path.suffix) + ".jsonl")
     if out == path:
         out = path.with_name("converted") / path.name
@@ -175,10 +177,10 @@ def _conversion(kind: str, path: Path) -> str:
 
 
 def read_lines(source: Source, path: Path) -> Iterator[Line]:
-    """Yield each record of a JSONL file or of a JSON document; a record that cannot be parsed is yielded with its error.
+    """Yield each record of a JSONL file or JSON document; a record that cannot be parsed carries its error.
 
-    Lines may end with LF, CRLF, or CR. A file that begins with `[`, or with `{` alone on its line, is read as a document
-    of several lines: a list of objects, or a sequence of objects.
+    Lines may end with LF, CRLF, or CR. A file that begins with `[`, or with `{` alone on its line, is read as a
+    document of several lines: a list of objects, or a sequence of objects.
 
     Raises:
         ApprenticeError: the file is empty or in another format, its compression is broken, or a document is malformed.

@@ -31,8 +31,8 @@ MAX_HOPS, MAX_STEPS = 10, 30
 INSTRUCTION_LIMIT, PASSAGE_LIMIT = "a quarter of environment.max_tokens", "policy.max_context"
 """The parameters that set the length limits, for messages."""
 MAX_TOKEN_CHARS = 100
-"""Upper bound on the characters per token. A text that exceeds its limit by this bound is rejected without tokenizing it,
-which could take minutes."""
+"""Upper bound on the characters per token. A text that exceeds its limit by this bound is rejected without tokenizing
+it, which could take minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,8 @@ class Judged:
 def judge(tasks: Iterable[Candidate], passages: Iterable[Candidate], limits: ValidateConfig, lengths: Lengths) -> Judged:
     """Check every candidate. Checks that compare records skip rejected ones, and keep the first of several duplicates.
 
-    If a task leaks between splits, its held-out copy is kept, so that evaluations stay comparable. Answers are searched in
-    the passages only if there are any and few are bad, so that tasks are not rejected because of a broken corpus.
+    If a task leaks between splits, its held-out copy is kept, so that evaluations stay comparable. Answers are searched
+    in the passages only if there are any and few are bad, so that tasks are not rejected because of a broken corpus.
     """
     task_entries = [_task_entry(candidate, lengths) for candidate in tasks]
     passage_entries = [_parsed(candidate, Passage, lambda passage: _passage_problems(passage, lengths)) for candidate in passages]
@@ -237,7 +237,8 @@ def _reject_duplicate_ids(entries: Iterable[Entry]) -> None:
 
 
 def _reject_duplicate_tasks(entries: Iterable[Entry[Task]]) -> None:
-    """Reject the second of two tasks of a split with the same question and the same answers, or the same first answer."""
+    """Reject the second of two tasks of a split with the same question and the same answers, or the same first
+    answer."""
     first: dict[Hashable, Entry] = {}
     for entry in _clean(entries):
         task = entry.record

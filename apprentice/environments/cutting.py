@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 Encode = Callable[[str], Sequence[int]]
 """Tokenizes a text as the pipeline's model does."""
 MAX_TOKEN_CHARS = 32
-"""Upper bound on the mean characters per token of a readable text. The rest of a longer text is dropped before tokenizing,
-which could take minutes."""
+"""Upper bound on the mean characters per token of a readable text. The rest of a longer text is dropped before
+tokenizing, which could take minutes."""
 MAX_WORD_CHARS = 30
 """Length up to which a word is kept whole. Texts in scripts without spaces are cut between characters."""
 

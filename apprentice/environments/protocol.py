@@ -31,19 +31,20 @@ class Observation:
 
 
 class Environment(Protocol):
-    """One episode. An exception from one of its methods counts as a fault of the environment, never as the agent's failure."""
+    """One episode. An exception in one of its methods is a fault of the environment, never the agent's failure."""
 
     stop: tuple[str, ...]
     """Strings that end an action."""
     takes_cut_actions: bool
-    """Whether to execute an action that reached the turn's token limit; if not, it counts as malformed and `step` is not called."""
+    """Whether to execute an action that reached the turn's token limit; if not, it counts as malformed and `step` is
+    not called."""
 
     async def reset(self, task: Task) -> Observation:
         """Start the episode and return the first user message."""
         ...
 
     async def step(self, action: str) -> Observation:
-        """Execute one action of the agent. The observation of a malformed action tells the agent what to write instead."""
+        """Execute one action of the agent; the reply to a malformed action says what to write instead."""
         ...
 
     async def verify(self) -> Verdict:
@@ -56,7 +57,8 @@ class Environment(Protocol):
 
 
 MakeEnvironment = Callable[..., Environment]
-"""Creates the environment of one episode. Its optional argument is AGENT (the default) or one of the use case's baselines."""
+"""Creates the environment of one episode. Its optional argument is AGENT (the default) or one of the use case's
+baselines."""
 Expert = Callable[[Task], Generator[str, str, None]]
 """Yields actions as text and receives the observation of each; returns when it gives up."""
 

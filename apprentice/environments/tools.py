@@ -78,7 +78,8 @@ def _one_call(rest: str, name: str, tags: Mapping[str, str]) -> Call | Malformed
 
 
 def tool(method: Callable) -> Callable:
-    """Mark a method as a tool: the agent calls `def name(self, word: str) -> str`, sync or async, with `<name>word</name>`.
+    """Mark a method as a tool: the agent calls `def name(self, word: str) -> str`, sync or async, with
+    `<name>word</name>`.
 
     The agent sees the returned text. An exception is a fault of the environment.
 
@@ -95,10 +96,12 @@ def tool(method: Callable) -> Callable:
 
 
 class ToolEnvironment(ABC):
-    """An environment made of tools: each `@tool` method is a tag, `<answer>` ends the episode, and `check` judges the answer."""
+    """An environment made of tools: each `@tool` method is a tag, `<answer>` ends the episode, and `check` judges the
+    answer."""
 
     instruction: ClassVar[str] = ""
-    """Text before the task in the first message; if empty, it is built from the first lines of the tools' docstrings."""
+    """Text before the task in the first message; if empty, it is built from the first lines of the tools'
+    docstrings."""
     takes_cut_actions: ClassVar[bool] = False
     tags: ClassVar[Mapping[str, str]] = MappingProxyType({ANSWER: "phrase"})
     """Name of each tag -> name of its argument; collected from the tools."""

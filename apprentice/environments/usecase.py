@@ -40,8 +40,8 @@ class Command:
 class UseCase(ABC):
     """A kind of task and its episodes, for one pipeline.
 
-    A subclass defines `read_data` and `opened`; everything else has a default. Reading a pipeline's parameters imports its
-    module, which therefore should import nothing heavy at the top.
+    A subclass defines `read_data` and `opened`; everything else has a default. Reading a pipeline's parameters imports
+    its module, which therefore should import nothing heavy at the top.
     """
 
     environment_config: ClassVar[type[EnvironmentConfig]] = EnvironmentConfig
@@ -49,9 +49,9 @@ class UseCase(ABC):
     data_config: ClassVar[type[DataConfig]] = DataConfig
     """The section `data` of params.yaml."""
     code: ClassVar[Mapping[str, str]] = {}
-    """Part (`config.usecases.PARTS`) -> its file or folder, relative to the folder of the class's module. When a part changes,
-    DVC reruns the stages that depend on it. A program defaults to the part that would run it; any other part defaults to
-    the package of the class, or to its file."""
+    """Part (`config.usecases.PARTS`) -> its file or folder, relative to the folder of the class's module. When a part
+    changes, DVC reruns the stages that depend on it. A program defaults to the part that would run it; any other part
+    defaults to the package of the class, or to its file."""
     programs: ClassVar[Mapping[str, str]] = {}
     """Additional virtual environment that the use case needs -> its purpose."""
     commands: ClassVar[tuple[Command, ...]] = ()
@@ -63,7 +63,8 @@ class UseCase(ABC):
     skills: Skills | None = None
     """The skills that attempts keep for later tasks; None if they keep none."""
     reads: tuple[Path, ...] = ()
-    """Files that the episodes read. A stage reuses checkpoints and finished parts only while these files are unchanged."""
+    """Files that the episodes read. A stage reuses checkpoints and finished parts only while these files are
+    unchanged."""
 
     def __init__(self, config: PipelineConfig, layout: Layout):
         self.config, self.layout = config, layout

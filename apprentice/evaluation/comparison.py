@@ -1,4 +1,4 @@
-"""Shared parts of the comparisons of all use cases: conditions, their paired differences, and sets of held-out tasks."""
+"""The conditions, paired differences, and sets of held-out tasks that the comparisons of all use cases share."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

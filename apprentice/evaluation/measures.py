@@ -1,4 +1,4 @@
-"""The measure of a use case: which metric compares its policies, on which held-out tasks, and how reports present it."""
+"""The measure of a use case: the metric that compares its policies, the held-out tasks, and labels for reports."""
 
 import csv
 import io
@@ -37,7 +37,7 @@ class Measure:
     scores: Callable[[Task, Trajectory], Mapping[str, float]]
     """Scores one episode; `key` holds the main metric."""
     compare: Callable[[Sequence[Task], Episodes, EvaluateConfig, Mapping[str, float]], dict]
-    """Computes evaluation.json from the tasks, their episodes, the section `evaluate`, and each condition's wall time in s."""
+    """Computes evaluation.json from the tasks, their episodes, the section `evaluate`, and the seconds per condition."""
     strata: Callable[[Mapping], Strata]
     """Selects the main metric of parts of the tasks from the contents of evaluation.json."""
     behaviour: Mapping[str, str]
@@ -63,7 +63,8 @@ class Measure:
         return self.scores(task, trajectory)[self.key] == 1.0
 
     def curve_rows(self, metrics: Mapping) -> str:
-        """Return a CSV for `dvc plots`: `condition,score,low,high` and the other greedy metrics, one row per condition and set."""
+        """Return a CSV for `dvc plots`: `condition,score,low,high` and the other greedy metrics, one row per condition
+        and set."""
         others = (*self.also, *self.beside)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -76,7 +77,7 @@ class Measure:
 
 
 def measure_of(config: PipelineConfig) -> Measure:
-    """Return the measure of a pipeline's use case, by default the success rate; its labels name the training algorithm."""
+    """Return the measure of a pipeline's use case (default: the success rate), with the training algorithm in its labels."""
     case = find_use_case(config.environment.use)
     measure = case.measure() or _success_rate(case.baselines)
     trained = f"Agent after {algorithm(config)}"

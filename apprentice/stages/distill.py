@@ -1,4 +1,4 @@
-"""The stage distill: fine-tunes the base model on successful traces, so that small models have successes to reinforce."""
+"""The stage distill: fine-tunes the base model on successful traces, for models that rarely succeed by themselves."""
 
 import asyncio
 import random

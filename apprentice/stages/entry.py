@@ -22,7 +22,7 @@ Stage = Callable[[PipelineConfig, Layout, Progress], None]
 
 
 def main(run: Stage) -> None:
-    """Run the stage for the pipeline named on the command line; exit with 2 on a user error and 3 on a transient fault."""
+    """Run the stage for the pipeline on the command line; exit with 2 on a user error and 3 on a transient fault."""
     name = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(prog=f"python -m apprentice.stages.{name}", description=sys.modules["__main__"].__doc__)
     parser.add_argument("pipeline", help="name of a pipeline in params.yaml")

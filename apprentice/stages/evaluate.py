@@ -1,4 +1,4 @@
-"""The stage evaluate: compares the base model, the warm start, and the trained policy on held-out tasks; writes the report."""
+"""The stage evaluate: compares the base model, warm start, and trained policy on held-out tasks; writes the report."""
 
 import asyncio
 import random
@@ -36,7 +36,7 @@ class Plan:
 
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
-    """Write the episodes, evaluation.json, evaluation.csv, and the report; reuse conditions that an interrupted run finished.
+    """Write the episodes, metrics, and report; reuse the conditions that an interrupted run finished.
 
     Raises:
         ApprenticeError: there is no held-out task.
@@ -126,7 +126,7 @@ async def _simulate_all(
 
 
 async def _simulate(config: PipelineConfig, plan: Plan, make_environment: Callable, policy, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
-    """Run one greedy episode per task, then the sampled ones. The seed of a sample is the same under every condition."""
+    """Run one greedy episode per task, then the sampled ones; a sample has the same seed under every condition."""
     from apprentice.rollout.setup import make_simulator
     from apprentice.rollout.simulator import plan_episodes
 

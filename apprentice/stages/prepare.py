@@ -14,7 +14,7 @@ from apprentice.records.files import write_json, write_text
 
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
-    """Write the candidates to tasks.jsonl and corpus.jsonl, one per line, and the fingerprint of their source to source.json.
+    """Write the candidates to tasks.jsonl and corpus.jsonl, and the fingerprint of their source to source.json.
 
     Raises:
         ApprenticeError: the source is unavailable, or one of its files is missing or empty.
@@ -39,7 +39,7 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
 
 
 def trained_variants(tasks: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Drop held-out variants of scenarios that have no training task, because those scenarios would be held out entirely."""
+    """Drop variants whose scenario has no training task: such a scenario would be entirely held out."""
     learned = {_scenario(task) for task in tasks if task.record is not None and task.split == "train"}
     return tuple(task for task in tasks if task.record is None or task.split != VARIANTS or _scenario(task) in learned)
 

@@ -20,7 +20,7 @@ EDGE_STEPS = 3
 
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
-    """Write the trained policy, training.json, and training.csv; resume from the last checkpoint of the same configuration.
+    """Write the trained policy, metrics, and curves; resume from the last checkpoint of the same configuration.
 
     Raises:
         ApprenticeError: a parameter does not fit the use case, or the starting policy is unusable.

@@ -82,8 +82,8 @@ class StageRun:
 
 
 def failure_message(text: str, stage: str, log: Path, code: int = 1) -> str:
-    """Return the message of a failed stage: its own, if it printed one; otherwise the signal that killed it, or its last line
-    of output and the path of the log."""
+    """Return the message of a failed stage: its own, if it printed one; otherwise the signal that killed it, or its
+    last line of output and the path of the log."""
     own = list(STAGE_MESSAGE.finditer(text))
     if own:
         message = text[own[-1].start() :]

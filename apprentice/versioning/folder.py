@@ -88,8 +88,8 @@ def _without_markers(path: Path) -> str:
 def check_rwlock(root: Path = Path()) -> None:
     """Reject DVC's lock file if it is damaged, or if it contains a lock whose process is no longer DVC.
 
-    DVC itself drops a lock whose process id is unused. It would wait forever for a lock whose process id belongs to another
-    program or to a zombie process.
+    DVC itself drops a lock whose process id is unused. It would wait forever for a lock whose process id belongs to
+    another program or to a zombie process.
 
     Raises:
         ApprenticeError: the file is damaged or contains a stale lock.

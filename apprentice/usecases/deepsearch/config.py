@@ -15,8 +15,8 @@ class DeepSearchConfig(EnvironmentConfig):
     """The section `environment` of DeepSearch."""
 
     retriever: str
-    """`bm25` for in-process retrieval, or the URL of a server with Search-R1's `/retrieve` protocol. The environment variable
-    APPRENTICE_RETRIEVER_AUTH supplies its user and password."""
+    """`bm25` for in-process retrieval, or the URL of a server with Search-R1's `/retrieve` protocol. The environment
+    variable APPRENTICE_RETRIEVER_AUTH supplies its user and password."""
     top_k: int = Field(gt=0)
     """Number of passages that a search returns."""
     passage_tokens: int = Field(gt=0)
@@ -43,4 +43,5 @@ class DeepSearchDataConfig(DataConfig):
     format: Literal["organisation", "nq", "musique", "jsonl"]
     """`organisation` is generated; the other formats are read from `source`."""
     source: str | None
-    """A folder or the id of a Hugging Face data set; `id@revision` pins it to a commit. None only for `organisation`."""
+    """A folder or the id of a Hugging Face data set; `id@revision` pins it to a commit. None only for
+    `organisation`."""

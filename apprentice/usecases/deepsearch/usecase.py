@@ -1,4 +1,4 @@
-"""The use case DeepSearch. It imports heavy modules only where it uses them, because reading parameters imports this module."""
+"""The use case DeepSearch. Heavy modules are imported inside functions, because reading parameters imports this module."""
 
 import argparse
 from collections.abc import AsyncIterator, Iterable

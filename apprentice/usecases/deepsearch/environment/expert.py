@@ -1,4 +1,4 @@
-"""The scripted expert: it searches for each step of a task's plan and answers from the passages, as an agent would see them."""
+"""The scripted expert: it searches for each step of a task's plan and answers from the passages that it sees."""
 
 import re
 from collections.abc import Generator, Iterable

@@ -90,7 +90,8 @@ class Bm25Retriever:
 
 
 class HttpRetriever:
-    """Queries a server: POST {"queries", "topk", "return_scores"} -> {"result": [[{"document": {"id", "contents"}, "score"}]]}.
+    """Queries a server over HTTP: POST {"queries", "topk", "return_scores"}
+    -> {"result": [[{"document": {"id", "contents"}, "score"}]]}.
 
     `contents` is the title, optionally in double quotes, then a line break and the text. The environment variable
     RETRIEVER_AUTH supplies the user and password if the server needs them.

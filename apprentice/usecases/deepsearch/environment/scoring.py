@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from apprentice.records.normalise import ARTICLES, PUNCTUATION, normalise
 
 MARKS = "ʻʼʹˈ′″−\u00ad\u200b\u200c\u200d\u2060\ufeff"
-"""Apostrophes, primes, the minus sign, and invisible characters, which Unicode does not classify as punctuation but `fold`
-treats as such."""
+"""Apostrophes, primes, the minus sign, and invisible characters, which Unicode does not classify as punctuation but
+`fold` treats as such."""
 MEANINGFUL = re.compile(
     r"(?<![\w.,])[-−+±]\s?[.]?\d"  # -5
     r"|\d[./:]\d"  # 3.5, 1/2, 10:30
@@ -42,7 +42,7 @@ def folded_exact_match(prediction: str, golds: Sequence[str]) -> float:
 
 
 def cover_exact_match(prediction: str, golds: Sequence[str]) -> float:
-    """Return 1.0 if the normalised prediction contains the words of a normalised gold answer in sequence, otherwise 0.0."""
+    """Return 1.0 if the normalised prediction contains a normalised gold answer as whole words, otherwise 0.0."""
     covered = f" {normalise(prediction)} "
     return float(any(f" {words} " in covered for words in map(normalise, golds) if words) or exact_match(prediction, golds))
 
@@ -53,12 +53,12 @@ def f1(prediction: str, golds: Sequence[str]) -> float:
 
 
 def loses_meaning(answer: str) -> bool:
-    """Return whether normalisation drops punctuation that carries meaning: `C#` becomes `c`, `-5` `5`, and `3.5` `35`."""
+    """Return whether normalisation drops punctuation that carries meaning, as in `C#`, `-5`, or `3.5`."""
     return MEANINGFUL.search(answer) is not None
 
 
 def punctuation_warning(answers: Iterable[tuple[str, str]]) -> str:
-    """Return a warning that counts the accepted answers that normalisation changes, and shows the first; empty if there are none.
+    """Return a warning that counts the accepted answers that lose their meaning and shows the first; empty if none does.
 
     Args:
         answers: `(place, answer)` of each accepted answer.

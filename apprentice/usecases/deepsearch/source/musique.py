@@ -17,7 +17,8 @@ def steps_of(value: Mapping) -> list[Mapping]:
 
 
 def plan_of(value: Mapping) -> list[str]:
-    """Return the texts of the sub-questions: `#k` is replaced with the answer of step k, and `A >> relation` with `A relation`."""
+    """Return the texts of the sub-questions: `#k` is replaced with the answer of step k, and `A >> relation` with `A
+    relation`."""
     steps = steps_of(value)
 
     def answer_of(match: re.Match) -> str:
@@ -42,7 +43,8 @@ def passages_of(value: Mapping) -> Iterator[dict[str, Any]]:
 
 
 def missing_answers(value: Mapping) -> list[str]:
-    """Return the answers that an unanswerable question's own paragraphs lack: those of the steps without a paragraph."""
+    """Return the answers that an unanswerable question's own paragraphs lack: those of the steps without a
+    paragraph."""
     steps, by_place = steps_of(value), _by_place(value)
     if not steps:
         return [str(value["answer"])] if value.get("answer") is not None else []
@@ -50,10 +52,12 @@ def missing_answers(value: Mapping) -> list[str]:
 
 
 def may_be_answered(evidence: Sequence[str], missing: Sequence[str], pooled: set[str], holds: Callable[[str], bool]) -> bool:
-    """Return whether the pooled paragraphs of all questions may answer a question that its own paragraphs cannot answer.
+    """Return whether the pooled paragraphs of all questions may answer a question that its own paragraphs cannot
+    answer.
 
     Args:
-        evidence: ids of the paragraphs that answer it, from the answerable question with its id; empty if there is none.
+        evidence: ids of the paragraphs that answer it, from the answerable question with its id; empty if there is
+            none.
         missing: the answers that its own paragraphs lack.
         pooled: ids of all paragraphs.
         holds: whether any of the pooled paragraphs contains a phrase.

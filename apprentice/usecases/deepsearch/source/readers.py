@@ -211,7 +211,8 @@ def _as_text(value: Any) -> Any:
 
 
 def _musique_task(line: Line, split: str) -> dict[str, Any]:
-    """Convert a question. An unanswerable one shares its scenario with the answerable question of the same id, but not its id."""
+    """Convert a question. An unanswerable one shares its scenario with the answerable question of the same id, but not
+    its id."""
     value = line.value
     answerable = value.get("answerable") is not False
     answers = [value["answer"], *(_as_list(value.get("answer_aliases")) or ())] if value.get("answer") is not None else None

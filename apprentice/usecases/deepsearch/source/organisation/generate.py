@@ -1,9 +1,9 @@
 """Generates questions about a fictional organisation: each asks for the end of a chain of facts in words.
 
 Splits: every chain ends in one fact (entity, relation), recorded or not. A quarter of these facts belong to `dev`, the
-rest to `train`, and a question belongs to the split of its last fact. No chain is therefore in both splits, and no train
-question reveals the answer of a dev question. The scenario is the chain, and each chain is asked once. The questions of
-one split do not depend on the size of the other.
+rest to `train`, and a question belongs to the split of its last fact. No chain is therefore in both splits, and no
+train question reveals the answer of a dev question. The scenario is the chain, and each chain is asked once. The
+questions of one split do not depend on the size of the other.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -104,7 +104,8 @@ def _dev_facts(chains: Iterable[Chain], rng: Random) -> set[str]:
 
 
 def _chosen(chains: Sequence[Chain], count: int, rng: Random) -> list[Chain]:
-    """Choose `count` chains with the shares of SHARES, shuffled; remaining answerable chains replace those that a group lacks."""
+    """Choose `count` chains with the shares of SHARES, shuffled; remaining answerable chains replace those that a group
+    lacks."""
     groups: dict[str, list[Chain]] = {"1 hop": [], "2 hops": [], "3 hops": [], "unanswerable": []}
     for chain in chains:
         groups[chain.group].append(chain)

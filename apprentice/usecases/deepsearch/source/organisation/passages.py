@@ -51,7 +51,8 @@ def _distractor(organisation: Organisation, entity: Entity, rng: Random) -> str:
 
 
 def _namesakes(organisation: Organisation, rng: Random) -> Iterator[Passage]:
-    """Yield passages about outsiders who share a first name with an employee, and clubs that share a word with a team."""
+    """Yield passages about outsiders who share a first name with an employee, and clubs that share a word with a
+    team."""
     taken = {entity.name for entity in organisation.of_kind("person")}
     firsts = sorted({name.split()[0] for name in taken})
     outsiders = [f"{first} {last}" for first in firsts for last in names.LAST_NAMES if f"{first} {last}" not in taken]

@@ -1,4 +1,5 @@
-"""The relations that a fictional organisation records for each kind of entity, with templates for text and questions."""
+"""The relations that a fictional organisation records for each kind of entity, with templates for text and
+questions."""
 
 from dataclasses import dataclass
 

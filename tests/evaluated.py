@@ -1,4 +1,4 @@
-"""Tasks, episodes and an evaluated pipeline for the tests, written by hand."""
+"""Hand-written tasks, episodes, and an evaluated pipeline for tests."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,11 +41,11 @@ def episode(task_id: str, answer: str, actions=None, *, temperature: float = 0.0
 
 NASTY = "<script>alert('x')</script>"
 RATES = {"base_closed_book": 10, "base_rag": 5, "before": 8, "warm_start": 3}
-"""Every n-th task is right under a condition; under the trained policy every fifth is wrong."""
+"""Condition -> n: every n-th answer is right. Under the trained policy, every fifth is wrong."""
 
 
 def evaluated_project(root: Path, *, answers: str = "Oslo", number: int = 24) -> tuple[PipelineConfig, Layout, list[Task], dict[str, list[Trajectory]], dict]:
-    """What the evaluate stage leaves behind, with made-up episodes: better after training, and hostile texts in them."""
+    """Write the outputs of the stage evaluate for invented episodes, which improve with training and contain hostile text."""
     config, layout = load_pipeline("quick", Path(__file__).parents[1] / "params.yaml"), Layout("quick", root)
     tasks = [task(index, answers, hops=1 + index % 3, answerable=index % 8 != 0) for index in range(number)]
     episodes = {name: _condition(name, tasks) for name in CONDITIONS}
@@ -107,7 +107,7 @@ def run_errand(of_task: Task, *, solved: bool, temperature: float = 0.0, attempt
 
 
 def assistant_project(root: Path) -> tuple[PipelineConfig, Layout, list[Task], dict[str, list[Trajectory]], dict]:
-    """As `evaluated_project`, of the personal assistant: 24 held-out variants of 12 scenarios, and 12 tasks of 4 scenarios never learned from."""
+    """Like `evaluated_project`, for the assistant: 24 held-out variants of 12 scenarios, and 12 tasks of 4 new scenarios."""
     config, layout = load_pipeline("assistant", Path(__file__).parents[1] / "params.yaml"), Layout("assistant", root)
     config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"samples": 1})})
     tasks = [errand(f"known{index // 2}", 1 + index % 2, difficulty=1 + index % 3) for index in range(24)]
@@ -119,7 +119,7 @@ def assistant_project(root: Path) -> tuple[PipelineConfig, Layout, list[Task], d
 
 
 def _errands(name: str, tasks: list[Task], samples: int) -> list[Trajectory]:
-    """Before training every eighth is solved, after the warm start every third, in the end all but every fifth."""
+    """Every eighth task is solved before training, every third after the warm start, and all but every fifth after training."""
     attempts = [(0.0, 0), *((1.0, attempt) for attempt in range(samples) if name in SAMPLED)]
     solved = {"before": lambda index: index % 8 == 1, "warm_start": lambda index: index % 3 == 1, "trained": lambda index: index % 5 != 0}[name]
     return [

@@ -329,11 +329,11 @@ def _finite(text: str) -> float:
     return number
 
 
-def _refused(constant: str) -> None:
+def _reject_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON value")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_repeated_keys, parse_float=_finite, parse_constant=_refused)
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_repeated_keys, parse_float=_finite, parse_constant=_reject_constant)
 _LENIENT = json.JSONDecoder(parse_int=str)
 """Finds the end of a value that the strict decoder rejects."""
 

@@ -24,12 +24,12 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
 
     tasks = sample_tasks(read_tasks(layout.curriculum), config.rollout.tasks, config.rollout.seed)
     trajectories, faults = asyncio.run(_simulate(config, layout, tasks, progress))
-    good, refused = checked(trajectories, faults)
+    good, rejected = checked(trajectories, faults)
     if not good:
-        raise ApprenticeError(f"every trajectory was rejected; the first: {refused[0]['problems'][0]}", where="rollout")
-    metrics = rollout_figures(good) | {"tasks": len(tasks), "faults": len(faults), "quarantined": len(refused) - len(faults)}
+        raise ApprenticeError(f"every trajectory was rejected; the first: {rejected[0]['problems'][0]}", where="rollout")
+    metrics = rollout_figures(good) | {"tasks": len(tasks), "faults": len(faults), "quarantined": len(rejected) - len(faults)}
     progress.metrics(0, metrics)
-    write_lines(layout.rollout_quarantine, refused)
+    write_lines(layout.rollout_quarantine, rejected)
     write_trajectories(layout.rollouts, good)
     write_json(layout.metrics("rollout"), metrics)
 

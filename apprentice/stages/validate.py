@@ -76,11 +76,11 @@ def _check_bad_share(judged: Judged, limits: ValidateConfig, layout: Layout) -> 
     for words, entries in (("passages", judged.passages), ("tasks", judged.tasks)):
         share = share_rejected(entries)
         if share > limits.max_bad_share:
-            refused = [entry for entry in entries if entry.problems]
+            rejected = [entry for entry in entries if entry.problems]
             reasons = ", ".join(f"{reason} {count}" for reason, count in judged.count_reasons(entries).items() if count)
             raise ApprenticeError(
-                f"{len(refused)} of {len(entries)} {words} ({share:.1%}) are rejected, more than validation.max_bad_share={limits.max_bad_share} allows "
-                f"({reasons}); the first: {refused[0].quarantine_row()['reasons'][0]}",
+                f"{len(rejected)} of {len(entries)} {words} ({share:.1%}) are rejected, more than validation.max_bad_share={limits.max_bad_share} allows "
+                f"({reasons}); the first: {rejected[0].quarantine_row()['reasons'][0]}",
                 where=layout.quarantine,
                 todo="correct the records listed there, or raise validation.max_bad_share",
             )

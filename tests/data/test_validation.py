@@ -10,7 +10,7 @@ from apprentice.usecases.deepsearch.source.readers import Candidate
 
 LIMITS = ValidateConfig(max_bad_share=0.5, require_answer_in_corpus=True)
 LENGTHS = Lengths(len, instruction=100, passage=150)
-"""A token a character."""
+"""Counts characters as tokens."""
 PASSAGES = [{"id": "p", "title": "Rome", "text": "Rome is the capital of Italy. Ptolemy's map (1514–1572) shows it."}]
 
 
@@ -28,7 +28,7 @@ def reasons(result):
     return [reason for entry in result.rejected for reason in entry.quarantine_row()["reasons"]]
 
 
-def test_a_sound_task_is_kept():
+def test_a_valid_task_is_kept():
     assert [task.id for task in judged(task()).clean_tasks] == ["t1"]
 
 
@@ -39,7 +39,7 @@ def test_a_missing_answer_is_refused_with_file_line_and_field():
 
 
 @pytest.mark.parametrize("answers", [[], [""], ["  "], ["?"], ["the"]])
-def test_an_answer_that_says_nothing_is_refused(answers):
+def test_an_empty_answer_is_refused(answers):
     assert judged(task(answers=answers)).count_reasons()["invalid_field"] == 1
 
 

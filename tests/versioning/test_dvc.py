@@ -80,7 +80,7 @@ def wait(stage_run: StageRun) -> None:
 
 
 @pytest.mark.slow
-def test_hashes_are_those_of_the_lock_file(in_project: Path):
+def test_hashes_equal_those_in_the_lock_file(in_project: Path):
     reproduce("prepare", in_project)
     assert output_hash(Path("data/quick/raw"), "quick", in_project) == output_hashes("quick", in_project)["data/quick/raw"]
     assert output_hashes("nq", in_project) == {}
@@ -112,7 +112,7 @@ def test_a_stages_own_message_is_shown_without_dvcs():
     assert failure_message(text, "train", LOG) == "error: corpus: is empty\n  What to do: add passages"
 
 
-def test_of_a_crash_the_last_line_is_shown():
+def test_the_last_line_of_a_crash_is_shown():
     text = "Running stage\nTraceback (most recent call last):\nValueError: boom\nERROR: failed to reproduce 'train@quick'\n"
     assert failure_message(text, "train", LOG) == f"error: stage train failed: ValueError: boom\n  What to do: read {LOG}"
 

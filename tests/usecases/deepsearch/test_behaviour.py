@@ -1,4 +1,4 @@
-"""Behaviour by hand-made episodes."""
+"""Behaviour metrics of hand-written episodes."""
 
 from evaluated import episode
 

@@ -1,4 +1,4 @@
-"""evaluation.json: its stable keys, and what stands in them."""
+"""evaluation.json: its stable keys and their values."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_the_same_episodes_give_the_same_file(evaluated):
     assert json.dumps(again) == json.dumps(metrics)
 
 
-def test_without_sampled_episodes_nothing_is_made_up(evaluated):
+def test_without_sampled_episodes_their_metrics_are_absent(evaluated):
     config, _, tasks, episodes, _ = evaluated
     metrics = compare(tasks, episodes, config.evaluate.model_copy(update={"samples": 0}), dict.fromkeys(CONDITIONS, 1.0))
     assert metrics["sampled"] == {}

@@ -20,7 +20,7 @@ def organisation():
 
 @pytest.fixture(scope="module")
 def shown(organisation):
-    """What a search shows of the knowledge base, as one text a query."""
+    """The text that a search shows for each query."""
     tasks, passages = organisation
     retriever = Bm25Retriever(passages)
 

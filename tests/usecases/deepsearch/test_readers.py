@@ -195,7 +195,7 @@ def test_the_fingerprint_names_each_file_with_its_hash(folder):
 
 
 def full(tmp_path, *questions, split="train"):
-    """MuSiQue-Full: the questions of a split, the other split a question without a twin."""
+    """MuSiQue-Full with these questions in one split, and an unrelated question in the other."""
     other = {"id": "2hop__9", "question": "other?", "paragraphs": [paragraph(0, "Noise")], "answer": "x", "answerable": True}
     write_lines(tmp_path / f"musique_full_v1.0_{split}.jsonl", *questions)
     write_lines(tmp_path / f"musique_full_v1.0_{'dev' if split == 'train' else 'train'}.jsonl", other)

@@ -1,4 +1,4 @@
-"""Scores of a condition: what counts, what does not, and how it is grouped."""
+"""The scores of a condition, and their groups."""
 
 import pytest
 from evaluated import episode, task
@@ -19,7 +19,7 @@ def test_answers_are_scored_by_em_cover_em_and_f1():
     assert (third.em, third.abstained) == (1, 1)
 
 
-def test_the_folded_score_stands_beside_the_official_one():
+def test_the_folded_score_is_separate_from_the_official_one():
     condition = score_condition([task(0, "Levi’s Stadium")], [episode("t0", "Levi's Stadium")], 1)
     assert (condition.scores[0].em, condition.scores[0].em_folded) == (0, 1)
     assert (summary(condition.scores)["em"], summary(condition.scores)["em_folded"]) == (0, 1)
@@ -41,7 +41,7 @@ def test_faults_are_not_scored_and_the_task_drops_out():
     assert summary(condition.scores)["n"] == 1
 
 
-def test_faults_that_were_quarantined_are_counted_against_the_plan():
+def test_missing_episodes_count_as_faults():
     assert score_condition(TASKS, [episode("t0", "Oslo")], planned=4).faults == 3
 
 
@@ -57,7 +57,7 @@ def test_summary_has_the_stable_keys():
     assert 0 <= metrics["em_ci95"][0] < 0.5 < metrics["em_ci95"][1] <= 1
 
 
-def test_nothing_scored_is_reported_as_nothing_known():
+def test_a_summary_without_scores_has_the_widest_interval():
     assert summary([]) == {"em": 0.0, "em_folded": 0.0, "cover_em": 0.0, "f1": 0.0, "n": 0, "em_ci95": [0.0, 1.0]}
 
 

@@ -1,1 +1,1 @@
-"""Prefect tasks: one a stage, of the stage's name. They retry, observe and report; what a stage does is in apprentice/stages."""
+"""Prefect tasks, one per stage. They run a stage through DVC, retry it, and report its progress."""

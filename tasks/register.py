@@ -1,4 +1,4 @@
-"""The task register: tracks the result in MLflow and enters the trained policy into the model registry, once for each result."""
+"""The Prefect task that logs a result to MLflow and registers the trained policy, once per result."""
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -10,10 +10,10 @@ from apprentice.versioning import output_hash, output_hashes
 
 @task(name="register", cache_policy=NO_CACHE)
 def register(pipeline: str, prefect_run: str | None) -> list[Place]:
-    """Registers the pipeline's result; one that is registered already is found, not repeated.
+    """Register the pipeline's result; a result that is already registered is not registered again.
 
     Returns:
-        Where the run and the model are.
+        The places of the MLflow run and of the model version.
     """
     from apprentice.tracking.registry import register as enter
     from apprentice.tracking.runs import log_run

@@ -1,4 +1,4 @@
-"""Runs one stage through DVC, shows its progress on the terminal and in Prefect, and decides what is worth a retry."""
+"""Runs one stage through DVC, shows its progress on the terminal and in Prefect, and decides whether to retry it."""
 
 import os
 import time
@@ -21,11 +21,11 @@ ARTIFACT_EVERY_S = 5.0
 
 
 def run_stage(stage: str, pipeline: str) -> None:
-    """Brings one stage up to date; DVC skips the work where nothing has changed.
+    """Bring one stage up to date; DVC skips it if nothing has changed.
 
     Raises:
-        StageFailed: with the stage's own message.
-        ApprenticeError: another DVC process works in this folder.
+        StageFailed: the stage failed; the exception carries its message.
+        ApprenticeError: another DVC process is running in this folder.
     """
     layout = Layout(pipeline)
     tail, run = EventReader(layout.events, from_end=True), StageRun(stage, pipeline, log_of(layout, stage))
@@ -52,18 +52,18 @@ def run_stage(stage: str, pipeline: str) -> None:
 
 
 def log_of(layout: Layout, stage: str) -> Path:
-    """Where DVC's and the stage's output of the last run lies."""
+    """Return the log of the stage's last run, with the output of DVC and of the stage."""
     return layout.runtime / "logs" / f"{stage}.log"
 
 
-def is_passing_fault(_task, _task_run, state) -> bool:
-    """Whether a retry can help: the policy server or the network broke, not the data, the parameters or the code."""
+def is_transient_fault(_task, _task_run, state) -> bool:
+    """Return whether a retry can help: the policy server or the network failed, not the data, parameters, or code."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, StageFailed) and error.code == ExitCode.FAULT
 
 
 class _ProgressArtifact:
-    """A progress bar in Prefect, brought up to date every few seconds."""
+    """A progress bar in Prefect, updated every few seconds."""
 
     def __init__(self, key: str, description: str):
         self._id = create_progress_artifact(progress=0.0, key=key, description=description)

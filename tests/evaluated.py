@@ -1,4 +1,4 @@
-"""Tasks, episodes and an evaluated pipeline for the tests, written by hand."""
+"""Hand-written tasks, episodes, and an evaluated pipeline for tests."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,24 +41,24 @@ def episode(task_id: str, answer: str, actions=None, *, temperature: float = 0.0
 
 NASTY = "<script>alert('x')</script>"
 RATES = {"base_closed_book": 10, "base_rag": 5, "before": 8, "warm_start": 3}
-"""Every n-th task is right under a condition; under the trained policy every fifth is wrong."""
+"""Condition -> n: every n-th answer is right. Under the trained policy, every fifth is wrong."""
 
 
 def evaluated_project(root: Path, *, answers: str = "Oslo", number: int = 24) -> tuple[PipelineConfig, Layout, list[Task], dict[str, list[Trajectory]], dict]:
-    """What the evaluate stage leaves behind, with made-up episodes: better after training, and hostile texts in them."""
+    """Write the outputs of the stage evaluate for invented episodes, which improve with training and contain hostile text."""
     config, layout = load_pipeline("quick", Path(__file__).parents[1] / "params.yaml"), Layout("quick", root)
     tasks = [task(index, answers, hops=1 + index % 3, answerable=index % 8 != 0) for index in range(number)]
     episodes = {name: _condition(name, tasks) for name in CONDITIONS}
-    figures = compare(tasks, episodes, config.evaluate, dict.fromkeys(CONDITIONS, 1.0))
-    _write(layout, tasks, episodes, figures)
-    return config, layout, tasks, episodes, figures
+    metrics = compare(tasks, episodes, config.evaluate, dict.fromkeys(CONDITIONS, 1.0))
+    _write(layout, tasks, episodes, metrics)
+    return config, layout, tasks, episodes, metrics
 
 
-def _write(layout: Layout, tasks: list[Task], episodes: dict[str, list[Trajectory]], figures: dict) -> None:
+def _write(layout: Layout, tasks: list[Task], episodes: dict[str, list[Trajectory]], metrics: dict) -> None:
     write_tasks(layout.tasks, tasks)
     for name, of_condition in episodes.items():
         write_trajectories(layout.evaluations / f"{name}.parquet", of_condition)
-    write_json(layout.metrics("evaluation"), figures)
+    write_json(layout.metrics("evaluation"), metrics)
     write_json(layout.metrics("validation"), {"tasks": len(tasks), "reasons": {"duplicate": 1}})
     write_text(layout.curves("training"), "step,reward,kl_reference,entropy\n0,0.2,0.0,1.5\n1,0.4,0.001,\n2,0.5,0.002,1.2\n")
     write_text(layout.curves("difficulty"), "task_id,pass_rate\na,0.0\nb,0.5\nc,0.5\n")
@@ -107,19 +107,19 @@ def run_errand(of_task: Task, *, solved: bool, temperature: float = 0.0, attempt
 
 
 def assistant_project(root: Path) -> tuple[PipelineConfig, Layout, list[Task], dict[str, list[Trajectory]], dict]:
-    """As `evaluated_project`, of the personal assistant: 24 held-out variants of 12 scenarios, and 12 tasks of 4 scenarios never learned from."""
+    """Like `evaluated_project`, for the assistant: 24 held-out variants of 12 scenarios, and 12 tasks of 4 new scenarios."""
     config, layout = load_pipeline("assistant", Path(__file__).parents[1] / "params.yaml"), Layout("assistant", root)
     config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"samples": 1})})
     tasks = [errand(f"known{index // 2}", 1 + index % 2, difficulty=1 + index % 3) for index in range(24)]
     tasks += [errand(f"new{index // 3}", 1 + index % 3, split="dev", difficulty=1 + index // 3 % 3) for index in range(12)]
     episodes = {name: _errands(name, tasks, config.evaluate.samples) for name in ASSISTANT.conditions}
-    figures = ASSISTANT.compare(tasks, episodes, config.evaluate, dict.fromkeys(ASSISTANT.conditions, 1.0))
-    _write(layout, tasks, episodes, figures)
-    return config, layout, tasks, episodes, figures
+    metrics = ASSISTANT.compare(tasks, episodes, config.evaluate, dict.fromkeys(ASSISTANT.conditions, 1.0))
+    _write(layout, tasks, episodes, metrics)
+    return config, layout, tasks, episodes, metrics
 
 
 def _errands(name: str, tasks: list[Task], samples: int) -> list[Trajectory]:
-    """Before training every eighth is solved, after the warm start every third, in the end all but every fifth."""
+    """Every eighth task is solved before training, every third after the warm start, and all but every fifth after training."""
     attempts = [(0.0, 0), *((1.0, attempt) for attempt in range(samples) if name in SAMPLED)]
     solved = {"before": lambda index: index % 8 == 1, "warm_start": lambda index: index % 3 == 1, "trained": lambda index: index % 5 != 0}[name]
     return [

@@ -56,12 +56,12 @@ def test_every_stage_writes_its_metrics(project):
 
 @pytest.mark.slow
 def test_evaluation_has_the_stable_keys(project):
-    figures = json.loads(Layout("quick", project).metrics("evaluation").read_text())
+    metrics = json.loads(Layout("quick", project).metrics("evaluation").read_text())
     for condition in ("base_closed_book", "base_rag", "before", "warm_start", "trained"):
-        assert {"em", "cover_em", "f1", "n", "em_ci95"} <= figures[condition].keys()
-        assert figures[condition]["n"] == 4
+        assert {"em", "cover_em", "f1", "n", "em_ci95"} <= metrics[condition].keys()
+        assert metrics[condition]["n"] == 4
     for difference in ("trained_minus_before", "trained_minus_warm_start"):
-        assert {"em", "em_ci95", "p", "n", "scenarios"} <= figures[difference].keys()
+        assert {"em", "em_ci95", "p", "n", "scenarios"} <= metrics[difference].keys()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The command line: help and errors come at once; nothing heavy is imported for them."""
+"""The command line: help and errors appear at once, without heavy imports."""
 
 import os
 import subprocess
@@ -52,7 +52,7 @@ def test_doctor_names_every_requirement():
 
 
 @pytest.mark.parametrize("command", ["-m apprentice params quick", "-m apprentice --help", "-m flows --help", "-m flows quik"])
-def test_a_reader_that_goes_away_is_no_traceback(command: str):
+def test_a_closed_pipe_causes_no_traceback(command: str):
     """As in `… | head`: the output is longer than a pipe holds, or comes when the reader has gone."""
     script = f'(sleep 1; "{sys.executable}" {command}; echo $? >&2) | true'
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

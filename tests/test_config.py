@@ -1,4 +1,4 @@
-"""params.yaml: unknown and missing keys, overrides, and every YAML file that is shipped."""
+"""params.yaml: unknown and missing keys, overrides, and every shipped YAML file."""
 
 import json
 import shutil
@@ -159,7 +159,7 @@ def test_quotes_of_the_file_and_of_an_override_mean_what_they_mean_in_yaml(param
 def test_a_file_that_would_read_back_differently_is_not_written(params: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("apprentice.config.load.DoubleQuotedScalarString", str)
     before = params.read_bytes()
-    with pytest.raises(ApprenticeError, match="would not read back as the same values"):
+    with pytest.raises(ApprenticeError, match="would not parse to the same values"):
         set_overrides("quick", ["data.source=s3://a:b"], params)
     assert params.read_bytes() == before
 
@@ -175,21 +175,21 @@ def test_a_file_that_would_read_back_differently_is_not_written(params: Path, mo
         ("source: null, seed: 0", "source: null, seed: 4294967296", "data.seed: input should be less than 4294967296"),
     ],
 )
-def test_what_dvc_may_have_written_is_refused_when_a_stage_reads_it(params: Path, before: str, after: str, message: str):
+def test_an_invalid_value_in_the_file_is_refused(params: Path, before: str, after: str, message: str):
     edited(params, before, after)
     with pytest.raises(ApprenticeError, match=message):
         load_pipeline("nq", params)
 
 
 @pytest.mark.parametrize("name", ["../quick", "a/b", ".hidden", "-x", "a b", "x" * 65, "a\nb", "<b>"])
-def test_a_pipeline_whose_name_could_be_taken_for_something_else_is_refused(params: Path, name: str):
+def test_an_invalid_pipeline_name_is_refused(params: Path, name: str):
     edited(params, "  quick:\n    description", f"  {json.dumps(name)}:\n    description")
     for read in (pipeline_names, partial(load_pipeline, "nq"), partial(set_overrides, "nq", ["train.seed=3"])):
-        with pytest.raises(ApprenticeError, match="a pipeline cannot be called"):
+        with pytest.raises(ApprenticeError, match="is not a valid pipeline name"):
             read(path=params)
 
 
-def test_what_a_run_leaves_in_its_runtime_folder_is_for_its_user_alone(tmp_path):
+def test_the_runtime_folder_is_private_to_its_user(tmp_path):
     (tmp_path / ".apprentice").mkdir(mode=0o755)
     with only_run(tmp_path):
         assert stat.S_IMODE((tmp_path / ".apprentice").stat().st_mode) == 0o700

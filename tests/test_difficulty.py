@@ -1,4 +1,4 @@
-"""The curriculum keeps what carries signal, and is never empty."""
+"""The curriculum keeps the tasks that carry a signal, and is never empty."""
 
 import pytest
 from hypothesis import given
@@ -95,7 +95,7 @@ def test_a_curriculum_is_never_empty_never_too_long_and_never_repeats(successes,
 
 
 @given(st.lists(st.integers(0, PROBES), min_size=1, max_size=40), st.integers(2, 20))
-def test_no_task_with_signal_is_passed_over_for_one_always_solved(successes, keep):
+def test_no_task_with_signal_is_replaced_by_one_always_solved(successes, keep):
     chosen = set(kept(successes, keep=keep, unsolved_share=0.0))
     left = [count for index, count in enumerate(successes) if f"t{index}" not in chosen]
     if any(successes[int(task_id[1:])] == PROBES for task_id in chosen):

@@ -1,4 +1,4 @@
-"""params.yaml as typed, frozen models; where each pipeline's files lie."""
+"""params.yaml as typed, frozen models, and the file locations of each pipeline."""
 
 from apprentice.config.layout import Layout
 from apprentice.config.load import activate, check_overrides, load_pipeline, pipeline_names, set_overrides

@@ -1,16 +1,17 @@
-"""Where each pipeline's files lie, relative to the project's root."""
+"""The file locations of each pipeline, relative to the project's root."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
 RUNTIME = Path(".apprentice")
-"""Logs, checkpoints to resume from, caches: never versioned, safe to delete while nothing runs."""
+"""Folder of logs, resumable checkpoints, and caches. It is not versioned, and can be deleted while nothing runs."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of one pipeline. Those under data/, models/ and reports/ are DVC's; those under .apprentice/ are not."""
+    """The files of one pipeline. DVC tracks those under data/, models/, and reports/, but not those under
+    .apprentice/."""
 
     pipeline: str
     root: Path = Path()
@@ -33,67 +34,68 @@ class Layout:
 
     @property
     def raw(self) -> Path:
-        """prepare: tasks.jsonl and corpus.jsonl, a candidate record a line with the file and line it came from."""
+        """Written by prepare: tasks.jsonl and corpus.jsonl with one candidate per line, and source.json."""
         return self.data / "raw"
 
     @property
     def tasks(self) -> Path:
-        """validate: the clean tasks."""
+        """Written by validate: the clean tasks."""
         return self.data / "tasks.parquet"
 
     @property
     def corpus(self) -> Path:
-        """validate: the clean passages."""
+        """Written by validate: the clean passages."""
         return self.data / "corpus.parquet"
 
     @property
     def quarantine(self) -> Path:
-        """validate: refused records with reasons, one JSON object a line."""
+        """Written by validate: the rejected records with reasons, one JSON object per line."""
         return self.data / "quarantine.jsonl"
 
     @property
     def data_docs(self) -> Path:
-        """validate: Great Expectations' pages."""
+        """Written by validate: Great Expectations' Data Docs."""
         return self.reports / "data_docs"
 
     @property
     def curriculum(self) -> Path:
-        """filter: the tasks to train on."""
+        """Written by filter: the tasks to train on."""
         return self.data / "curriculum.parquet"
 
     @property
     def rollouts(self) -> Path:
-        """rollout: the starting policy's trajectories."""
+        """Written by rollout: the starting policy's trajectories."""
         return self.data / "rollouts.parquet"
 
     @property
     def rollout_quarantine(self) -> Path:
-        """rollout: trajectories that break their contract, with reasons, one JSON object a line."""
+        """Written by rollout: faults and invalid trajectories with reasons, one JSON object per line."""
         return self.data / "rollout_quarantine.jsonl"
 
     @property
     def train_quarantine(self) -> Path:
-        """train: episodes that broke and trajectories that break their contract, with reasons, one JSON object a line."""
+        """Written by train: faults and invalid trajectories with reasons, one JSON object per line."""
         return self.data / "train_quarantine.jsonl"
 
     @property
     def evaluations(self) -> Path:
-        """evaluate: the trajectories behind the report, one Parquet file a condition."""
+        """Written by evaluate: the evaluated trajectories, one Parquet file per condition."""
         return self.data / "evaluations"
 
     @property
     def warm_start(self) -> Path:
-        """distill: the starting policy; a checkpoint, or base.json naming the base model where distill has no source."""
+        """Written by distill: the starting policy as a checkpoint; without a warm start, base.json, which names the
+        base model."""
         return self.models / "warm_start"
 
     @property
     def policy(self) -> Path:
-        """train: the trained policy."""
+        """Written by train: the trained policy."""
         return self.models / "policy"
 
     @property
     def skills(self) -> Path:
-        """train: the skill library, beside the weights that wrote it; absent where nothing was kept."""
+        """Written by train: the skill library; absent if no skill was kept."""
         return self.policy / "skills.jsonl"
 
     @property
@@ -103,23 +105,23 @@ class Layout:
 
     @property
     def events(self) -> Path:
-        """Every stage: its progress, one JSON object a line."""
+        """Written by every stage: its progress, one JSON object per line."""
         return self.runtime / "events.jsonl"
 
     @property
     def memory(self) -> Path:
-        """The flow: the most memory seen during each stage, of all processes of the run together, in bytes."""
+        """Written by the flow: the peak memory of all its processes during each stage, in bytes."""
         return self.runtime / "memory.json"
 
     @property
     def checkpoints(self) -> Path:
-        """distill, train: what they resume from."""
+        """Written by distill and train: the checkpoints that they resume from."""
         return self.runtime / "checkpoints"
 
     def metrics(self, stage: str) -> Path:
-        """The small, flat figures of a stage."""
+        """Return the JSON file with the metrics of a stage."""
         return self.reports / f"{stage}.json"
 
     def curves(self, stage: str) -> Path:
-        """The figures of a stage step by step, as CSV."""
+        """Return the CSV file with the rows that a stage plots."""
         return self.reports / f"{stage}.csv"

@@ -1,4 +1,4 @@
-"""Reads a pipeline from params.yaml, and writes into it: overrides, and which pipelines are active."""
+"""Reads pipelines from params.yaml, and writes overrides and the active pipelines into it."""
 
 import difflib
 import re
@@ -21,16 +21,16 @@ from apprentice.records.files import write_text
 from apprentice.records.text import redacted
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-"""A pipeline's name: it is part of paths, of commands and of what Prefect, DVC and MLflow store."""
+"""Valid pipeline names. A name becomes part of paths, commands, and identifiers in Prefect, DVC, and MLflow."""
 PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
-"""Texts written without quotes, unless YAML reads them as something else; ruamel quotes those itself."""
+"""Strings to write without quotes. ruamel itself quotes those that YAML would read as another type."""
 
 
 def read_document(path: Path) -> dict:
-    """The whole of params.yaml as plain values.
+    """Return params.yaml as plain values, with merge keys resolved.
 
     Raises:
-        ApprenticeError: it is missing, is no UTF-8, is no YAML, holds no pipelines, or one whose name could be taken for something else.
+        ApprenticeError: the file is missing, not UTF-8, not YAML, has no pipelines, or has one with an invalid name.
     """
     try:
         document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
@@ -41,44 +41,45 @@ def read_document(path: Path) -> dict:
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else path
-        raise ApprenticeError(f"is not YAML: {getattr(error, 'problem', error)}", where=where) from None
+        raise ApprenticeError(f"is not YAML: {getattr(error, 'problem', error)}", where=where, todo="fix this line") from None
     if not isinstance(document, dict) or not isinstance(document.get("pipelines"), dict):
-        raise ApprenticeError("has no `pipelines`", where=path)
+        raise ApprenticeError("has no mapping `pipelines`", where=path, todo="restore the file: `git checkout -- params.yaml`")
     if not isinstance(document.setdefault("active", {}), dict):
-        raise ApprenticeError(
-            "`active` is not a mapping of pipelines to the code that DVC watches", where=path, todo="write `active: {}`; `make run` fills it in"
-        )
-    if strange := [name for name in document["pipelines"] if not NAME.fullmatch(str(name))]:
-        raise ApprenticeError(f"a pipeline cannot be called {strange[0]!r}", where=path, todo="use at most 64 letters, digits, dashes and underscores")
+        what = "`active` is not a mapping of pipelines to the code that DVC watches"
+        raise ApprenticeError(what, where=path, todo="write `active: {}`; `make run` fills it in")
+    if invalid := [name for name in document["pipelines"] if not NAME.fullmatch(str(name))]:
+        todo = "start with a letter or digit, and use at most 64 letters, digits, dashes, and underscores"
+        raise ApprenticeError(f"{invalid[0]!r} is not a valid pipeline name", where=path, todo=todo)
     return document
 
 
 def pipeline_names(path: Path = PARAMS) -> list[str]:
-    """The pipelines of params.yaml, in its order."""
+    """Return the names of the pipelines, in the order of params.yaml."""
     return list(read_document(path)["pipelines"])
 
 
 def load_pipeline(name: str, path: Path = PARAMS) -> PipelineConfig:
-    """The parameters of one pipeline.
+    """Return the parameters of one pipeline.
 
     Raises:
-        ApprenticeError: params.yaml cannot be read, has no such pipeline, or a key is unknown, missing or wrong.
+        ApprenticeError: params.yaml cannot be read, has no such pipeline, or a key is unknown, missing, or invalid.
     """
     document = read_document(path)
     pipelines = document["pipelines"]
     if name not in pipelines:
-        raise ApprenticeError(f"no pipeline {name!r}{_did_you_mean(name, pipelines)}", where=path, todo=f"choose one of {', '.join(pipelines)}")
+        what = f"there is no pipeline {name!r}{_did_you_mean(name, pipelines)}"
+        raise ApprenticeError(what, where=path, todo=f"choose one of {', '.join(pipelines)}")
     return _validated(pipelines[name], name, path)
 
 
 def set_overrides(name: str, overrides: Iterable[str], path: Path = PARAMS) -> list[str]:
-    """Writes `section.key=value` overrides of one pipeline into params.yaml; comments stay.
+    """Write `section.key=value` overrides of one pipeline into params.yaml, and keep its comments.
 
     Returns:
-        One line a changed value, for people.
+        One line per changed value, for people.
 
     Raises:
-        ApprenticeError: an override is malformed, or the result is no valid pipeline (the file is then unchanged).
+        ApprenticeError: an override is malformed, or the resulting pipeline is invalid. The file is then unchanged.
     """
     overrides = list(overrides)
     load_pipeline(name, path)
@@ -90,20 +91,20 @@ def set_overrides(name: str, overrides: Iterable[str], path: Path = PARAMS) -> l
 
 
 def check_overrides(name: str, overrides: Iterable[str], path: Path = PARAMS) -> None:
-    """Raises what `set_overrides` would, and writes nothing."""
+    """Raise the errors that `set_overrides` would raise, without writing."""
     load_pipeline(name, path)
     _overridden(YAML().load(path.read_text(encoding="utf-8")), name, overrides, path)
 
 
 def _overridden(document: Any, name: str, overrides: Iterable[str], path: Path) -> list[str | None]:
-    """Applies the overrides to the document; what each changed."""
+    """Apply the overrides to the document and return what each one changed; None if nothing."""
     changes = [_set(document["pipelines"][name], override) for override in overrides]
     _validated(document["pipelines"][name], name, path)
     return changes
 
 
 def activate(name: str, path: Path = PARAMS) -> None:
-    """Adds a pipeline to those that DVC knows, with the code of its use case that DVC watches.
+    """Add a pipeline, with the code of its use case, to the active pipelines, which DVC maintains.
 
     Raises:
         ApprenticeError: params.yaml cannot be read, or has no such pipeline.
@@ -115,23 +116,24 @@ def activate(name: str, path: Path = PARAMS) -> None:
 
 
 def check_active(name: str, path: Path = PARAMS) -> None:
-    """Refuses a pipeline for which DVC watches the code of another use case: its results would seem up to date when they are not.
+    """Reject a pipeline for which DVC watches the wrong code, because DVC would report stale results as up to date.
 
     Raises:
-        ApprenticeError: with the command that mends it.
+        ApprenticeError: `active` names the code of another use case.
     """
     known = read_document(path)["active"].get(name)
     if known is not None and known != watched_code(load_pipeline(name, path).environment.use, path.parent):
-        todo = f"run `make run PIPELINE={name}`, which corrects it"
-        raise ApprenticeError(f"DVC does not watch the code of the use case of {name!r}", where=f"{path}: active.{name}", todo=todo)
+        todo = f"run `make run PIPELINE={name}`, which corrects the entry"
+        raise ApprenticeError(f"the entry does not name the code of {name!r}'s use case", where=f"{path}: active.{name}", todo=todo)
 
 
 @contextmanager
 def _edited(path: Path) -> Iterator[Any]:
-    """Yields the document with its comments, and writes it back where the block changed it and ended well.
+    """Yield the document with its comments, and write it back if the block changes it and raises nothing.
 
     Raises:
-        ApprenticeError: the text to write does not parse back to the same values, or a stage runs (the file is then unchanged).
+        ApprenticeError: the new text does not parse to the same values, or a stage is running. The file is then
+            unchanged.
     """
     yaml = YAML()
     yaml.width = 160
@@ -145,7 +147,7 @@ def _edited(path: Path) -> Iterator[Any]:
         _check_written(after, document, path)
         with writing_params(path.parent):
             if path.read_text(encoding="utf-8") != found:
-                raise ApprenticeError("another process has just changed it", where=path, todo="run again")
+                raise ApprenticeError("another process changed the file at the same time", where=path, todo="run again")
             write_text(path, after)
 
 
@@ -155,11 +157,12 @@ def _check_written(text: str, document: Any, path: Path) -> None:
     except YAMLError:
         same = False
     if not same:
-        raise ApprenticeError("the changed file would not read back as the same values", where=path, todo="put the value into the file by hand, in quotes")
+        what = "the override was not written, because the file would not parse to the same values"
+        raise ApprenticeError(what, where=path, todo="write the value into the file by hand, in quotes")
 
 
 def _plain(node: Any) -> Any:
-    """The document as dicts and lists, with the keys that `<<` merges in."""
+    """Return the document as dicts and lists, with merge keys resolved."""
     if isinstance(node, Mapping):
         return {key: _plain(value) for key, value in node.items()}
     return [_plain(value) for value in node] if isinstance(node, list) else node
@@ -179,11 +182,11 @@ def _set(node: Any, override: str) -> str | None:
     for section in sections:
         if not isinstance(node, Mapping) or section not in node:
             known = node if isinstance(node, Mapping) else ()
-            raise ApprenticeError(redacted(f"no section {section!r} in {dotted!r}{_did_you_mean(section, known)}"), where=redacted(override))
+            raise ApprenticeError(redacted(f"there is no section {section!r}{_did_you_mean(section, known)}"), where=redacted(override))
         node = node[section]
     if not isinstance(node, Mapping) or key not in node:
         known = node if isinstance(node, Mapping) else ()
-        raise ApprenticeError(redacted(f"no parameter {dotted!r}{_did_you_mean(key, known)}"), where=redacted(override))
+        raise ApprenticeError(redacted(f"there is no parameter {dotted!r}{_did_you_mean(key, known)}"), where=redacted(override))
     before, after = node[key], _scalar(text)
     if before == after:
         return None
@@ -192,7 +195,8 @@ def _set(node: Any, override: str) -> str | None:
 
 
 def _scalar(text: str) -> Any:
-    """The number, truth value, null or quoted text that an override's value spells in YAML; any other value is text as it stands."""
+    """Parse an override's value as a YAML number, boolean, null, or quoted string; any other value is a plain
+    string."""
     if _is_number(text) and not _is_integer(text):
         return float(text)
     try:
@@ -225,7 +229,8 @@ def _validated(values: Any, name: str, path: Path) -> PipelineConfig:
 
 
 def _model(values: Any) -> type[PipelineConfig]:
-    """The model of a pipeline with its use case's sections; the plain one where the use case is missing, so that validation says so."""
+    """Return the model with the sections of the use case; without a use case, the plain model, whose validation reports
+    it."""
     environment = values.get("environment") if isinstance(values, Mapping) else None
     use = environment.get("use") if isinstance(environment, Mapping) else None
     if not isinstance(use, str):
@@ -247,7 +252,7 @@ def _problem(detail: Mapping[str, Any], model: type[PipelineConfig]) -> str:
 
 
 def _place(location: Iterable[Any], model: type[BaseModel]) -> tuple[list[str], list[str]]:
-    """The keys that lead to an error, and the keys known beside the last one."""
+    """Return the path of keys to an error, and the valid keys at its last level."""
     keys, known, section = [], [], model
     for part in map(str, location):
         fields = {field.alias or name: field for name, field in section.model_fields.items()} if section else {}

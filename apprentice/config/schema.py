@@ -1,72 +1,78 @@
-"""The parameters of a pipeline, one model a section of params.yaml. The values live there, and only there."""
+"""The parameters of a pipeline: one frozen pydantic model per section of params.yaml. No parameter has a default."""
 
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator, model_validator
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""A seed of NumPy's and PyTorch's random generators."""
+"""A seed in the range that NumPy's and PyTorch's random generators accept."""
 
 
 class Section(BaseModel):
-    """A frozen section. It refuses unknown and missing keys, values of another type, and numbers that are not finite."""
+    """A frozen section that rejects unknown keys, missing keys, values of a wrong type, and non-finite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class ModelConfig(Section):
-    """The base model: what training starts from."""
+    """The base model that training starts from."""
 
     name: str
-    """`smollm2-135m-instruct` or `gemma-3-270m` (fetched from the package index; the latter under Gemma's terms of use),
-    a local folder, or a Hugging Face id, which `id@revision` pins to a commit."""
+    """`smollm2-135m-instruct` or `gemma-3-270m`, which are fetched from the package index (Gemma under its terms of
+    use); a local folder; or a Hugging Face id. `id@revision` pins a Hugging Face model to a commit."""
 
 
 class PolicyConfig(Section):
-    """What answers prompts."""
+    """The engine that samples from the policy."""
 
     engine: Literal["vllm", "transformers"]
-    """`vllm`: a server process of its own. `transformers`: in the stage's process; for machines without vLLM."""
+    """`vllm` runs a server process. `transformers` samples in the stage's process, for machines without vLLM."""
     port: int | None = Field(ge=0, le=65535)
-    """TCP port on the loopback interface, whose every route asks for a random key; 0 takes a free one. None: a Unix socket that only this user reaches."""
+    """TCP port of the server on the loopback interface; every request needs a random key. 0 selects a free port.
+    None serves on a Unix socket that only the current user can open."""
     max_context: int = Field(gt=0)
-    """Tokens of prompt and completion together."""
+    """Maximum number of tokens of prompt and completion together."""
     max_sequences: int = Field(gt=0)
-    """Completions the engine works on at the same time."""
+    """Maximum number of completions that the engine decodes concurrently."""
     kv_cache_gib: float = Field(gt=0)
-    """Memory for keys and values, in GiB; of each GPU where there are some."""
+    """Size of the KV cache in GiB; on GPUs, per GPU."""
     gpus: int = Field(gt=0)
-    """GPUs over which the server spreads the model (tensor parallelism); without a GPU it makes no difference."""
+    """Number of GPUs that the server shards the model over (tensor parallelism). Has no effect without a GPU."""
     first_gpu: int = Field(ge=0)
-    """Number of the first of them. The trainer's ranks take 0 and up; a server behind these has GPUs of its own, as `train.overlap` wants."""
+    """Index of the server's first GPU. The trainer's ranks use GPUs 0 to train.ranks - 1. Start at `train.ranks` to
+    give the server separate GPUs, which `train.overlap` needs."""
     sleep: bool
-    """The server frees its GPUs' memory during updates, for a trainer on the same GPUs; without a GPU it has none to free."""
+    """Whether the server frees its GPU memory during updates, so that the trainer can use the same GPUs. Has no effect
+    without a GPU."""
 
 
 class EnvironmentConfig(Section):
-    """What the episodes of every use case have."""
+    """The limits of an episode, common to all use cases."""
 
     use: str
-    """The use case: `deepsearch`, `assistant`, your own as `package.module:Class`, or an entry point of the group `apprentice.usecases`."""
+    """The use case: `deepsearch`, `assistant`, your own as `package.module:Class`, or an entry point of the group
+    `apprentice.usecases`."""
     max_turns: int = Field(gt=0)
+    """Maximum number of turns per episode."""
     max_turn_tokens: int = Field(gt=0)
-    """Tokens the policy may sample in one turn."""
+    """Maximum number of tokens that the policy samples per turn."""
     max_failed_turns: int = Field(gt=0)
-    """Turns in a row that are malformed or end in an error, after which the attempt is over."""
+    """Number of consecutive malformed or failed turns that ends an episode."""
     max_tokens: int = Field(gt=0)
-    """Tokens of a whole episode, prompt and observations included."""
+    """Maximum number of tokens per episode, including the prompt and observations."""
     concurrency: int = Field(gt=0)
-    """Episodes in flight at the same time."""
+    """Maximum number of concurrent episodes."""
 
 
 class DataConfig(Section):
-    """Where tasks and knowledge base come from, for every use case."""
+    """The source of tasks and passages, common to all use cases."""
 
     format: str
-    """How the source is read; the use case says which formats it knows."""
+    """Format of the source; each use case defines its formats."""
     source: str | None
-    """Where the data is; None where the use case generates it."""
+    """Location of the data; None if the use case generates it."""
     seed: Seed
+    """Seed of the generated data and of the choice of tasks."""
     train: int = Field(gt=0)
     """Maximum number of training tasks."""
     dev: int = Field(gt=0)
@@ -74,56 +80,67 @@ class DataConfig(Section):
 
 
 class ValidateConfig(Section):
-    """When data is good enough to go on with."""
+    """The quality that the data must have."""
 
     max_bad_share: float = Field(ge=0, le=1)
-    """Share of quarantined records above which the stage fails."""
+    """Maximum share of quarantined records; the stage fails above it."""
     require_answer_in_corpus: bool
-    """Quarantine answerable tasks none of whose answers occurs in the knowledge base, where its passages are here."""
+    """Whether to quarantine answerable tasks if no passage contains an accepted answer. Has no effect without
+    passages."""
 
 
 class DistillConfig(Section):
-    """Supervised warm start, for models too small to have a signal."""
+    """The supervised warm start, for models that would otherwise never succeed."""
 
     source: Literal["expert", "rejection", "none"]
-    """`expert`: scripted traces; `rejection`: the base policy's own successes; `none`: training starts from the base model."""
+    """`expert`: traces of the scripted expert. `rejection`: successes of the base model. `none`: no warm start."""
     traces: int = Field(ge=0)
-    """Successful traces to learn from, at most."""
+    """Maximum number of successful traces to train on."""
     attempts: int = Field(gt=0)
-    """Samples a task, for `rejection`."""
+    """Episodes per task; used by `rejection` only."""
     epochs: int = Field(gt=0)
+    """Passes over the traces."""
     learning_rate: float = Field(gt=0)
+    """Peak learning rate."""
     batch: int = Field(gt=0)
-    """Traces an optimizer step."""
+    """Traces per optimizer step."""
     micro_batch_tokens: int = Field(gt=0)
+    """Maximum number of tokens per forward and backward pass."""
     seed: Seed
+    """Seed of the order of tasks, the episodes, and the order of traces."""
 
 
 class FilterConfig(Section):
-    """Which tasks are worth learning from."""
+    """The choice of tasks to train on, the curriculum."""
 
     candidates: int = Field(gt=0)
-    """Training tasks probed, at most."""
+    """Maximum number of training tasks to probe."""
     probes: int = Field(gt=1)
-    """Attempts a task."""
+    """Episodes per probed task."""
     keep: int = Field(gt=0)
-    """Tasks in the curriculum, at most."""
+    """Maximum number of tasks in the curriculum."""
     hardness: float = Field(ge=0)
-    """Exponent of the preference for harder tasks: weight = signal * (1 - pass rate) ** hardness; 0 has none."""
+    """Exponent of the preference for harder tasks: weight = signal * (1 - pass rate) ** hardness. 0 sets no
+    preference."""
     unsolved_share: float = Field(ge=0, le=1)
-    """Share of the curriculum kept for tasks never solved when probed."""
+    """Share of the curriculum reserved for tasks that no probe solved."""
     temperature: float = Field(gt=0)
+    """Sampling temperature of the probes."""
     seed: Seed
+    """Seed of the choice of candidates and of the probes."""
 
 
 class RolloutConfig(Section):
-    """The starting policy's trajectories at full width."""
+    """The episodes of the starting policy, which measure it before training and warm up the critic."""
 
     tasks: int = Field(gt=0)
+    """Maximum number of tasks of the curriculum."""
     attempts: int = Field(gt=0)
-    """Episodes a task."""
+    """Episodes per task."""
     temperature: float = Field(gt=0)
+    """Sampling temperature; rejection sampling in distill uses it too."""
     seed: Seed
+    """Seed of the choice of tasks and of the episodes."""
 
 
 def _zero_or_above_1(value: float) -> float:
@@ -277,33 +294,36 @@ class TrainConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """How policies are compared on held-out tasks."""
+    """The comparison of policies on held-out tasks."""
 
     tasks: int = Field(gt=0)
-    """Held-out tasks, at most."""
+    """Maximum number of held-out tasks."""
     samples: int = Field(ge=0)
-    """Sampled episodes a task besides the greedy one, for the starting and the trained policy."""
+    """Sampled episodes per task, in addition to the greedy one, of the starting and the trained policy."""
     temperature: float = Field(gt=0)
+    """Temperature of the sampled episodes."""
     seed: Seed
-    """Seed of the held-out tasks drawn, and of the sampled episodes."""
+    """Seed of the choice of held-out tasks and of the sampled episodes."""
 
 
 class RegisterConfig(Section):
-    """When a trained policy becomes the champion."""
+    """The promotion of a trained policy to champion."""
 
     model_name: str
+    """Name of the registered model in MLflow."""
     margin: float
-    """The 95% interval of the challenger's gain in the main figure (EM, TGC) must lie above this."""
+    """Lower bound that the 95% interval of the gain in the main metric must exceed, in the metric's unit."""
 
 
 class PipelineConfig(Section):
-    """One pipeline: a section a stage, and what the stages share."""
+    """One pipeline: the sections that its stages read."""
 
     description: str
+    """One line for people."""
     model: ModelConfig
     policy: PolicyConfig
     environment: EnvironmentConfig
-    """The use case defines this section and the next (`pipeline_model`)."""
+    """The use case defines the fields of `environment` and `data` (see `pipeline_model`)."""
     data: DataConfig
     validation: ValidateConfig
     distill: DistillConfig
@@ -317,10 +337,10 @@ class PipelineConfig(Section):
     @classmethod
     def _sleeps_or_overlaps(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
         if train.overlap and "policy" in info.data and info.data["policy"].sleep:
-            raise ValueError("overlap must be false with policy.sleep: episodes are played during updates then, and the server sleeps")
+            raise ValueError("overlap must be false with policy.sleep: it samples episodes during updates, while the server sleeps")
         return train
 
 
 def pipeline_model(environment: type[EnvironmentConfig], data: type[DataConfig]) -> type[PipelineConfig]:
-    """Create the model of a pipeline whose use case has these two sections."""
+    """Create the model of a pipeline from the two sections of its use case."""
     return create_model("PipelineConfig", __base__=PipelineConfig, environment=(environment, ...), data=(data, ...))

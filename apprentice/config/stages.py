@@ -1,4 +1,4 @@
-"""The stages of every pipeline, in the order in which each one needs the one before: the one definition of their names and properties."""
+"""The names and properties of the stages that every pipeline consists of, in the order in which they run."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from apprentice.config.schema import PipelineConfig
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What the other parts of the product know of a stage; `apprentice.stages.<name>` runs it."""
+    """Properties of a stage; `apprentice.stages.<name>` implements it."""
 
     name: str
     metrics: str | None
-    """Name of its metrics file in reports/<pipeline>/, without `.json`; None where it has none."""
+    """Name of its metrics file in reports/<pipeline>/, without `.json`; None if it writes none."""
     uses_policy: bool
-    """Whether it samples from a policy, whatever the parameters."""
+    """Whether it always samples from a policy, regardless of the parameters."""
 
 
 STAGES = {
@@ -31,5 +31,5 @@ STAGES = {
 
 
 def samples_from_policy(name: str, config: PipelineConfig) -> bool:
-    """Whether a stage of this pipeline samples from a policy; distill does so only for rejection sampling."""
+    """Return whether a stage of this pipeline samples from a policy; distill does so only for rejection sampling."""
     return STAGES[name].uses_policy or (name == "distill" and config.distill.source == "rejection")

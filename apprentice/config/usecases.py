@@ -15,25 +15,25 @@ from apprentice.errors import ApprenticeError
 GROUP = "apprentice.usecases"
 """Group of entry points through which an installed package offers use cases."""
 PARTS = ("usecase", "source", "source_program", "environment", "environment_program", "metrics")
-"""Parts of a use case's code that DVC watches: the class itself, what the stage prepare reads or generates, the episodes, and the metrics.
-Programs are those that source and environment run as processes in a virtual environment of their own."""
+"""Parts of a use case's code that DVC watches: the class, the data source, the episodes, and the metrics.
+A program is code that the source or the environment runs as a process in a separate virtual environment."""
 WHERE = "environment.use"
 
 
 def shipped() -> dict[str, str]:
-    """Names of the use cases in this package, with the `module:Class` of each one."""
+    """Return the use cases in this package: name -> `module:Class`."""
     return import_module("apprentice.usecases").SHIPPED
 
 
 @cache
 def find_use_case(name: str) -> Any:
-    """The class of a use case (`apprentice.environments.usecase.UseCase`).
+    """Return the class of a use case (`apprentice.environments.usecase.UseCase`).
 
     Args:
         name: a shipped use case, `package.module:Class`, or an entry point of the group `apprentice.usecases`.
 
     Raises:
-        ApprenticeError: there is none of that name, its module cannot be imported, or the class is not a use case.
+        ApprenticeError: no use case has that name, its module cannot be imported, or the class is not a use case.
     """
     installed = {point.name: point.value for point in entry_points(group=GROUP)}
     known = installed | shipped()
@@ -41,7 +41,8 @@ def find_use_case(name: str) -> Any:
     if target is None:
         close = difflib.get_close_matches(name, known, n=1)
         guess = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ApprenticeError(f"no use case {name!r}{guess}", where=WHERE, todo=f"choose one of {', '.join(known)}, or write package.module:Class")
+        todo = f"choose one of {', '.join(known)}, or write package.module:Class"
+        raise ApprenticeError(f"there is no use case {name!r}{guess}", where=WHERE, todo=todo)
     module, _, attribute = target.partition(":")
     found = getattr(_imported(module), attribute, None)
     if found is None:
@@ -53,10 +54,10 @@ def find_use_case(name: str) -> Any:
 
 
 def watched_code(name: str, root: Path = Path()) -> dict[str, str]:
-    """The file or folder of each part of a use case's code: relative to the project's root where it lies inside, absolute elsewhere.
+    """Return the file or folder of each part in `PARTS`: relative to `root` if it is inside, otherwise absolute.
 
-    A program that the use case does not name is the part that would run it. Any other part lies where the class does: in the folder of its package,
-    or in its file if that is in no package.
+    A program that the use case does not declare defaults to the part that would run it. Any other part defaults to the
+    package of the class, or to its file if the module belongs to no package.
 
     Raises:
         ApprenticeError: see `find_use_case`.
@@ -72,15 +73,15 @@ def watched_code(name: str, root: Path = Path()) -> dict[str, str]:
 
 
 def _imported(module: str) -> Any:
-    """The module; the project's folder is searched too, as it is under `python -m`."""
+    """Import the module; the project's folder is searched too, as under `python -m`."""
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):
-            todo = "write package.module:Class of a module in the project's folder, or of an installed one"
-            raise ApprenticeError(f"no module {error.name!r}", where=WHERE, todo=todo) from None
+            todo = "write package.module:Class with a module in the project's folder or an installed one"
+            raise ApprenticeError(f"there is no module {error.name!r}", where=WHERE, todo=todo) from None
         raise _unusable(module, error) from None
     except Exception as error:
         raise _unusable(module, error) from None
@@ -92,4 +93,5 @@ def _unusable(module: str, error: Exception) -> ApprenticeError:
     else:
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{last.filename}:{last.lineno}"
-    return ApprenticeError(f"the use case's module {module!r} cannot be imported: {type(error).__name__}: {error}", where=place)
+    what = f"the module {module!r} of the use case cannot be imported: {type(error).__name__}: {error}"
+    return ApprenticeError(what, where=place, todo="fix this line")

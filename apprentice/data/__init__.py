@@ -1,1 +1,1 @@
-"""Where tasks and knowledge bases come from, and what is good enough to learn from."""
+"""Candidate records, source files, validation, and the difficulty of tasks."""

@@ -1,26 +1,26 @@
-"""Candidate records: what a use case's source yields and validation judges. Fields are kept as they were found."""
+"""Candidates: the records that a use case's source yields and that validation checks. Fields are kept as found."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 SPLITS = ("train", "dev")
 VARIANTS = "variants"
-"""The split of held-out tasks whose scenarios are also trained on."""
+"""The split of held-out tasks whose scenarios also have training tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A record that may become a task or a passage, and the place it was read from."""
+    """A record that may become a task or a passage, and its place in the source."""
 
     file: str
     line: int
-    """Counted from 1."""
+    """Line number, from 1."""
     record: dict[str, Any] | None
-    """Fields of a Task or a Passage as they were found; None where the line could not be parsed."""
+    """Fields of a Task or a Passage as found; None if the line could not be parsed."""
     error: str | None = None
-    """Why the line could not be parsed."""
+    """Why the line could not be parsed; None if it was."""
     split: str | None = None
-    """The split of its file; None for a passage."""
+    """The split that its file belongs to; None for a passage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class DataSet:
 
     tasks: tuple[Candidate, ...]
     passages: tuple[Candidate, ...] = ()
-    """The knowledge base; empty where the use case searches none."""
+    """The knowledge base; empty if the use case has none."""
     fingerprint: dict[str, Any] = field(default_factory=dict)
-    """What the records were read or generated from, as source.json records it."""
+    """What the records were read or generated from; prepare writes it to source.json."""
     notes: tuple[str, ...] = ()
-    """Messages for the user: which files were chosen, what was renamed or left out."""
+    """Messages for the user: the chosen files, and what was renamed or left out."""

@@ -1,6 +1,6 @@
-"""What must hold for the clean tasks as a set, checked and documented by Great Expectations.
+"""Checks the clean tasks as a set with Great Expectations, and writes its Data Docs.
 
-Validation has refused every record that breaks an expectation by itself; here nothing new is refused, so that no row fails the whole set.
+Validation has already rejected every record that breaks an expectation by itself, so no single row fails the set.
 """
 
 import html
@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from apprentice.data.candidates import SPLITS, VARIANTS
-from apprentice.data.validation import MOST_HOPS, MOST_STEPS, Lengths
+from apprentice.data.validation import MAX_HOPS, MAX_STEPS, Lengths
 from apprentice.records import Task
 from apprentice.records.files import write_text
 
 NAMED_ROWS = 3
-"""Values that break an expectation and are named in its message."""
+"""Number of offending values that a message lists."""
 _REMOTE = re.compile(r"<script\b.*?</script>|<link\b[^>]*>|<img\b[^>]*>|<footer\b.*?</footer>|<iframe\b.*?</iframe>", re.DOTALL)
 _FOREIGN_LINK = re.compile(r'\shref="(?!#)[^"]*"')
 _REMOTE_IMAGE = re.compile(r"url\(\s*['\"]?https?://[^)]*\)")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 POLICY = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">"""
-"""The evaluation report's: a browser runs no script of the page and loads nothing."""
+"""The same policy as in the evaluation report: the page runs no script and loads nothing."""
 STYLE = """<style>
 body {font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 70em; color: #222}
 table {border-collapse: collapse; margin: 1em 0; width: 100%} td, th {border: 1px solid #ccc; padding: .3em .6em; text-align: left; vertical-align: top}
@@ -33,18 +33,18 @@ table {border-collapse: collapse; margin: 1em 0; width: 100%} td, th {border: 1p
 
 @dataclass(frozen=True, slots=True)
 class SuiteOutcome:
-    """How the suite ended."""
+    """The result of the expectation suite."""
 
     passed: int
     total: int
     failures: tuple[str, ...]
-    """The expectations that do not hold, in words."""
+    """One message per failed expectation."""
 
 
 def check_tasks(tasks: Sequence[Task], lengths: Lengths, site: Path) -> SuiteOutcome:
-    """Checks the tasks as one flat table and writes Great Expectations' page about it to `site`/index.html.
+    """Check the tasks as one flat table, and write Great Expectations' page to `site`/index.html.
 
-    The page stands alone: nothing is loaded from elsewhere, and the same tasks give the same page.
+    The page is self-contained and deterministic: it loads nothing, and the same tasks give the same page.
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations
@@ -58,7 +58,7 @@ def check_tasks(tasks: Sequence[Task], lengths: Lengths, site: Path) -> SuiteOut
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": table})
     suite = context.suites.add(great_expectations.ExpectationSuite("tasks", expectations=_expectations(lengths.instruction)))
     result = batch.validate(suite)
-    result.meta["batch_markers"].pop("ge_load_time", None)  # the only time stamp on the page
+    result.meta["batch_markers"].pop("ge_load_time", None)  # the only timestamp on the page
     failures = tuple(_in_words(found) for found in result.results if not found.success)
     write_text(site / "index.html", _page(result))
     return SuiteOutcome(len(result.results) - len(failures), len(result.results), failures)
@@ -92,8 +92,8 @@ def _expectations(max_instruction_tokens: int) -> list[Any]:
         gxe.ExpectCompoundColumnsToBeUnique(column_list=["split", "instruction", "answer"]),
         gxe.ExpectColumnValuesToBeBetween(column="instruction_tokens", min_value=1, max_value=max_instruction_tokens),
         gxe.ExpectColumnValuesToBeBetween(column="answers", min_value=1, row_condition='judge=="answers"', condition_parser="pandas"),
-        gxe.ExpectColumnValuesToBeBetween(column="hops", min_value=1, max_value=MOST_HOPS),
-        gxe.ExpectColumnValuesToBeBetween(column="steps_planned", min_value=0, max_value=MOST_STEPS),
+        gxe.ExpectColumnValuesToBeBetween(column="hops", min_value=1, max_value=MAX_HOPS),
+        gxe.ExpectColumnValuesToBeBetween(column="steps_planned", min_value=0, max_value=MAX_STEPS),
         gxe.ExpectColumnValuesToBeInSet(column="answerable", value_set=[True, False]),
     ]
 
@@ -107,7 +107,7 @@ def _in_words(found: Any) -> str:
 
 
 def _page(result: Any) -> str:
-    """Great Expectations' page of a result, whose values are escaped in place: the renderer takes texts for HTML."""
+    """Render a result as a page. Its values are escaped in place because the renderer treats text as HTML."""
     from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
@@ -121,7 +121,7 @@ def _page(result: Any) -> str:
 
 
 def _escaped(value: Any) -> Any:
-    """The value, with every text in it as HTML."""
+    """Return the value with every string in it escaped for HTML."""
     if isinstance(value, str):
         return html.escape(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Decides whether a knowledge base holds an answer, whatever its case, punctuation and Unicode form, in any script."""
+"""Finds answers in a knowledge base regardless of case, punctuation, and Unicode form, in any script."""
 
 import re
 import unicodedata
@@ -6,26 +6,28 @@ from collections.abc import Iterable
 from functools import cache
 
 INVISIBLE, PUNCTUATION = "invisible", "punctuation"
-"""Kinds of characters that carry no words: zero-width ones, soft hyphens and marks of direction; punctuation and symbols."""
+"""Kinds of characters that are not part of words: format characters (zero-width, soft hyphen, bidirectional marks), and
+punctuation and symbols."""
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 POSSESSIVE = re.compile(r"['’ʼ′]s\b")
 JOINTS = re.compile(r"[-‐-―−/⁄]")
-"""Dashes and slashes: they tie words together that are looked for one by one."""
+"""Dashes and slashes. They join words that match separately."""
 UNSPACED = re.compile(
     "[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
-"""Letters of Thai, Lao, Tibetan, Burmese, Khmer, Japanese and Chinese, which are written without spaces between words."""
+"""Letters of scripts without spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Japanese, and Chinese."""
 
 
-class Holdings:
-    """The texts of a knowledge base, folded twice: with punctuation left out (`U.S.` is `us`) and turned into spaces (`Rome,Italy`)."""
+class PhraseIndex:
+    """The texts of a knowledge base in two normal forms: without punctuation (`U.S.` is `us`), and with spaces in its
+    place (`Rome,Italy`)."""
 
     def __init__(self, texts: Iterable[str]):
         listed = list(texts)
         self._views = [(filler, "\n".join(_folded(text, filler) for text in listed)) for filler in ("", " ")]
 
-    def holds(self, phrase: str) -> bool:
-        """Whether a phrase occurs as whole words; in scripts without spaces, as a run of characters."""
+    def contains(self, phrase: str) -> bool:
+        """Return whether a phrase occurs as whole words; in scripts without spaces, as a run of characters."""
         return any(words.strip() and words in texts for filler, texts in self._views for words in [_folded(phrase, filler)])
 
 

@@ -1,4 +1,4 @@
-"""Finds a data set's files, in a folder or on Hugging Face, and reads them record by record without losing one."""
+"""Finds the files of a data set, in a folder or on Hugging Face, and reads them record by record."""
 
 import gzip
 import json
@@ -20,7 +20,8 @@ SUFFIXES = ("", ".gz")
 CHUNK_BYTES = 1 << 20
 GZIP = b"\x1f\x8b"
 MAX_DEPTH = 20
-"""Levels of nesting in a record. MuSiQue has three; far deeper ones overflow the stack of whatever walks through them."""
+"""Maximum nesting of a record. MuSiQue needs three levels; far deeper records would overflow the stack of their
+readers."""
 FOREIGN = {
     b"PAR1": "Parquet",
     b"PK\x03\x04": "a zip archive",
@@ -31,7 +32,7 @@ FOREIGN = {
     b"\xfe\xff": "UTF-16",
     b"version https://git-lfs": "a Git LFS pointer, not the file itself",
 }
-"""What the first bytes of a file that is not JSONL say."""
+"""First bytes of a file -> its format, for formats that are not JSONL."""
 CONVERSIONS = {
     "Parquet": "import pandas; pandas.read_parquet({file!r}).to_json({out!r}, orient='records', lines=True)",
     "CSV": "import pandas; pandas.read_csv({file!r}, sep=None, engine='python').to_json({out!r}, orient='records', lines=True)",
@@ -42,9 +43,9 @@ ADVICE = {
     "UTF-16": "save the file as UTF-8",
     "a Git LFS pointer, not the file itself": "fetch the file with `git lfs pull`",
 }
-UNUSABLE = "is JSON that cannot be used"
+UNUSABLE = "is unusable JSON"
 COLUMNS = {"question", "answer", "answers", "text", "title", "id"}
-"""A first line that is no JSON and has one of these among its cells is the head of a CSV file."""
+"""Column names that mark a first line that is not JSON as the header of a CSV file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,50 +56,51 @@ class Source:
     label: str
 
     def shown(self, path: Path) -> str:
-        """The name of one of the source's files, as people read it."""
+        """Return the name of one of the source's files, for messages."""
         return f"{self.label}/{self.within(path)}"
 
     def within(self, path: Path) -> str:
-        """The name of a file within the source; bytes that are not UTF-8 are replaced."""
+        """Return the name of a file within the source; bytes that are not UTF-8 are replaced."""
         return os.fsencode(path.relative_to(self.folder)).decode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The file that was chosen, and those that fit less well."""
+    """The file that matches best, and the other matches."""
 
     path: Path
-    passed_over: tuple[Path, ...] = ()
+    others: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One record of a data file: a JSON object, or what is wrong with it."""
+    """One record of a data file: a JSON object or an error."""
 
     file: str
     number: int
-    """The line it begins at, from 1."""
+    """The line that it begins at, from 1."""
     value: dict[str, Any] | None
     error: str | None = None
 
 
 def open_source(source: str) -> Source:
-    """The folder a source names, fetched first where it is a Hugging Face data set id.
+    """Return the folder that `source` names; download it if it is the id of a Hugging Face data set.
 
     Raises:
-        ApprenticeError: there is no such folder, or the data set cannot be fetched.
+        ApprenticeError: there is no such folder, or the data set cannot be downloaded.
     """
     folder = local_path(source, "data.source")
     if folder.is_dir():
         return Source(folder, source.rstrip("/") or source)
     if folder.exists():
-        raise ApprenticeError("is a file, not a folder", where=source, todo="give data.source the folder that holds the files")
+        raise ApprenticeError("is a file, not a folder", where=source, todo="set data.source to the folder that contains the files")
     if source.startswith(("/", ".", "~")) or source.count("/") != 1:
-        raise ApprenticeError("there is no such folder", where=source, todo="give data.source a folder, or a Hugging Face data set id (owner/name)")
-    return Source(_fetched(source), f"hf://datasets/{source}")
+        todo = "set data.source to a folder, or to the id of a Hugging Face data set (owner/name)"
+        raise ApprenticeError("there is no such folder", where=source, todo=todo)
+    return Source(_downloaded(source), f"hf://datasets/{source}")
 
 
-def _fetched(repository: str) -> Path:
+def _downloaded(repository: str) -> Path:
     import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -109,45 +111,45 @@ def _fetched(repository: str) -> Path:
     except (OSError, HfHubHTTPError, HFValidationError, httpx.HTTPError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ApprenticeError(
-            f"is neither a folder here nor a Hugging Face data set that can be fetched now ({type(error).__name__}: {reason})",
+            f"is not a folder, and cannot be downloaded as a Hugging Face data set ({type(error).__name__}: {reason})",
             where=repository,
-            todo="check the spelling and the network, or download the files by hand and give data.source their folder",
+            todo="check the spelling and the network, or download the files by hand and set data.source to their folder",
         ) from None
 
 
 def find_file(source: Source, patterns: tuple[str, ...], holds: str, word: str = "") -> Found:
-    """The file that fits best, plain or gzipped: on top of the folder before below it, then an earlier pattern before a later one.
+    """Return the best match, plain or gzipped: the top folder comes before its subfolders, then patterns in order.
 
     Args:
-        patterns: names, in the order of preference.
-        holds: what the file holds, for people.
-        word: must stand alone in the name, so that `*train*` does not take `constraints.jsonl`.
+        patterns: file names, in the order of preference.
+        holds: what the file contains, for messages.
+        word: must be a separate word of the name, so that `*train*` does not match `constraints.jsonl`.
 
     Raises:
-        ApprenticeError: no file fits, several fit equally well, or what fits is no file.
+        ApprenticeError: no file matches, several match equally well, or the match is not a regular file.
     """
-    for below in ("", "**/"):
-        fitting = [_fitting(source, below + pattern, word) for pattern in patterns]
-        best = next((paths for paths in fitting if paths), None)
+    for prefix in ("", "**/"):
+        matches = [_matching(source, prefix + pattern, word) for pattern in patterns]
+        best = next((paths for paths in matches if paths), None)
         if best is None:
             continue
         if len(best) > 1:
             listed = ", ".join(map(source.within, best))
-            raise ApprenticeError(f"{len(best)} files fit equally well: {listed}", where=source.label, todo=f"leave one file with {holds} in the folder")
+            raise ApprenticeError(f"{len(best)} files match equally well: {listed}", where=source.label, todo=f"leave one file with {holds} in the folder")
         if not best[0].is_file():
-            what = "a folder" if best[0].is_dir() else "no regular file (a pipe, a device or a broken link)"
+            what = "a folder" if best[0].is_dir() else "not a regular file (a pipe, a device, or a broken link)"
             raise ApprenticeError(f"is {what}", where=source.shown(best[0]), todo=f"put the file with {holds} there")
-        others = {path for paths in fitting for path in paths if path != best[0]}
+        others = {path for paths in matches for path in paths if path != best[0]}
         return Found(best[0], tuple(sorted(others)))
     raise _missing(source, patterns, holds)
 
 
 def has_file(source: Source, patterns: tuple[str, ...]) -> bool:
-    """Whether anything fits one of the patterns."""
-    return any(_fitting(source, f"**/{pattern}", "") for pattern in patterns)
+    """Return whether a file matches one of the patterns."""
+    return any(_matching(source, f"**/{pattern}", "") for pattern in patterns)
 
 
-def _fitting(source: Source, pattern: str, word: str) -> list[Path]:
+def _matching(source: Source, pattern: str, word: str) -> list[Path]:
     alone = re.compile(rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z])")
     found = {path for suffix in SUFFIXES for path in source.folder.glob(pattern + suffix)}
     return sorted(path for path in found if not word or alone.search(path.name))
@@ -164,7 +166,8 @@ def _missing(source: Source, patterns: tuple[str, ...], holds: str) -> Apprentic
 
 
 def _conversion(kind: str, path: Path) -> str:
-    """The command that writes a file anew as JSONL; where it has that ending already, beside it under another folder's name."""
+    """Return a command that converts a file to JSONL; into the folder `converted` if the file already ends in
+    .jsonl."""
     out = path.with_name(path.name.removesuffix(path.suffix) + ".jsonl")
     if out == path:
         out = path.with_name("converted") / path.name
@@ -174,29 +177,30 @@ def _conversion(kind: str, path: Path) -> str:
 
 
 def read_lines(source: Source, path: Path) -> Iterator[Line]:
-    """Each record of a JSONL file, or of a JSON document; one that cannot be read is yielded with its error.
+    """Yield each record of a JSONL file or JSON document; a record that cannot be parsed carries its error.
 
-    Lines may end with a line feed, with both, or with a carriage return alone. A file that begins like a document written over several
-    lines (`[`, or `{` alone) is read as one: a list of objects, or objects one after the other.
+    Lines may end with LF, CRLF, or CR. A file that begins with `[`, or with `{` alone on its line, is read as a
+    document of several lines: a list of objects, or a sequence of objects.
 
     Raises:
-        ApprenticeError: the file is empty or in another format, its compression is broken, or a document is damaged.
+        ApprenticeError: the file is empty or in another format, its compression is broken, or a document is malformed.
     """
     shown, empty = source.shown(path), True
     try:
         with _opened(path) as file:
             head = file.read(CHUNK_BYTES)
-            _refuse_other_format(head, path, shown)
+            _reject_other_format(head, path, shown)
             file.seek(0)
             for line in _records(file, head, shown):
                 empty = False
                 yield line
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ApprenticeError(f"its compression is broken: {error}", where=shown, todo="fetch the file again") from None
+        raise ApprenticeError(f"its compression is broken: {error}", where=shown, todo="download the file again") from None
     except OSError as error:
-        raise ApprenticeError(f"cannot be read: {error.strerror or error}", where=shown) from None
+        todo = "check the permissions of the file and the disk"
+        raise ApprenticeError(f"cannot be read: {error.strerror or error}", where=shown, todo=todo) from None
     if empty:
-        raise ApprenticeError("is empty", where=shown, todo="put one JSON object a line into it")
+        raise ApprenticeError("is empty", where=shown, todo="write one JSON object per line into it")
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -205,7 +209,7 @@ def _opened(path: Path) -> IO[bytes]:
     return gzip.open(path) if compressed else path.open("rb")
 
 
-def _refuse_other_format(head: bytes, path: Path, shown: str) -> None:
+def _reject_other_format(head: bytes, path: Path, shown: str) -> None:
     kind = next((kind for magic, kind in FOREIGN.items() if head.startswith(magic)), None)
     if kind is None and _begins_csv(head):
         kind = "CSV"
@@ -252,10 +256,10 @@ def _record(value: Any, file: str, number: int) -> Line:
 
 
 def _document(raw: bytes, file: str) -> Iterator[Line]:
-    """The objects of a document, each with the line it begins at.
+    """Yield the objects of a document, each with the line that it begins at.
 
     Raises:
-        ApprenticeError: the document is damaged; where its next object begins cannot be known then.
+        ApprenticeError: the document is malformed, so the start of its next object is unknown.
     """
     raw, place, number = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), 0, 1
     try:
@@ -267,12 +271,12 @@ def _document(raw: bytes, file: str) -> Iterator[Line]:
         number = raw.count(b"\n", 0, error.start) + 1
         raise ApprenticeError(f"is not UTF-8 (byte 0x{raw[error.start]:02x})", where=f"{file}:{number}", todo="save the file as UTF-8") from None
     except json.JSONDecodeError as error:
-        todo = "mend it there, or write one JSON object a line, so that each is judged on its own"
-        raise ApprenticeError(f"is a JSON document that cannot be read: {error.msg}", where=f"{file}:{error.lineno}", todo=todo) from None
+        todo = "fix this line, or write one JSON object per line, so that each is checked by itself"
+        raise ApprenticeError(f"is not valid JSON: {error.msg}", where=f"{file}:{error.lineno}", todo=todo) from None
 
 
 def _values(text: str) -> Iterator[tuple[int, Any, str | None]]:
-    """The values of a list, or of a row of values: the position of each, the value, and why it cannot be used."""
+    """Yield (position, value, error) for each value of a list or of a sequence of values."""
     listed = text.lstrip().startswith("[")
     between = re.compile(r"[\s,]*" if listed else r"\s*")
     place = text.index("[") + 1 if listed else 0
@@ -297,7 +301,7 @@ def _values(text: str) -> Iterator[tuple[int, Any, str | None]]:
 
 
 def _deeper(value: Any, most: int) -> bool:
-    """Whether lists and objects are nested more than `most` levels deep; counted without recursion."""
+    """Return whether lists and objects are nested more than `most` levels deep, without recursion."""
     level = [value]
     for _ in range(most):
         level = [inner for outer in level if isinstance(outer, dict | list) for inner in (outer.values() if isinstance(outer, dict) else outer)]
@@ -314,7 +318,7 @@ def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is repeated")
     return found
 
 
@@ -325,17 +329,17 @@ def _finite(text: str) -> float:
     return number
 
 
-def _refused(constant: str) -> None:
+def _reject_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON value")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_repeated_keys, parse_float=_finite, parse_constant=_refused)
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_repeated_keys, parse_float=_finite, parse_constant=_reject_constant)
 _LENIENT = json.JSONDecoder(parse_int=str)
-"""Finds where a value ends that the other decoder refuses."""
+"""Finds the end of a value that the strict decoder rejects."""
 
 
 def fingerprint(source: Source, path: Path) -> dict[str, Any]:
-    """What a file was when it was read: its name, SHA-256 and size in bytes."""
+    """Return the name, SHA-256, and size in bytes of a file."""
     digest = sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):

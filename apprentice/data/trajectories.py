@@ -1,4 +1,4 @@
-"""What must hold for every trajectory before anything learns from it."""
+"""Checks the contract of trajectories before training uses them."""
 
 import math
 from collections import Counter
@@ -11,30 +11,30 @@ OUTCOMES = get_args(Outcome)
 
 
 def check_trajectories(trajectories: Sequence[Trajectory]) -> dict[str, list[str]]:
-    """The problems of each trajectory that has any, by its id; an id that occurs twice is one."""
+    """Return trajectory id -> problems, for each trajectory that has any; a repeated id is a problem."""
     problems: dict[str, list[str]] = {}
     for trajectory in trajectories:
         if found := check_trajectory(trajectory):
             problems.setdefault(trajectory.id, []).extend(found)
     for id, times in Counter(trajectory.id for trajectory in trajectories).items():
         if times > 1:
-            problems.setdefault(id, []).append(f"id: {times} trajectories have it")
+            problems.setdefault(id, []).append(f"id: {times} trajectories share it")
     return problems
 
 
 def checked(trajectories: Sequence[Trajectory], faults: Sequence[Trajectory] = ()) -> tuple[list[Trajectory], list[dict]]:
-    """The trajectories that keep their contract, and a quarantine row with the reasons for each that does not and for each fault."""
+    """Return the valid trajectories, and a quarantine row with reasons for each invalid one and each fault."""
     problems = check_trajectories(trajectories)
     good = [trajectory for trajectory in trajectories if trajectory.id not in problems]
-    refused = [(trajectory, problems[trajectory.id]) for trajectory in trajectories if trajectory.id in problems]
-    refused += [(fault, [fault.error]) for fault in faults]
-    return good, [{"id": trajectory.id, "task_id": trajectory.task_id, "problems": reasons} for trajectory, reasons in refused]
+    rejected = [(trajectory, problems[trajectory.id]) for trajectory in trajectories if trajectory.id in problems]
+    rejected += [(fault, [fault.error]) for fault in faults]
+    return good, [{"id": trajectory.id, "task_id": trajectory.task_id, "problems": reasons} for trajectory, reasons in rejected]
 
 
 def check_trajectory(trajectory: Trajectory) -> list[str]:
-    """What is wrong with a trajectory, as `field: reason`; nothing where it is sound."""
+    """Return the problems of a trajectory, each as `field: reason`."""
     if problem := _misaligned(trajectory):
-        return [problem]  # the other checks compare tokens one by one
+        return [problem]  # the other checks need aligned fields
     return [*_labels(trajectory), *_logprobs(trajectory), *_turns(trajectory), *_reward(trajectory)]
 
 
@@ -68,13 +68,13 @@ def _logprobs(trajectory: Trajectory) -> Iterator[str]:
 
 
 def _turns(trajectory: Trajectory) -> Iterator[str]:
-    """Turns are in order, apart from each other and within the tokens; the mask is 1 inside them and 0 elsewhere."""
+    """Turns are ordered, disjoint, and within the tokens; the mask is 1 inside them and 0 elsewhere."""
     expected, reached, version = [0] * len(trajectory.token_ids), 0, None
     for place, turn in enumerate(trajectory.turns):
         if turn.start >= turn.end:
             yield f"turns.{place}: the action is empty ({turn.start} to {turn.end})"
         if turn.start < reached or turn.end > len(expected):
-            yield f"turns.{place}: {turn.start} to {turn.end} overlaps the turn before it or leaves the {len(expected)} tokens"
+            yield f"turns.{place}: {turn.start} to {turn.end} overlaps the previous turn or exceeds the {len(expected)} tokens"
         if version is not None and turn.version < version:
             yield f"turns.{place}: version {turn.version} after version {version}"
         reached, version = max(reached, turn.end), turn.version
@@ -85,13 +85,13 @@ def _turns(trajectory: Trajectory) -> Iterator[str]:
 
 
 def _reward(trajectory: Trajectory) -> Iterator[str]:
-    """The reward is given at the last turn: without a turn, or where the infrastructure failed, there is none to give."""
+    """The reward belongs to the last turn, so it is 0 without a turn; it is also 0 for a fault."""
     if not math.isfinite(trajectory.reward):
         yield f"reward: {trajectory.reward} is not finite"
     elif trajectory.outcome == "fault" and trajectory.reward != 0:
         yield f"reward: a fault has the reward {trajectory.reward}, not 0"
     elif not trajectory.turns and trajectory.reward != 0:
-        yield f"reward: {trajectory.reward} without a turn to give it at"
+        yield f"reward: {trajectory.reward} without a turn"
     if trajectory.outcome != "fault" and not trajectory.turns:
         yield f"turns: none, though the outcome is {trajectory.outcome!r}" + (f": {trajectory.error}" if trajectory.error else "")
 

@@ -1,1 +1,1 @@
-"""The worlds an agent acts in."""
+"""The contracts of environments and use cases, and tools made from typed methods."""

@@ -1,17 +1,18 @@
-"""Cuts texts to a number of tokens, so that a passage or an observation never takes more of an episode than it may."""
+"""Truncates texts to a number of tokens, so that a passage or an observation stays within its share of an episode."""
 
 from collections.abc import Callable, Sequence
 
 Encode = Callable[[str], Sequence[int]]
-"""The tokens of a text, in the pipeline's model."""
+"""Tokenizes a text as the pipeline's model does."""
 MAX_TOKEN_CHARS = 32
-"""Characters a token, on average, of any text worth reading; what lies beyond is dropped before anything is counted, which could take minutes."""
+"""Upper bound on the mean characters per token of a readable text. The rest of a longer text is dropped before
+tokenizing, which could take minutes."""
 MAX_WORD_CHARS = 30
-"""A word is not cut unless it is longer than this; scripts without spaces are cut between characters."""
+"""Length up to which a word is kept whole. Texts in scripts without spaces are cut between characters."""
 
 
 def cut(text: str, tokens: int, encode: Encode) -> str:
-    """The longest beginning of a text that takes at most so many tokens, in whole words where it has words."""
+    """Return the longest prefix of a text with at most `tokens` tokens, cut between words if it has any."""
     head = text[: tokens * MAX_TOKEN_CHARS]
     if len(head.encode("utf-8", "surrogatepass")) <= tokens or len(encode(head)) <= tokens:
         return head

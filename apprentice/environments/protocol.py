@@ -1,4 +1,4 @@
-"""The contract of an environment: what a user brings. One object is one episode; its state lives in the object."""
+"""The contract of an environment. One object is one episode and holds its state."""
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -7,66 +7,69 @@ from typing import Protocol
 from apprentice.records import Skill, Task, Trajectory, Verdict
 
 MALFORMED = "malformed"
-"""The kind of an action that could not be understood."""
+"""Kind of an action that could not be parsed."""
 ERROR = "error"
-"""The kind of an action that was carried out and failed."""
+"""Kind of an action that was executed and failed."""
 AGENT = "agent"
-"""The environment of the agent itself, where a use case has others to compare it with."""
+"""Name of the environment of the agent itself, as opposed to the baselines of a use case."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the agent is told."""
+    """The environment's reply to an action."""
 
     text: str
+    """The text that the agent sees."""
     done: bool = False
-    """The episode is over; `text` is not shown."""
+    """Whether the episode is over; `text` is then not shown."""
     kind: str = ""
-    """What the action was taken for: a tool's name, `answer`, `malformed`, …"""
+    """How the action was parsed: the name of a tool, `answer`, `malformed`, …"""
     calls: tuple[str, ...] = ()
-    """What the action asked of the world outside (`Turn.calls`)."""
+    """Calls that the action made to external APIs (`Turn.calls`)."""
     uses: tuple[str, ...] = ()
-    """Functions kept from earlier tasks that were of use to the action (`Turn.uses`)."""
+    """Skills from earlier tasks that the action used (`Turn.uses`)."""
 
 
 class Environment(Protocol):
-    """One episode. Exceptions raised by these methods are faults of the environment, never the agent's failure."""
+    """One episode. An exception in one of its methods is a fault of the environment, never the agent's failure."""
 
     stop: tuple[str, ...]
     """Strings that end an action."""
     takes_cut_actions: bool
-    """Whether an action that ran into the turn's token limit is still an action; otherwise it is answered as malformed, without a step."""
+    """Whether to execute an action that reached the turn's token limit; if not, it counts as malformed and `step` is
+    not called."""
 
     async def reset(self, task: Task) -> Observation:
-        """Begins the episode; the observation's text is the first user message."""
+        """Start the episode and return the first user message."""
         ...
 
     async def step(self, action: str) -> Observation:
-        """Takes one action of the agent, as text. A malformed one is answered by an observation that says what was wrong."""
+        """Execute one action of the agent; the reply to a malformed action says what to write instead."""
         ...
 
     async def verify(self) -> Verdict:
-        """Judges the episode as it stands; called once, after the last step."""
+        """Judge the episode in its current state; called once, after the last step."""
         ...
 
     async def close(self) -> None:
-        """Lets go of what the episode holds."""
+        """Release the resources of the episode."""
         ...
 
 
 MakeEnvironment = Callable[..., Environment]
-"""Makes a fresh environment for one episode; its argument is AGENT, which may be left out, or one of the use case's baselines."""
+"""Creates the environment of one episode. Its optional argument is AGENT (the default) or one of the use case's
+baselines."""
 Expert = Callable[[Task], Generator[str, str, None]]
-"""Yields actions as text and is sent the observation of each; ends where it gives up."""
+"""Yields actions as text and receives the observation of each; returns when it gives up."""
 
 
 class Skills(Protocol):
-    """What attempts leave behind for later tasks, as training sees it."""
+    """The skills that attempts keep for later tasks."""
 
     def kept(self, task: Task, trajectory: Trajectory) -> Sequence[Skill]:
-        """What an attempt at a task kept."""
+        """Return the skills that an attempt at a task kept."""
         ...
 
     def used(self, skills: Sequence[Skill], trajectory: Trajectory) -> Sequence[Skill]:
-        """Which of the skills at hand an attempt used."""
+        """Return those of the available skills that an attempt used."""
         ...

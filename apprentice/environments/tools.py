@@ -1,4 +1,4 @@
-"""Turns typed Python methods into an agent's tools: write the tools and a check, and the environment is done."""
+"""Turns typed Python methods into tools for an agent: an environment needs only tools and a check."""
 
 import inspect
 import re
@@ -17,7 +17,7 @@ OPENING_TAG = re.compile(r"<([A-Za-z]\w{0,31})>")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An action that was understood."""
+    """A well-formed action."""
 
     name: str
     argument: str
@@ -25,18 +25,18 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """An action that was not."""
+    """An action that could not be parsed."""
 
     advice: str
-    """One short sentence for the agent: what to write."""
+    """One short sentence that tells the agent what to write."""
 
 
 def parse_action(text: str, tags: Mapping[str, str]) -> Call | Malformed:
-    """Reads an optional `<think>…</think>`, then exactly one `<tag>argument</tag>`.
+    """Parse an optional `<think>…</think>`, then exactly one `<tag>argument</tag>`.
 
     Args:
         text: the action.
-        tags: each tag's name and the word for its argument, such as {"search": "query", "answer": "phrase"}.
+        tags: name of each tag -> name of its argument, such as {"search": "query", "answer": "phrase"}.
     """
     usage = " or ".join(f"<{name}>{word}</{name}>" for name, word in tags.items())
     rest = text.strip()
@@ -78,27 +78,33 @@ def _one_call(rest: str, name: str, tags: Mapping[str, str]) -> Call | Malformed
 
 
 def tool(method: Callable) -> Callable:
-    """Marks a method as a tool: `def name(self, word: str) -> str`, sync or async, is called by `<name>word</name>`.
+    """Mark a method as a tool: the agent calls `def name(self, word: str) -> str`, sync or async, with
+    `<name>word</name>`.
 
-    What it returns is what the agent is told; what it raises is a fault of the environment.
+    The agent sees the returned text. An exception is a fault of the environment.
+
+    Raises:
+        TypeError: the signature does not fit, or the name is reserved.
     """
     parameters = list(inspect.signature(method).parameters.values())[1:]
     if len(parameters) != 1 or parameters[0].annotation not in (str, "str"):
         raise TypeError(f"tool {method.__qualname__!r} must take exactly one argument of type str besides self")
     if method.__name__ in (ANSWER, THINK):
-        raise TypeError(f"<{method.__name__}> has a meaning of its own: name tool {method.__qualname__!r} otherwise")
+        raise TypeError(f"<{method.__name__}> is reserved: rename tool {method.__qualname__!r}")
     method.tool_argument = parameters[0].name
     return method
 
 
 class ToolEnvironment(ABC):
-    """An environment made of tools: each `@tool` method is a tag, `<answer>` ends the episode, `check` judges the answer."""
+    """An environment made of tools: each `@tool` method is a tag, `<answer>` ends the episode, and `check` judges the
+    answer."""
 
     instruction: ClassVar[str] = ""
-    """What the agent is told before the task; where empty, made from the first lines of the tools' docstrings."""
+    """Text before the task in the first message; if empty, it is built from the first lines of the tools'
+    docstrings."""
     takes_cut_actions: ClassVar[bool] = False
     tags: ClassVar[Mapping[str, str]] = MappingProxyType({ANSWER: "phrase"})
-    """Each tag's name and the word for its argument; collected from the tools."""
+    """Name of each tag -> name of its argument; collected from the tools."""
     stop: ClassVar[tuple[str, ...]] = (f"</{ANSWER}>",)
 
     def __init_subclass__(cls, **arguments) -> None:
@@ -113,32 +119,32 @@ class ToolEnvironment(ABC):
 
     @abstractmethod
     def check(self, task: Task, answer: str) -> float:
-        """Judges the agent's answer: 1.0 is success."""
+        """Return the score of the agent's answer; 1.0 is success."""
 
     def opening(self, task: Task) -> str:
-        """The first user message."""
+        """Return the first user message."""
         return f"{self.instruction}\n{task.instruction}"
 
     async def reset(self, task: Task) -> Observation:
-        """Begins the episode."""
+        """Start the episode."""
         self._task, self._answer = task, ""
         return Observation(self.opening(task))
 
     async def step(self, action: str) -> Observation:
-        """Calls the tool that the action names, or takes its answer, or says what to write instead."""
+        """Call the tool that the action names, accept its answer, or advise what to write instead."""
         call = parse_action(action, self.tags)
         if isinstance(call, Malformed):
             return Observation(call.advice, kind=MALFORMED)
         if call.name == ANSWER:
             self._answer = call.argument
             return Observation("", done=True, kind=ANSWER)
-        told = getattr(self, call.name)(call.argument)
-        return Observation(await told if inspect.isawaitable(told) else told, kind=call.name)
+        result = getattr(self, call.name)(call.argument)
+        return Observation(await result if inspect.isawaitable(result) else result, kind=call.name)
 
     async def verify(self) -> Verdict:
-        """The check's judgement; failure where there is no answer."""
+        """Check the answer; an episode without an answer fails."""
         score = float(self.check(self._task, self._answer)) if self._answer else 0.0
         return Verdict(success=score >= 1.0, score=score, answer=self._answer)
 
-    async def close(self) -> None:  # noqa: B027 (to be overridden where there is something to let go of)
-        """Nothing to let go of."""
+    async def close(self) -> None:  # noqa: B027 (optional to override)
+        """Release nothing; override it if the episode holds resources."""

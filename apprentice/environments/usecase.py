@@ -1,6 +1,6 @@
-"""The contract of a use case: where its tasks come from, the episodes that agents play, and how policies are compared.
+"""The contract of a use case: its source of tasks, its episodes, and its metrics.
 
-The shipped use cases (apprentice/usecases/) and a user's own derive from the same class; `environment.use` names it.
+The shipped use cases (apprentice/usecases/) and a user's own derive from the same class, which `environment.use` names.
 """
 
 import argparse
@@ -30,18 +30,18 @@ class Command:
 
     name: str
     words: str
-    """What it does, for `--help`."""
+    """Its description for `--help`."""
     run: Callable[[argparse.Namespace], int]
-    """Runs it; returns the exit code."""
+    """Runs the command and returns the exit code."""
     arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
-    """Adds its arguments to its parser."""
+    """Adds the command's arguments to its parser."""
 
 
 class UseCase(ABC):
-    """A kind of task and the episodes in which agents solve it, for one pipeline.
+    """A kind of task and its episodes, for one pipeline.
 
-    A subclass defines `read_data` and `opened`; everything else has a default. Its module is imported whenever a pipeline's parameters are read:
-    it should import nothing heavy at the top.
+    A subclass defines `read_data` and `opened`; everything else has a default. Reading a pipeline's parameters imports
+    its module, which therefore should import nothing heavy at the top.
     """
 
     environment_config: ClassVar[type[EnvironmentConfig]] = EnvironmentConfig
@@ -49,57 +49,60 @@ class UseCase(ABC):
     data_config: ClassVar[type[DataConfig]] = DataConfig
     """The section `data` of params.yaml."""
     code: ClassVar[Mapping[str, str]] = {}
-    """Part (`config.usecases.PARTS`) -> its file or folder, relative to the folder of the class's module. DVC runs the stages that depend on a part
-    again when it changes. A program without an entry is the part that would run it; another part without one is the class's whole package, or its file."""
+    """Part (`config.usecases.PARTS`) -> its file or folder, relative to the folder of the class's module. When a part
+    changes, DVC reruns the stages that depend on it. A program defaults to the part that would run it; any other part
+    defaults to the package of the class, or to its file."""
     programs: ClassVar[Mapping[str, str]] = {}
-    """Virtual environments besides the core's that the use case needs, with what each one is for."""
+    """Additional virtual environment that the use case needs -> its purpose."""
     commands: ClassVar[tuple[Command, ...]] = ()
+    """Commands that the use case adds to the command line."""
     baselines: ClassVar[tuple[str, ...]] = ()
-    """Environments that the agent is compared with, by the names of their conditions."""
+    """Names of the environments that evaluate compares the agent with."""
     needs_passages: bool = False
-    """Whether the episodes search passages that `read_data` must supply."""
+    """Whether `read_data` must supply passages for the episodes to search."""
     skills: Skills | None = None
-    """What attempts leave behind for later tasks; None where they leave nothing."""
+    """The skills that attempts keep for later tasks; None if they keep none."""
     reads: tuple[Path, ...] = ()
-    """Files that determine what the episodes work on. Checkpoints and finished parts of a stage are reused only while these stay the same."""
+    """Files that the episodes read. A stage reuses checkpoints and finished parts only while these files are
+    unchanged."""
 
     def __init__(self, config: PipelineConfig, layout: Layout):
         self.config, self.layout = config, layout
 
     @abstractmethod
     def read_data(self, progress: Progress) -> "DataSet":
-        """Read or generate the candidates for tasks and passages; the stage prepare calls it.
+        """Read or generate the candidates for tasks and passages; the stage prepare calls this method.
 
         Raises:
-            ApprenticeError: the source cannot be had, or one of its files is missing or empty.
+            ApprenticeError: the source is unavailable, or one of its files is missing or empty.
         """
 
     @abstractmethod
     def opened(self, encode: Encode) -> AbstractAsyncContextManager[MakeEnvironment]:
-        """Hold open what all episodes share, and yield the factory of environments.
+        """Open the resources that all episodes share, and yield the environment factory.
 
         Args:
-            encode: counts tokens as the policy does, for environments that cut what they show.
+            encode: tokenizes as the policy does, for environments that truncate observations.
         """
 
     def expert(self, task: Task) -> Expert:
-        """Play a task from its plan: yield actions, receive observations. The default gives up at once."""
+        """Solve a task from its plan: yield actions and receive observations. The default gives up immediately."""
         yield from ()
 
     def warnings(self, answers: Iterable[tuple[str, str]]) -> Iterable[str]:
-        """Warn about accepted answers that the metrics treat in a way users might not expect.
+        """Return warnings about accepted answers that the metrics treat in an unexpected way.
 
         Args:
-            answers: `(file:line, answer)` of each answer of the clean tasks.
+            answers: `(file:line, answer)` for each accepted answer of the clean tasks.
         """
         return ()
 
     @classmethod
     def measure(cls) -> "Measure | None":
-        """How policies are compared; None for the success rate."""
+        """Return how policies are compared; None selects the success rate."""
         return None
 
 
 def use_case(config: PipelineConfig, layout: Layout) -> UseCase:
-    """The use case of a pipeline."""
+    """Create the use case of a pipeline."""
     return find_use_case(config.environment.use)(config, layout)

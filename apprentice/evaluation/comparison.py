@@ -1,4 +1,4 @@
-"""What the comparisons of all use cases share: the conditions, their paired differences, and the sets of held-out tasks."""
+"""The conditions, paired differences, and sets of held-out tasks that the comparisons of all use cases share."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,65 +14,66 @@ AGENTS = {
     "warm_start": "Agent after the warm start",
     "trained": "Agent after PPO",
 }
-"""The conditions under which the agent itself acts, with their labels, in the order of the report."""
+"""Condition in which the agent itself acts -> its label, in the order of the report."""
 SAMPLED = ("warm_start", "trained")
-"""The conditions with sampled episodes besides the greedy ones: the policy that training started from and the trained one."""
+"""Conditions that have sampled episodes in addition to the greedy ones: the starting and the trained policy."""
 DIFFERENCES = {
     "trained_minus_before": ("trained", "before"),
     "warm_start_minus_before": ("warm_start", "before"),
     "trained_minus_warm_start": ("trained", "warm_start"),
 }
-"""Differences between two conditions, `(after, before)`. The second and the third add up to the first."""
+"""Name of a difference -> its conditions `(after, before)`. The second and third differences add up to the first."""
 
 Episodes = Mapping[str, Sequence[Trajectory]]
-"""The episodes of each condition, greedy and sampled together."""
+"""Condition -> its episodes, greedy and sampled."""
 Strata = Mapping[str, Mapping[str, Mapping[str, Mapping]]]
-"""Words -> condition -> part of the tasks -> its main figure and `n`."""
+"""Title -> condition -> part of the tasks -> its main metric and `n`."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """A set of held-out tasks that is scored by itself."""
+    """A set of held-out tasks with metrics of its own."""
 
     words: str
+    """Its name, for people."""
     key: str = ""
-    """Under which its figures stand within those of a condition; empty where there is no other set."""
+    """Key of its metrics within those of a condition; empty if it is the only set."""
     split: str = ""
-    """Of its tasks; empty where there is no other set."""
+    """Split of its tasks; empty if it is the only set."""
 
     def holds(self, task: Task) -> bool:
-        """Whether a held-out task is one of this set."""
+        """Return whether a held-out task belongs to this set."""
         return not self.split or task.split == self.split
 
-    def of(self, figures: Mapping) -> Mapping:
-        """Its part of the figures of a condition or of a difference."""
-        return figures[self.key] if self.key else figures
+    def of(self, metrics: Mapping) -> Mapping:
+        """Return the part of a condition's or a difference's metrics that belongs to this set."""
+        return metrics[self.key] if self.key else metrics
 
     def label(self, words: str) -> str:
-        """`words`, told apart from those of the other sets."""
+        """Return `words`, with the name of this set if there are others."""
         return f"{words}, {self.words}" if self.key else words
 
     def count(self, number: int) -> str:
-        """So many of its tasks, in words."""
+        """Return a phrase for `number` tasks of this set."""
         return f"{number} tasks of {self.words}" if self.key else f"{number} {self.words}"
 
 
 HELD_OUT = (HeldOut("held-out tasks"),)
-"""The sets of a use case that has one split of held-out tasks."""
+"""The only set of a use case with one held-out split."""
 
 
 def greedy(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
-    """The episodes drawn at temperature 0."""
+    """Return the episodes sampled at temperature 0."""
     return [trajectory for trajectory in trajectories if trajectory.temperature == 0]
 
 
 def sampled(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
-    """The episodes drawn above temperature 0."""
+    """Return the episodes sampled above temperature 0."""
     return [trajectory for trajectory in trajectories if trajectory.temperature > 0]
 
 
 def spent(conditions: Iterable[str], episodes: Episodes, seconds: Mapping[str, float]) -> dict:
-    """`tokens` and `seconds` of each condition; the seconds in all stand under `total`."""
+    """Return `tokens` and `seconds` of each condition; the total of the seconds is under `total`."""
     names = list(conditions)
     return {
         "tokens": {name: _tokens(episodes[name]) for name in names},
@@ -81,7 +82,7 @@ def spent(conditions: Iterable[str], episodes: Episodes, seconds: Mapping[str, f
 
 
 def _tokens(trajectories: Sequence[Trajectory]) -> dict[str, int]:
-    """`sampled`: written by the policy; `context`: everything in the episodes, prompts and observations included."""
+    """Return `sampled`, the tokens that the policy sampled, and `context`, all tokens of the episodes."""
     return {
         "sampled": sum(trajectory.action_tokens for trajectory in trajectories),
         "context": sum(len(trajectory.token_ids) for trajectory in trajectories),
@@ -89,11 +90,12 @@ def _tokens(trajectories: Sequence[Trajectory]) -> dict[str, int]:
 
 
 def paired(key: str, after: Mapping[str, float], before: Mapping[str, float], scenarios: Mapping[str, str]) -> dict:
-    """`{<key>, <key>_ci95, p, n, scenarios}` of `after - before` in a score, paired over the tasks that both have.
+    """Return `{<key>, <key>_ci95, p, n, scenarios}` of `after - before`, paired over the tasks in both.
 
     Args:
-        after, before: scores by task id.
-        scenarios: the scenario of each task, by task id.
+        key: name of the score.
+        after, before: task id -> score.
+        scenarios: task id -> scenario.
     """
     shared = [task for task in after if task in before]
     if not shared:
@@ -105,7 +107,11 @@ def paired(key: str, after: Mapping[str, float], before: Mapping[str, float], sc
 
 
 def rounded(value: float, digits: int = 4) -> float:
-    """For files that people and `dvc metrics diff` compare."""
+    """Round a metric for the files that people and `dvc metrics diff` compare.
+
+    Raises:
+        ValueError: the value is NaN.
+    """
     if math.isnan(value):
-        raise ValueError("a figure without data")
+        raise ValueError("a metric is NaN: it has no data")
     return round(value, digits)

@@ -1,4 +1,4 @@
-"""How the policies of a use case are compared: which figure decides, on which held-out tasks, and in which words it is told."""
+"""The measure of a use case: the metric that compares its policies, the held-out tasks, and labels for reports."""
 
 import csv
 import io
@@ -14,68 +14,70 @@ from apprentice.records import Task, Trajectory
 
 @dataclass(frozen=True)
 class Measure:
-    """What the report, the last screen and the registry know of a use case."""
+    """What the report, the summary, and the registry need to know about a use case."""
 
     key: str
-    """The main figure of a condition in evaluation.json; its interval is `<key>_ci95`."""
+    """Key of the main metric of a condition in evaluation.json; the key of its 95% interval is `<key>_ci95`."""
     name: str
-    """The main figure, for people."""
+    """Short name of the main metric."""
     full_name: str
+    """Full name of the main metric."""
     also: Mapping[str, str]
-    """The other figures of a condition, by key, in words."""
+    """Key -> label of the other metrics of a condition."""
     counts: Mapping[str, str]
-    """What they are of, by key, in words."""
+    """Key -> label of the sample sizes of a condition."""
     method: str
-    """How to read the figures."""
+    """Explanation of the metrics, for the report."""
     conditions: Mapping[str, str]
-    """In the order of the report, in words."""
+    """Condition -> label, in the order of the report."""
     sets: Sequence[HeldOut]
-    """The headline first; an evaluation may lack some of several."""
+    """The sets of held-out tasks, the main one first; an evaluation may lack some."""
     marks: tuple[str, str]
-    """What is said of an episode that reached the goal, and of one that did not."""
+    """Labels of an episode that reached its goal, and of one that did not."""
     scores: Callable[[Task, Trajectory], Mapping[str, float]]
-    """Of one episode; the main figure under `key`."""
+    """Scores one episode; `key` holds the main metric."""
     compare: Callable[[Sequence[Task], Episodes, EvaluateConfig, Mapping[str, float]], dict]
-    """What evaluation.json holds, of the tasks, their episodes and the wall seconds of each condition."""
+    """Computes evaluation.json from the tasks, their episodes, the section `evaluate`, and the seconds per condition."""
     strata: Callable[[Mapping], Strata]
-    """Main figures of parts of the tasks, of what evaluation.json holds."""
+    """Selects the main metric of parts of the tasks from the contents of evaluation.json."""
     behaviour: Mapping[str, str]
-    """The figures of behaviour, in words."""
+    """Key -> label of the behaviour metrics."""
     shares: Sequence[str]
-    """Those that are shares."""
+    """Keys of the behaviour metrics that are shares."""
     drawn: Sequence[str] = ()
-    """Those that the report draws too."""
+    """Keys of the behaviour metrics that the report also shows as bar charts."""
     beside: Mapping[str, str] = field(default_factory=dict)
-    """Figures of a condition that the report shows and the summary of a run leaves out, by key, in words."""
+    """Key -> label of metrics of a condition that only the report shows, not the summary of a run."""
 
     @property
     def interval(self) -> str:
-        """The key of the main figure's 95% interval."""
+        """The key of the main metric's 95% interval."""
         return f"{self.key}_ci95"
 
-    def evaluated(self, figures: Mapping) -> list[HeldOut]:
-        """The sets that `figures`, what evaluation.json holds, has; the headline first."""
-        return [held_out for held_out in self.sets if not held_out.key or held_out.key in figures["trained"]]
+    def evaluated(self, metrics: Mapping) -> list[HeldOut]:
+        """Return the sets that `metrics`, the contents of evaluation.json, include; the main one first."""
+        return [held_out for held_out in self.sets if not held_out.key or held_out.key in metrics["trained"]]
 
     def solved(self, task: Task, trajectory: Trajectory) -> bool:
-        """Whether an episode reached the goal."""
+        """Return whether an episode reached its goal."""
         return self.scores(task, trajectory)[self.key] == 1.0
 
-    def curve_rows(self, figures: Mapping) -> str:
-        """A CSV for `dvc plots`: `condition,score,low,high` and the other figures, one row a condition and set, greedy."""
+    def curve_rows(self, metrics: Mapping) -> str:
+        """Return a CSV for `dvc plots`: `condition,score,low,high` and the other greedy metrics, one row per condition
+        and set."""
         others = (*self.also, *self.beside)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["condition", "score", "low", "high", *others])
-        for held_out in self.evaluated(figures):
+        for held_out in self.evaluated(metrics):
             for name in self.conditions:
-                row = held_out.of(figures[name])
+                row = held_out.of(metrics[name])
                 writer.writerow([held_out.label(name), row[self.key], *row[self.interval], *(row[key] for key in others)])
         return text.getvalue()
 
 
 def measure_of(config: PipelineConfig) -> Measure:
-    """Return the measure of a pipeline's use case, or the success rate; its labels name the algorithm that the pipeline trains with."""
+    """Return the measure of a pipeline's use case (default: the success rate), with the training algorithm in its labels."""
     case = find_use_case(config.environment.use)
     measure = case.measure() or _success_rate(case.baselines)
     trained = f"Agent after {algorithm(config)}"
@@ -83,12 +85,12 @@ def measure_of(config: PipelineConfig) -> Measure:
 
 
 def _success_rate(baselines: Sequence[str]) -> Measure:
-    """The default measure, with a use case's baselines before the agent."""
+    """Return the default measure, with the use case's baselines as its first conditions."""
     from apprentice.evaluation.success import SUCCESS
 
     return replace(SUCCESS, conditions={**{name: name.replace("_", " ").capitalize() for name in baselines}, **SUCCESS.conditions})
 
 
 def algorithm(config: PipelineConfig) -> str:
-    """Return the name of the objective that a pipeline trains with: PPO, GSPO or CISPO."""
+    """Return the name of a pipeline's training algorithm: PPO, GSPO, or CISPO."""
     return config.train.objective.upper()

@@ -1,4 +1,4 @@
-"""The default comparison of policies: the success rate, for use cases that define no measure of their own."""
+"""The default measure: the success rate, for use cases that define no measure."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,18 +20,20 @@ BEHAVIOUR = {
     "errors": "actions that ended in an error",
     "truncated": "episodes that ran out of turns or tokens",
 }
-"""The statistics of behaviour, with their labels."""
+"""Behaviour metric -> its label."""
 
 Rates = Mapping[str, float]
-"""Task id -> share of its episodes that succeeded; tasks all of whose episodes broke are absent."""
+"""Task id -> share of its episodes that succeeded; tasks without an unbroken episode are absent."""
 
 
 def compare(tasks: Sequence[Task], episodes: Episodes, config: EvaluateConfig, seconds: Mapping[str, float]) -> dict:
-    """The contents of evaluation.json. The metrics at the top are of the greedy episodes; `sampled` holds those of the sampled ones.
+    """Return the contents of evaluation.json. Metrics are of the greedy episodes, except those under `sampled`.
 
     Args:
         tasks: the held-out tasks that every condition was run on.
-        seconds: wall time of each condition.
+        episodes: condition -> its episodes.
+        config: the section `evaluate`.
+        seconds: condition -> wall time in seconds.
     """
     by_sampling = {name: sampled(episodes[name]) for name in SAMPLED} if config.samples else {}
     return {
@@ -43,7 +45,7 @@ def compare(tasks: Sequence[Task], episodes: Episodes, config: EvaluateConfig, s
 
 
 def success_rates(trajectories: Iterable[Trajectory]) -> Rates:
-    """The success rate of each task; episodes that the infrastructure broke are left out."""
+    """Return the success rate of each task, without episodes that the infrastructure broke."""
     solved: dict[str, list[float]] = defaultdict(list)
     for trajectory in trajectories:
         if trajectory.outcome != "fault":
@@ -52,7 +54,7 @@ def success_rates(trajectories: Iterable[Trajectory]) -> Rates:
 
 
 def behaviour(trajectories: Sequence[Trajectory], planned: int) -> dict[str, float]:
-    """The statistics named in `BEHAVIOUR`, and how many of the planned episodes the infrastructure broke."""
+    """Return the metrics in `BEHAVIOUR`, and `faults`, the number of planned episodes that the infrastructure broke."""
     played = [trajectory for trajectory in trajectories if trajectory.outcome != "fault"]
     turns = [turn for trajectory in played for turn in trajectory.turns]
     values = {
@@ -75,7 +77,7 @@ def _compared(tasks: Sequence[Task], episodes: Episodes) -> dict:
 
 
 def _summary(rates: Rates, scenarios: Mapping[str, str]) -> dict:
-    """`{success, n, success_ci95: [low, high]}`; n counts tasks."""
+    """Return `{success, n, success_ci95: [low, high]}`, where n is the number of tasks."""
     if not rates:
         return {"success": 0.0, "n": 0, "success_ci95": [0.0, 1.0]}
     interval = share_interval(np.array(list(rates.values())), [scenarios[task_id] for task_id in rates])

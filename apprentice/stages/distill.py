@@ -1,4 +1,4 @@
-"""distill: a supervised warm start on successful traces, for models too small to have a signal."""
+"""The stage distill: fine-tunes the base model on successful traces, for models that rarely succeed by themselves."""
 
 import asyncio
 import random
@@ -16,11 +16,15 @@ from apprentice.records.tables import read_tasks
 from apprentice.stages.entry import main
 
 EXPERTS = 8
-"""Expert episodes that are played at once."""
+"""Number of concurrent expert episodes."""
 
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
-    """Writes the starting policy: a fine-tuned checkpoint, or a pointer to the base model where distill has no source."""
+    """Write the starting policy: a fine-tuned checkpoint, or with `source: none` a pointer to the base model.
+
+    Raises:
+        ApprenticeError: the base model is unusable, or no trace succeeds.
+    """
     from apprentice.policy.base_models import base_model
 
     base = base_model(config.model.name, progress)
@@ -28,13 +32,13 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
         write_json(layout.warm_start / "base.json", {"model": config.model.name})
         write_json(layout.metrics("distill"), {"traces": 0})
         return
-    _refuse_unfit(base)
+    _check_loadable(base)
     tasks = read_tasks(layout.tasks, "train")
     random.Random(config.distill.seed).shuffle(tasks)
     traces = asyncio.run(_traces(config, layout, tasks, progress))
     if not traces:
         raise ApprenticeError(
-            "no successful trace was found to learn from",
+            "no trace succeeded, so there is nothing to train on",
             where=f"distill.source={config.distill.source}",
             todo="give tasks a `plan` (expert), raise distill.attempts (rejection), or set distill.source=none",
         )
@@ -42,8 +46,8 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     _fine_tune(config, layout, base, traces, progress)
 
 
-def _refuse_unfit(base: Path) -> None:
-    """The model is loaded once the traces are there, which may take long."""
+def _check_loadable(base: Path) -> None:
+    """Reject an unusable model before the traces are sampled, which can take long."""
     import torch
 
     from apprentice.policy.loading import load_causal_model
@@ -58,7 +62,7 @@ async def _traces(config: PipelineConfig, layout: Layout, tasks: Sequence[Task],
 
 
 async def _expert_traces(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
-    """Every other task has the functions at hand that the expert has kept from earlier ones, where the environment lets it."""
+    """Run the expert until enough traces succeed. With skills, every second task offers the skills kept so far."""
     from apprentice.environments.usecase import use_case
     from apprentice.policy.base_models import base_model
     from apprentice.policy.chat import ChatFormat
@@ -86,7 +90,7 @@ async def _expert_traces(config: PipelineConfig, layout: Layout, tasks: Sequence
 
 
 async def _own_successes(config: PipelineConfig, layout: Layout, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
-    """Rejection sampling: the base policy tries tasks until it has enough successes; the shortest success of a task is kept."""
+    """Sample episodes of the base policy until enough tasks are solved, and keep the shortest success of each task."""
     from apprentice.environments.usecase import use_case
     from apprentice.policy.base_models import base_model
     from apprentice.policy.chat import ChatFormat
@@ -118,8 +122,8 @@ def _fine_tune(config: PipelineConfig, layout: Layout, base: Path, traces: Seque
 
     run_id = fingerprint(config.distill, config.environment, config.model, layout.tasks, *use_case(config, layout).reads)
     store = CheckpointStore(layout.checkpoints / f"distill-{run_id}")
-    figures = fine_tune(config.distill, base, traces, layout.warm_start, store, progress)
-    write_json(layout.metrics("distill"), {"traces": len(traces), **figures})
+    metrics = fine_tune(config.distill, base, traces, layout.warm_start, store, progress)
+    write_json(layout.metrics("distill"), {"traces": len(traces), **metrics})
     shutil.rmtree(layout.checkpoints, ignore_errors=True)
 
 

@@ -23,10 +23,10 @@ Stage = Callable[[PipelineConfig, Layout, Progress], None]
 
 
 def main(run: Stage) -> None:
-    """Parses the pipeline's name, runs the stage, exits with 2 on an error the user can mend and 3 on a passing fault."""
+    """Run the stage for the pipeline on the command line; exit with 2 on a user error and 3 on a transient fault."""
     name = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(prog=f"python -m apprentice.stages.{name}", description=sys.modules["__main__"].__doc__)
-    parser.add_argument("pipeline", help="a pipeline of params.yaml")
+    parser.add_argument("pipeline", help="name of a pipeline in params.yaml")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(_exit_code(run, name, arguments.pipeline))
@@ -50,17 +50,19 @@ def _exit_code(run: Stage, name: str, pipeline: str) -> int:
         print(f"fault: {fault}", file=sys.stderr)
         return ExitCode.FAULT
     except KeyboardInterrupt:
-        print(f"interrupted: {name}; run it again to continue", file=sys.stderr)
+        print(f"interrupted: stage {name}; run it again to continue", file=sys.stderr)
         return ExitCode.INTERRUPTED
     return 0
 
 
 @contextmanager
 def _unchanged_parameters(stage: str, pipeline: str) -> Iterator[None]:
-    """DVC records the parameters that it finds at a stage's end. A stage that ran with others fails, so that nothing is recorded.
+    """Fail if the stage's parameters change while the block runs.
+
+    DVC records the parameters that it finds when a stage ends. A failed stage is not recorded.
 
     Raises:
-        ApprenticeError: params.yaml no longer holds what the stage was started with.
+        ApprenticeError: params.yaml no longer holds the values that the stage started with.
     """
     before = recorded_parameters(stage, pipeline)
     yield
@@ -68,7 +70,7 @@ def _unchanged_parameters(stage: str, pipeline: str) -> Iterator[None]:
     changed = [key for key in before if before[key] != after[key]]
     if changed:
         what = f"{', '.join(changed)} changed while the stage {stage} ran with the old values, so its result is not recorded"
-        raise ApprenticeError(what, where=PARAMS, todo="leave params.yaml alone while a stage runs, and run again")
+        raise ApprenticeError(what, where=PARAMS, todo="run again, and do not edit params.yaml while a stage runs")
 
 
 def _interrupt(*_) -> None:
@@ -76,9 +78,9 @@ def _interrupt(*_) -> None:
 
 
 def _prepare_process() -> None:
-    """Settings that libraries read when they are imported: no telemetry, no bars of their own, no spinning on shared cores.
+    """Set what libraries read at import: no telemetry, no progress bars, and no busy waiting on shared cores.
 
-    Servers on this machine are reached past proxies, and as many files may be opened as the system allows.
+    Also bypass proxies for servers on this machine, and raise the limit on open files to the system's maximum.
     """
     use_cores_sparingly()
     bypass_proxies_on_loopback()

@@ -1,4 +1,4 @@
-"""evaluate: base model, warm start and trained policy on held-out tasks, compared task by task; the report."""
+"""The stage evaluate: compares the base model, warm start, and trained policy on held-out tasks; writes the report."""
 
 import asyncio
 import random
@@ -21,40 +21,44 @@ from apprentice.stages.entry import main
 
 @dataclass(frozen=True)
 class Plan:
-    """One condition: which weights act in which environment."""
+    """One condition: a checkpoint and the environment that it acts in."""
 
     name: str
     checkpoint: Path
     version: int
-    """Of the weights, among the checkpoints compared here."""
+    """Version of the weights; conditions with the same checkpoint share it."""
     environment: str
-    """Which of the use case's."""
+    """`AGENT`, or one of the use case's baselines."""
     samples: int
-    """Sampled episodes a task besides the greedy one."""
+    """Sampled episodes per task, in addition to the greedy one."""
     skills: Path | None = None
-    """A library to offer functions from."""
+    """Skill library to offer in the episodes; None offers no skills."""
 
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
-    """Writes the episodes, evaluation.json, its CSV and the report; conditions finished before an interruption are kept."""
+    """Write the episodes, metrics, and report; reuse the conditions that an interrupted run finished.
+
+    Raises:
+        ApprenticeError: there is no held-out task.
+    """
     from apprentice.evaluation.measures import measure_of
     from apprentice.evaluation.report import report_page
 
     tasks = held_out([task for task in read_tasks(layout.tasks) if task.split != "train"], config.evaluate.tasks, config.evaluate.seed)
     if not tasks:
-        raise ApprenticeError("has no held-out task", where=layout.tasks, todo="raise data.dev, or bring tasks whose split is `dev`")
+        raise ApprenticeError("has no held-out task", where=layout.tasks, todo="raise data.dev, or add tasks of the split `dev`")
     episodes, seconds = asyncio.run(_episodes(config, layout, _plans(config, layout, progress), tasks, progress))
     measure = measure_of(config)
-    figures = measure.compare(tasks, episodes, config.evaluate, seconds)
-    write_json(layout.metrics("evaluation"), figures)
-    write_text(layout.curves("evaluation"), measure.curve_rows(figures))
+    metrics = measure.compare(tasks, episodes, config.evaluate, seconds)
+    write_json(layout.metrics("evaluation"), metrics)
+    write_text(layout.curves("evaluation"), measure.curve_rows(metrics))
     _publish(layout.evaluations, episodes)
-    write_text(layout.report, report_page(config, layout, tasks, episodes, figures))
+    write_text(layout.report, report_page(config, layout, tasks, episodes, metrics))
     shutil.rmtree(layout.runtime / "evaluation", ignore_errors=True)
 
 
 def held_out(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
-    """At most `limit` tasks, drawn with a seed, in the order of the file."""
+    """Sample at most `limit` tasks with a seed; keep the order of the file."""
     if len(tasks) <= limit:
         return list(tasks)
     chosen = set(random.Random(seed).sample(range(len(tasks)), limit))
@@ -79,7 +83,7 @@ def _plans(config: PipelineConfig, layout: Layout, progress: Progress) -> list[P
 async def _episodes(
     config: PipelineConfig, layout: Layout, plans: Sequence[Plan], tasks: Sequence[Task], progress: Progress
 ) -> tuple[dict[str, list[Trajectory]], dict[str, float]]:
-    """The episodes and wall seconds of every condition; what an interrupted run finished is read, the rest simulated."""
+    """Return the episodes and wall time of every condition; read those that are finished and simulate the rest."""
     files = {plan.name: layout.runtime / "evaluation" / f"{plan.name}-{_tag(config, layout, plan, tasks)}.parquet" for plan in plans}
     missing = sorted((plan for plan in plans if not files[plan.name].exists()), key=lambda plan: plan.version)
     if missing:
@@ -92,7 +96,7 @@ async def _episodes(
 
 
 def _tag(config: PipelineConfig, layout: Layout, plan: Plan, tasks: Sequence[Task]) -> str:
-    """Everything that determines a condition's episodes."""
+    """Return a hash of everything that determines a condition's episodes."""
     from apprentice.environments.usecase import use_case
 
     reads = use_case(config, layout).reads
@@ -122,7 +126,7 @@ async def _simulate_all(
 
 
 async def _simulate(config: PipelineConfig, plan: Plan, make_environment: Callable, policy, tasks: Sequence[Task], progress: Progress) -> list[Trajectory]:
-    """One greedy episode a task, then the sampled ones. Every condition gives the same sample of the same task the same seed."""
+    """Run one greedy episode per task, then the sampled ones; a sample has the same seed under every condition."""
     from apprentice.rollout.setup import make_simulator
     from apprentice.rollout.simulator import plan_episodes
 
@@ -130,17 +134,17 @@ async def _simulate(config: PipelineConfig, plan: Plan, make_environment: Callab
     library = SkillLibrary.read(plan.skills) if plan.skills else SkillLibrary()
     tasks = [library.offered(task) for task in tasks]
     settings = config.evaluate
-    for manner, temperature, attempts in (("greedy", 0.0, 1), ("sampled", settings.temperature, plan.samples)):
+    for mode, temperature, attempts in (("greedy", 0.0, 1), ("sampled", settings.temperature, plan.samples)):
         if not attempts:
             continue
         simulator = make_simulator(config, make_environment, policy, plan.checkpoint, temperature)
-        episodes = plan_episodes(tasks, attempts, settings.seed, tag=manner)
-        trajectories += await simulator.run(episodes, progress, f"{plan.name}, {manner}")
+        episodes = plan_episodes(tasks, attempts, settings.seed, tag=mode)
+        trajectories += await simulator.run(episodes, progress, f"{plan.name}, {mode}")
     return trajectories
 
 
 def _publish(folder: Path, episodes: Mapping[str, Sequence[Trajectory]]) -> None:
-    """One Parquet file a condition, and nothing else."""
+    """Replace the folder's contents with one Parquet file per condition."""
     shutil.rmtree(folder, ignore_errors=True)
     for name, trajectories in episodes.items():
         write_trajectories(folder / f"{name}.parquet", trajectories)

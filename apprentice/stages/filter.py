@@ -1,4 +1,4 @@
-"""filter: the starting policy tries training tasks; the curriculum is those that carry signal."""
+"""The stage filter: probes training tasks with the starting policy, and keeps those that carry a learning signal."""
 
 import asyncio
 import random
@@ -17,57 +17,62 @@ from apprentice.stages.entry import main
 
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
-    """Writes the curriculum, difficulty.json and a row for each probed task."""
+    """Write the curriculum, difficulty.json, and difficulty.csv with one row per probed task.
+
+    Raises:
+        ApprenticeError: there is no training task, or no probe has a turn.
+    """
     tasks = candidates(read_tasks(layout.tasks, "train"), config.filter.candidates, config.filter.seed)
     if not tasks:
-        raise ApprenticeError("has no task to learn from", where=layout.tasks, todo="raise data.train, or bring tasks whose split is `train`")
+        raise ApprenticeError("has no training task", where=layout.tasks, todo="raise data.train, or add tasks of the split `train`")
     trajectories, faults = asyncio.run(_probe(config, layout, tasks, progress))
     trajectories = played(trajectories, config.environment.max_tokens, progress)
     rates = pass_rates(trajectories)
     curriculum = select_curriculum(tasks, rates, config.filter.probes, config.filter)
     progress.note(curriculum.note)
-    figures = difficulty_figures(trajectories, rates, curriculum, config.filter.probes) | {"faults": faults}
-    progress.metrics(0, figures)
+    metrics = difficulty_metrics(trajectories, rates, curriculum, config.filter.probes) | {"faults": faults}
+    progress.metrics(0, metrics)
     write_tasks(layout.curriculum, [task.model_copy(update={"pass_rate": rates[task.id]}) for task in curriculum.tasks])
     write_text(layout.curves("difficulty"), difficulty_rows(tasks, rates, curriculum, config.filter.probes))
-    write_json(layout.metrics("difficulty"), figures)
+    write_json(layout.metrics("difficulty"), metrics)
 
 
 def candidates(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
-    """At most `limit` tasks, drawn with a seed."""
+    """Sample at most `limit` tasks with a seed."""
     return random.Random(seed).sample(list(tasks), min(limit, len(tasks)))
 
 
 def played(trajectories: Sequence[Trajectory], max_tokens: int, progress: Progress) -> list[Trajectory]:
-    """The trajectories with a turn; a task whose first message left no room for one can teach nothing, and is left out.
+    """Return the trajectories that have a turn. Tasks whose first message leaves no room for a turn are dropped.
 
     Raises:
-        ApprenticeError: none has a turn.
+        ApprenticeError: no trajectory has a turn.
     """
     with_turns = [trajectory for trajectory in trajectories if trajectory.turns]
     left_out = {trajectory.task_id: trajectory.error for trajectory in trajectories if not trajectory.turns}
     if left_out and not with_turns:
         reason = next(iter(left_out.values()))
-        raise ApprenticeError(f"no probed task leaves room for a turn: {reason}", where=f"environment.max_tokens={max_tokens}", todo="raise it")
+        what = f"no probed task leaves room for a turn: {reason}"
+        raise ApprenticeError(what, where=f"environment.max_tokens={max_tokens}", todo="raise environment.max_tokens")
     if left_out:
         progress.note(f"{len(left_out)} tasks are left out, such as {next(iter(left_out))!r}: {next(iter(left_out.values()))}")
     return with_turns
 
 
 def pass_rates(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """The share of successful episodes of each task that has any, by task id."""
+    """Return the share of successful episodes of each task, by task id."""
     outcomes = defaultdict(list)
     for trajectory in trajectories:
         outcomes[trajectory.task_id].append(trajectory.outcome == "success")
     return {task_id: pass_rate(sum(successes), len(successes)) for task_id, successes in outcomes.items()}
 
 
-def difficulty_figures(trajectories: Sequence[Trajectory], rates: Mapping[str, float], curriculum: Curriculum, probes: int) -> dict[str, float]:
-    """Small, flat figures of the probes and of the tasks kept."""
+def difficulty_metrics(trajectories: Sequence[Trajectory], rates: Mapping[str, float], curriculum: Curriculum, probes: int) -> dict[str, float]:
+    """Return the metrics of the probes and of the curriculum, for difficulty.json."""
     from apprentice.rollout.metrics import rollout_metrics
 
     kept = [rates[task.id] for task in curriculum.tasks]
-    figures = rollout_metrics(trajectories)
+    metrics = rollout_metrics(trajectories)
     return {
         "probed": len(rates),
         "solved_always": sum(rate == 1.0 for rate in rates.values()),
@@ -77,12 +82,12 @@ def difficulty_figures(trajectories: Sequence[Trajectory], rates: Mapping[str, f
         "pass_rate": mean(rates.values()),
         "pass_rate_kept": mean(kept),
         "signal_kept": mean(signal(smoothed(rate, probes), probes) for rate in kept),
-        **{key: figures[key] for key in ("malformed_share", "truncated_share", "turns", "tokens_per_episode")},
+        **{key: metrics[key] for key in ("malformed_share", "truncated_share", "turns", "tokens_per_episode")},
     }
 
 
 def difficulty_rows(tasks: Sequence[Task], rates: Mapping[str, float], curriculum: Curriculum, probes: int) -> str:
-    """CSV: one row a probed task."""
+    """Return a CSV with one row per probed task."""
     kept = {task.id for task in curriculum.tasks}
     rows = []
     for task in tasks:

@@ -1,4 +1,4 @@
-"""The stage prepare: reads or generates tasks and a knowledge base, and writes them as candidates for validation."""
+"""The stage prepare: reads or generates tasks and passages, and writes them as candidates for validation."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -14,10 +14,10 @@ from apprentice.records.files import write_json, write_text
 
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
-    """Writes tasks.jsonl and corpus.jsonl, one candidate a line with its file and line, and source.json: what they were made from.
+    """Write the candidates to tasks.jsonl and corpus.jsonl, and the fingerprint of their source to source.json.
 
     Raises:
-        ApprenticeError: the source cannot be had, or one of its files is missing or empty.
+        ApprenticeError: the source is unavailable, or one of its files is missing or empty.
     """
     data = config.data
     found = use_case(config, layout).read_data(progress)
@@ -29,7 +29,7 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
         taken = limit(taken, split, data.train if split == "train" else data.dev, data.seed)
         if len(taken) < before:
             progress.note(f"{before - len(taken)} more tasks of the split {split} are left out (data.train, data.dev)")
-    taken = without_strangers(taken)
+    taken = trained_variants(taken)
     _write(layout.raw / "tasks.jsonl", taken)
     _write(layout.raw / "corpus.jsonl", found.passages)
     counts = {"tasks_found": len(found.tasks), "tasks_taken": len(taken), "passages_found": len(found.passages)}
@@ -38,16 +38,16 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     progress.note(f"{len(taken)} tasks{passages} from {found.fingerprint.get('source', data.format)}")
 
 
-def without_strangers(tasks: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Leaves out variants of scenarios none of whose tasks is learned from: they would be scenarios held out."""
+def trained_variants(tasks: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Drop variants whose scenario has no training task: such a scenario would be entirely held out."""
     learned = {_scenario(task) for task in tasks if task.record is not None and task.split == "train"}
     return tuple(task for task in tasks if task.record is None or task.split != VARIANTS or _scenario(task) in learned)
 
 
 def limit(tasks: Sequence[Candidate], split: str, at_most: int, seed: int) -> tuple[Candidate, ...]:
-    """Takes whole scenarios of a split, in a seeded order, while they fit into `at_most`.
+    """Keep at most `at_most` tasks of a split: whole scenarios in a seeded order, each one that still fits.
 
-    A line that could not be parsed counts as a scenario of its own: the share of bad ones among those taken is that of the file.
+    A line that could not be parsed counts as one scenario, so that the expected share of bad lines does not change.
     """
     scenarios: dict[str, list[Candidate]] = {}
     for task in tasks:
@@ -65,7 +65,7 @@ def limit(tasks: Sequence[Candidate], split: str, at_most: int, seed: int) -> tu
 
 
 def _scenario(task: Candidate) -> str:
-    """The name of a candidate's scenario as it was found, which may be no text; its place where it was not parsed."""
+    """Return the scenario as found, which validation has not checked yet; for an unparsed line, its place."""
     return f"{task.file}:{task.line}" if task.record is None else str(task.record.get("scenario"))
 
 

@@ -1,4 +1,4 @@
-"""rollout: the starting policy's trajectories on the curriculum at full width, checked; the figures before training."""
+"""The stage rollout: samples and checks trajectories of the starting policy, which measure it before training."""
 
 import asyncio
 import random
@@ -15,23 +15,27 @@ from apprentice.stages.entry import main
 
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
-    """Writes the trajectories, those refused with their reasons, and rollout.json."""
+    """Write the valid trajectories, the rejected ones with reasons, and rollout.json.
+
+    Raises:
+        ApprenticeError: no trajectory is valid.
+    """
     from apprentice.rollout.metrics import rollout_metrics
 
-    tasks = drawn(read_tasks(layout.curriculum), config.rollout.tasks, config.rollout.seed)
+    tasks = sample_tasks(read_tasks(layout.curriculum), config.rollout.tasks, config.rollout.seed)
     trajectories, faults = asyncio.run(_simulate(config, layout, tasks, progress))
-    good, refused = checked(trajectories, faults)
+    good, rejected = checked(trajectories, faults)
     if not good:
-        raise ApprenticeError(f"every trajectory was refused; the first: {refused[0]['problems'][0]}", where="rollout")
-    figures = rollout_metrics(good) | {"tasks": len(tasks), "faults": len(faults), "quarantined": len(refused) - len(faults)}
-    progress.metrics(0, figures)
-    write_lines(layout.rollout_quarantine, refused)
+        raise ApprenticeError(f"every trajectory was rejected; the first: {rejected[0]['problems'][0]}", where="rollout")
+    metrics = rollout_metrics(good) | {"tasks": len(tasks), "faults": len(faults), "quarantined": len(rejected) - len(faults)}
+    progress.metrics(0, metrics)
+    write_lines(layout.rollout_quarantine, rejected)
     write_trajectories(layout.rollouts, good)
-    write_json(layout.metrics("rollout"), figures)
+    write_json(layout.metrics("rollout"), metrics)
 
 
-def drawn(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
-    """At most `limit` tasks, drawn with a seed, in the order of the curriculum."""
+def sample_tasks(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
+    """Sample at most `limit` tasks with a seed; keep the order of the curriculum."""
     chosen = sorted(random.Random(seed).sample(range(len(tasks)), min(limit, len(tasks))))
     return [tasks[index] for index in chosen]
 

@@ -1,4 +1,4 @@
-"""train: PPO on the curriculum, online; the policy's weights follow each update."""
+"""The stage train: online PPO on the curriculum; the sampler receives the new weights after each update."""
 
 import asyncio
 import math
@@ -15,11 +15,15 @@ from apprentice.records.tables import read_tasks, read_trajectories
 from apprentice.stages.entry import main
 
 EDGE_STEPS = 3
-"""Steps averaged for the figures at the beginning and at the end of training."""
+"""Number of steps averaged for `reward_first` and `reward_last`."""
 
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
-    """Writes the trained policy, training.json and the curves; resumes from the last checkpoint of the same configuration and inputs."""
+    """Write the trained policy, metrics, and curves; resume from the last checkpoint of the same configuration.
+
+    Raises:
+        ApprenticeError: a parameter does not fit the use case, or the starting policy is unusable.
+    """
     asyncio.run(_train(config, layout, progress))
 
 
@@ -41,8 +45,8 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
     progress.note(f"{len(curriculum)} tasks, {config.train.steps} steps of {config.train.tasks_per_step} x {config.train.attempts} episodes")
     case = use_case(config, layout)
     if config.train.sequential_rollout and case.skills is None:
-        todo = "set environment.skills, with a use case that has skills, such as the assistant"
-        raise ApprenticeError("there is nothing that an attempt could hand on", where="train.sequential_rollout", todo=todo)
+        todo = "use a use case with skills, such as the assistant, and set environment.skills, or turn this parameter off"
+        raise ApprenticeError("the use case has no skills that one attempt could pass on to the next", where="train.sequential_rollout", todo=todo)
     run_id = fingerprint(config.train, config.environment, config.model, start, layout.curriculum, layout.rollouts)
     library = SkillLibrary()
     store = CheckpointStore(layout.checkpoints / f"train-{run_id}")
@@ -68,10 +72,10 @@ def _csv(rows: list[dict[str, float]]) -> str:
 
 
 def _summary(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Small, flat figures: reward at both ends, the means of what tells whether training was healthy, the cost."""
+    """Return the metrics for training.json: first and last rewards, means of the diagnostics, and cost."""
 
     def mean_of(key: str, chosen: list[dict[str, float]]) -> float:
-        return mean(row[key] for row in chosen if math.isfinite(row.get(key, math.nan)))  # an update that was undone may have left NaN
+        return mean(row[key] for row in chosen if math.isfinite(row.get(key, math.nan)))  # NaN: an update that was undone
 
     return {
         "steps": len(rows),

@@ -1,4 +1,4 @@
-"""The stage validate: judges every candidate, sets the bad ones aside with reasons, and checks the rest as a set."""
+"""The stage validate: checks every candidate, quarantines the bad ones with reasons, and checks the rest as a set."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from apprentice.config import Layout, PipelineConfig
 from apprentice.config.schema import ValidateConfig
 from apprentice.data.candidates import SPLITS, Candidate
 from apprentice.data.expectations import check_tasks
-from apprentice.data.validation import Judged, Lengths, judge, share_refused, summarise
+from apprentice.data.validation import Judged, Lengths, judge, share_rejected, summarise
 from apprentice.environments.usecase import use_case
 from apprentice.errors import ApprenticeError
 from apprentice.records.events import Progress
@@ -16,39 +16,40 @@ from apprentice.records.tables import write_passages, write_tasks
 
 
 def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
-    """Writes the clean tasks and passages, the quarantine, validation.json and Data Docs.
+    """Write the clean tasks and passages, the quarantine, validation.json, and Data Docs.
 
-    Where the data is not good enough, quarantine and figures are written, the clean tables are not.
+    If the stage fails, it writes the quarantine and the metrics, but not the clean tables.
 
     Raises:
-        ApprenticeError: too large a share of the records is refused, a split is empty, or an expectation of the set fails.
+        ApprenticeError: too many records are rejected, a split is empty, or an expectation on the set fails.
     """
     for stale in (layout.tasks, layout.corpus):
         stale.unlink(missing_ok=True)
     lengths = _lengths(config, progress)
     judged = judge(_candidates(layout.raw / "tasks.jsonl"), _candidates(layout.raw / "corpus.jsonl"), config.validation, lengths)
-    write_text(layout.quarantine, "".join(json.dumps(entry.refusal()) + "\n" for entry in judged.refused))
-    figures = summarise(judged) | {"expectations_passed": 0, "expectations_total": 0}
-    write_json(layout.metrics("validation"), figures)
-    progress.note(f"{figures['tasks_clean']} of {figures['tasks_read']} tasks and {figures['passages_clean']} of {figures['passages_read']} passages are clean")
+    write_text(layout.quarantine, "".join(json.dumps(entry.quarantine_row()) + "\n" for entry in judged.rejected))
+    metrics = summarise(judged) | {"expectations_passed": 0, "expectations_total": 0}
+    write_json(layout.metrics("validation"), metrics)
+    progress.note(f"{metrics['tasks_clean']} of {metrics['tasks_read']} tasks and {metrics['passages_clean']} of {metrics['passages_read']} passages are clean")
     case = use_case(config, layout)
     for warning in case.warnings((entry.place, answer) for entry in judged.tasks if not entry.problems for answer in entry.record.answers):
         progress.note(warning)
-    _refuse_bad_share(judged, config.validation, layout)
-    _refuse_empty(judged, layout, case.needs_passages)
+    _check_bad_share(judged, config.validation, layout)
+    _check_not_empty(judged, layout, case.needs_passages)
     outcome = check_tasks(judged.clean_tasks, lengths, layout.data_docs)
-    write_json(layout.metrics("validation"), figures | {"expectations_passed": outcome.passed, "expectations_total": outcome.total})
+    write_json(layout.metrics("validation"), metrics | {"expectations_passed": outcome.passed, "expectations_total": outcome.total})
     if outcome.failures:
-        raise ApprenticeError(f"the tasks as a set do not hold what is expected: {'; '.join(outcome.failures)}", where=layout.data_docs / "index.html")
+        what = f"the set of tasks fails {len(outcome.failures)} expectations: {'; '.join(outcome.failures)}"
+        raise ApprenticeError(what, where=layout.data_docs / "index.html", todo="correct the source of the tasks")
     write_passages(layout.corpus, judged.clean_passages)
     write_tasks(layout.tasks, judged.clean_tasks)
 
 
 def _lengths(config: PipelineConfig, progress: Progress) -> Lengths:
-    """The limits of texts, in tokens: a task takes at most a quarter of an episode, a passage what the policy can read at once.
+    """Return the length limits in tokens: a quarter of an episode for an instruction, the context length for a passage.
 
     Raises:
-        ApprenticeError: the pipeline's model cannot be had, or its tokenizer cannot be used.
+        ApprenticeError: the pipeline's model is unavailable, or its tokenizer is unusable.
     """
     from apprentice.policy.base_models import tokenizer_folder
     from apprentice.policy.chat import ChatFormat
@@ -56,7 +57,7 @@ def _lengths(config: PipelineConfig, progress: Progress) -> Lengths:
     chat = ChatFormat(tokenizer_folder(config.model.name, progress))
 
     def count(text: str) -> int:
-        return len(chat.encode(text.encode("utf-8", "replace").decode("utf-8")))  # the tokenizer refuses halves of surrogate pairs
+        return len(chat.encode(text.encode("utf-8", "replace").decode("utf-8")))  # the tokenizer rejects lone surrogates
 
     return Lengths(count, instruction=config.environment.max_tokens // 4, passage=config.policy.max_context)
 
@@ -67,36 +68,36 @@ def _candidates(path: Path) -> list[Candidate]:
     except FileNotFoundError:
         raise ApprenticeError("is missing", where=path, todo="run the stage prepare first: `dvc repro`") from None
     except (ValueError, TypeError) as error:
-        raise ApprenticeError(f"is not what prepare writes: {error}", where=path, todo="run the stage prepare again") from None
+        raise ApprenticeError(f"was not written by the stage prepare: {error}", where=path, todo="run prepare again") from None
 
 
-def _refuse_bad_share(judged: Judged, limits: ValidateConfig, layout: Layout) -> None:
-    """Passages come first: where they are bad, tasks may be refused for it."""
+def _check_bad_share(judged: Judged, limits: ValidateConfig, layout: Layout) -> None:
+    """Check passages first, because bad passages can cause tasks to be rejected."""
     for words, entries in (("passages", judged.passages), ("tasks", judged.tasks)):
-        share = share_refused(entries)
+        share = share_rejected(entries)
         if share > limits.max_bad_share:
-            refused = [entry for entry in entries if entry.problems]
+            rejected = [entry for entry in entries if entry.problems]
             reasons = ", ".join(f"{reason} {count}" for reason, count in judged.count_reasons(entries).items() if count)
             raise ApprenticeError(
-                f"{len(refused)} of {len(entries)} {words} ({share:.1%}) are refused, more than validation.max_bad_share={limits.max_bad_share} allows "
-                f"({reasons}); the first: {refused[0].refusal()['reasons'][0]}",
+                f"{len(rejected)} of {len(entries)} {words} ({share:.1%}) are rejected, more than validation.max_bad_share={limits.max_bad_share} allows "
+                f"({reasons}); the first: {rejected[0].quarantine_row()['reasons'][0]}",
                 where=layout.quarantine,
-                todo="mend the records listed there, or raise validation.max_bad_share",
+                todo="correct the records listed there, or raise validation.max_bad_share",
             )
 
 
-def _refuse_empty(judged: Judged, layout: Layout, needs_passages: bool) -> None:
+def _check_not_empty(judged: Judged, layout: Layout, needs_passages: bool) -> None:
     left = {task.split for task in judged.clean_tasks}
     for split in SPLITS:
         if split not in left:
             files = sorted({entry.candidate.file for entry in judged.tasks if entry.candidate.split == split})
             raise ApprenticeError(
-                f"no usable task of the split {split!r} is left",
+                f"the split {split!r} has no valid task",
                 where=", ".join(files) or layout.raw / "tasks.jsonl",
-                todo=f"see {layout.quarantine} for the reasons, and add tasks to that split",
+                todo=f"see {layout.quarantine} for the reasons, and add tasks to this split",
             )
     if needs_passages and not judged.clean_passages:
-        raise ApprenticeError("no usable passage is left", where=layout.raw / "corpus.jsonl", todo=f"see {layout.quarantine} for the reasons")
+        raise ApprenticeError("there is no valid passage", where=layout.raw / "corpus.jsonl", todo=f"see {layout.quarantine} for the reasons")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""DVC, and nothing but DVC, decides whether a stage's work is already done."""
+"""The adapter to DVC, which alone decides whether a stage needs to run."""
 
 from apprentice.versioning.dvc import StageFailed, StageRun, changed_stages, output_hash, output_hashes
 from apprentice.versioning.folder import check_folder

@@ -1,6 +1,6 @@
-"""Asks DVC which stages have changed, has it reproduce one, and reads the hashes it recorded.
+"""Asks DVC which stages have changed, runs a stage through DVC, and reads the hashes that DVC recorded.
 
-DVC runs as a child process: its own imports, locks and signal handling stay out of the flow's process.
+DVC runs as a child process, so that its imports, locks, and signal handling stay out of the flow's process.
 """
 
 import json
@@ -22,16 +22,16 @@ from apprentice.versioning.folder import LOCK_FILE, STAGES_FILE, check_folder, c
 
 ENVIRONMENT = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "true"}
 SECRETS = ("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY", "PREFECT_SERVER_API_AUTH_STRING", "APPRENTICE_PAGES_KEY")
-"""Variables that no stage needs."""
+"""Environment variables that hold secrets and that no stage needs."""
 EXITED_WITH = re.compile(r"exited with (-?\d+)")
 STAGE_MESSAGE = re.compile(r"^(?:error|fault|interrupted): ", re.MULTILINE)
 DVC_MESSAGE = re.compile(r"^ERROR: ", re.MULTILINE)
 BUSY = ("Unable to acquire lock", "is being blocked by")
-"""What DVC says when another DVC process works in the same folder."""
+"""Phrases in DVC's errors if another DVC process is running in the same folder."""
 
 
 class StageFailed(Exception):
-    """A stage ended with an exit code other than 0; the text is its own message, made for people."""
+    """A stage ended with a non-zero exit code; the text is its message for people."""
 
     def __init__(self, stage: str, code: int, message: str):
         self.stage, self.code = stage, code
@@ -40,30 +40,28 @@ class StageFailed(Exception):
 
 @dataclass
 class StageRun:
-    """One `dvc repro --single-item`, from its start to its end. DVC skips the work where nothing has changed."""
+    """One `dvc repro --single-item`. DVC skips the stage if nothing has changed."""
 
     stage: str
     pipeline: str
     log: Path
-    """Gets what DVC and the stage print; begun anew."""
+    """File for the output of DVC and the stage; overwritten."""
     root: Path = Path()
-    force: bool = False
-    """Run even where nothing has changed."""
     _child: Child | None = field(default=None, init=False, repr=False)
 
     def start(self) -> "StageRun":
-        """Starts DVC; it and all it starts end with this process."""
+        """Start DVC. It and its child processes end with this process."""
         self.log.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "dvc", "repro", "--single-item", *(["--force"] if self.force else []), f"{self.stage}@{self.pipeline}"]
+        command = [sys.executable, "-m", "dvc", "repro", "--single-item", f"{self.stage}@{self.pipeline}"]
         self._child = spawn(command, log=self.log, env=environment(), cwd=self.root)
         return self
 
     def running(self) -> bool:
-        """Whether the stage still runs.
+        """Return whether the stage is still running.
 
         Raises:
-            ApprenticeError: another DVC process works in this folder.
-            StageFailed: the stage ended with an error.
+            ApprenticeError: another DVC process is running in this folder.
+            StageFailed: the stage failed.
         """
         code = self._child.poll()
         if code:
@@ -71,7 +69,7 @@ class StageRun:
         return code is None
 
     def stop(self) -> None:
-        """Ends DVC and the stage, if they still run."""
+        """Stop DVC and the stage if they are still running."""
         self._child.stop()
 
     def _failure(self, code: int) -> Exception:
@@ -84,8 +82,8 @@ class StageRun:
 
 
 def failure_message(text: str, stage: str, log: Path, code: int = 1) -> str:
-    """What a person should read of a failed stage's output: its own message if it left one, else the signal that killed it, or the last line and where
-    the rest is."""
+    """Return the message of a failed stage: its own, if it printed one; otherwise the signal that killed it, or its
+    last line of output and the path of the log."""
     own = list(STAGE_MESSAGE.finditer(text))
     if own:
         message = text[own[-1].start() :]
@@ -93,17 +91,17 @@ def failure_message(text: str, stage: str, log: Path, code: int = 1) -> str:
         return message[: end.start() if end else None].strip()
     if number := signal_of(code):
         memory = "; out of memory?" if number == signal.SIGKILL else ""
-        todo = "free some memory, then run again: it continues" if memory else "run again: it continues"
-        return f"error: stage {stage} was killed by signal {number}{memory}\n  What to do: {todo}; the log is {log}"
+        todo = "free some memory, then run again; the stage resumes" if memory else "run again; the stage resumes"
+        return f"error: stage {stage} was killed by signal {number}{memory}\n  What to do: {todo}. The log is {log}"
     lines = [line for line in DVC_MESSAGE.split(text)[0].splitlines() if line.strip()] or text.strip().splitlines()
-    return f"error: stage {stage} broke: {lines[-1].strip() if lines else 'it printed nothing'}\n  What to do: read {log}"
+    return f"error: stage {stage} failed: {lines[-1].strip() if lines else 'it printed nothing'}\n  What to do: read {log}"
 
 
 def changed_stages(pipeline: str, root: Path = Path()) -> tuple[str, ...]:
-    """The stages that are not up to date, in their order: what has changed and all that follows from the first of them.
+    """Return the stages that are not up to date: the first changed stage and all that follow it.
 
     Raises:
-        ApprenticeError: DVC cannot tell.
+        ApprenticeError: `dvc status` fails.
     """
     check_folder(root)
     targets = [f"{stage}@{pipeline}" for stage in STAGES]
@@ -111,7 +109,8 @@ def changed_stages(pipeline: str, root: Path = Path()) -> tuple[str, ...]:
     if done.returncode:
         if _busy(done.stderr):
             raise _busy_error(root)
-        raise ApprenticeError(f"DVC cannot tell what is up to date: {done.stderr.strip()}", where=root / "dvc.yaml")
+        todo = "run `.venv/bin/dvc status` for the details"
+        raise ApprenticeError(f"`dvc status` failed: {done.stderr.strip()}", where=root / "dvc.yaml", todo=todo)
     changed = {name.partition("@")[0] for name in json.loads(done.stdout or "{}")}
     names = tuple(STAGES)
     first = next((position for position, stage in enumerate(names) if stage in changed), len(names))
@@ -119,10 +118,10 @@ def changed_stages(pipeline: str, root: Path = Path()) -> tuple[str, ...]:
 
 
 def recorded_parameters(stage: str, pipeline: str, root: Path = Path()) -> dict[str, Any]:
-    """Key -> value of everything in params.yaml that DVC records with a stage; empty in a folder without dvc.yaml.
+    """Return key -> value of the parameters that DVC records with a stage; empty in a folder without dvc.yaml.
 
     Raises:
-        ApprenticeError: dvc.yaml is damaged.
+        ApprenticeError: dvc.yaml or params.yaml is damaged.
     """
     if not (root / STAGES_FILE).is_file():
         return {}
@@ -132,20 +131,20 @@ def recorded_parameters(stage: str, pipeline: str, root: Path = Path()) -> dict[
 
 
 def _at(values: Any, dotted: str) -> Any:
-    """The value under a dotted key; None where it is absent."""
+    """Return the value under a dotted key; None if it is absent."""
     for key in dotted.split("."):
         values = values.get(key) if isinstance(values, dict) else None
     return values
 
 
 def output_hashes(pipeline: str, root: Path = Path()) -> dict[str, str]:
-    """Path of every output of a pipeline -> the hash DVC recorded for it; empty before the first stage has run."""
+    """Return path -> recorded hash of every output of a pipeline; empty before the first stage has run."""
     mine = [entry for name, entry in read_lock(root).items() if name.partition("@")[2] == pipeline]
     return {out["path"]: out["md5"] for entry in mine for out in entry.get("outs", ()) if "md5" in out}
 
 
 def output_hash(path: Path, pipeline: str, root: Path = Path()) -> str:
-    """The hash DVC recorded for one output.
+    """Return the hash that DVC recorded for one output.
 
     Raises:
         ApprenticeError: no stage has recorded it.
@@ -153,7 +152,7 @@ def output_hash(path: Path, pipeline: str, root: Path = Path()) -> str:
     try:
         return output_hashes(pipeline, root)[path.as_posix()]
     except KeyError:
-        raise ApprenticeError(f"holds no hash of {path}", where=LOCK_FILE, todo=f"run `make run PIPELINE={pipeline}`") from None
+        raise ApprenticeError(f"contains no hash of {path}", where=LOCK_FILE, todo=f"run `make run PIPELINE={pipeline}`") from None
 
 
 def _busy(text: str) -> bool:
@@ -163,12 +162,12 @@ def _busy(text: str) -> bool:
 def _busy_error(root: Path) -> ApprenticeError:
     try:
         check_rwlock(root)
-    except ApprenticeError as left_over:
-        return left_over
-    return ApprenticeError("another DVC process works in this folder", where=root.resolve(), todo="wait until it has ended, then run again")
+    except ApprenticeError as stale_lock:
+        return stale_lock
+    return ApprenticeError("another DVC process is running in this folder", where=root.resolve(), todo="wait until it ends, then run again")
 
 
 def environment() -> dict[str, str]:
-    """This process's variables without the keys of Prefect's servers, telemetry off, the running interpreter first on PATH."""
+    """Return this process's environment without secrets, with telemetry off and this interpreter first on PATH."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {name: value for name, value in os.environ.items() if name not in SECRETS} | ENVIRONMENT | {"PATH": path}

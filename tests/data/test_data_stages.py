@@ -112,7 +112,7 @@ def test_ids_that_restart_in_each_file_lose_no_task(folder, layout):
     assert [record["id"] for record in found if record["split"] == "dev"] == [f"dev/{n}" for n in range(4)]
     assert "4" in [record["id"] for record in found]
     judged = judge([Candidate(**row) for row in lines(layout.raw / "tasks.jsonl")], passages_of(layout), configured().validation, Lengths(len, 400, 400))
-    assert judged.refused == []
+    assert judged.rejected == []
     assert any("4 ids are in both splits" in event.get("text", "") for event in lines(layout.events))
 
 
@@ -159,7 +159,7 @@ def test_clean_tables_of_an_earlier_run_do_not_outlive_bad_data(folder, layout):
 def test_a_split_without_usable_tasks_names_its_file(folder, layout):
     write(folder / "dev.jsonl", [{"id": "d", "question": "q"}])
     message = refused_by(configured(folder), layout)
-    assert f"{folder}/dev.jsonl: no usable task of the split 'dev' is left" in message
+    assert f"{folder}/dev.jsonl: the split 'dev' has no valid task" in message
 
 
 def test_a_corpus_without_ids_is_blamed_first(folder, layout):
@@ -193,14 +193,14 @@ def test_bad_records_are_quarantined_and_the_rest_goes_on_with_data_docs(folder,
         file.write(b'{"id": "n", "question": "Who?"}\n{"question": "trunc')
     run_both(configured(folder, max_bad_share=0.5), layout)
 
-    figures = json.loads(layout.metrics("validation").read_text())
-    assert figures["tasks_clean"] == 12 and figures["tasks_quarantined"] == 4
-    assert {reason: figures[f"refused_{reason}"] for reason in REASONS if figures[f"refused_{reason}"]} == {
+    metrics = json.loads(layout.metrics("validation").read_text())
+    assert metrics["tasks_clean"] == 12 and metrics["tasks_quarantined"] == 4
+    assert {reason: metrics[f"refused_{reason}"] for reason in REASONS if metrics[f"refused_{reason}"]} == {
         "unparsable": 2,
         "invalid_field": 1,
         "duplicate_id": 1,
     }
-    assert figures["expectations_passed"] == figures["expectations_total"] > 10
+    assert metrics["expectations_passed"] == metrics["expectations_total"] > 10
     assert [row["line"] for row in lines(layout.quarantine)] == [9, 10, 11, 12]
     assert len(read_tasks(layout.tasks, "train")) == 8 and len(read_passages(layout.corpus)) == 12
 

@@ -1,4 +1,4 @@
-"""The checks of trajectories: each thing that can be wrong is said."""
+"""The checks of trajectories: each problem has its message."""
 
 from dataclasses import replace
 
@@ -31,11 +31,11 @@ def at(values, place, value):
     return (*values[:place], value, *values[place + 1 :])
 
 
-def test_a_sound_trajectory_has_no_problems():
+def test_a_valid_trajectory_has_no_problems():
     assert check_trajectory(SOUND) == []
 
 
-def test_a_fault_without_turns_or_reward_is_sound():
+def test_a_fault_without_turns_or_reward_is_valid():
     fault = replace(SOUND, outcome="fault", reward=0.0, turns=(), action_mask=(0,) * 7, logprobs=(0.0,) * 7, error="server gone")
     assert check_trajectory(fault) == []
 
@@ -51,9 +51,9 @@ def test_a_fault_without_turns_or_reward_is_sound():
         (replace(SOUND, logprobs=at(SOUND.logprobs, 0, -0.1)), "not 0 where the mask is 0"),
         (replace(SOUND, action_mask=at(SOUND.action_mask, 1, 2)), "neither 0 nor 1"),
         (replace(SOUND, action_mask=at(SOUND.action_mask, 3, 1)), "disagrees with the turns at token 3"),
-        (turned(second={"end": 9}), "leaves the 7 tokens"),
+        (turned(second={"end": 9}), "exceeds the 7 tokens"),
         (turned(second={"start": 2}), "overlaps"),
-        (turned(first={"start": -1}), "leaves the 7 tokens"),
+        (turned(first={"start": -1}), "exceeds the 7 tokens"),
         (turned(first={"end": 1}), "the action is empty"),
         (turned(first={"version": 3}), "version 1 after version 3"),
         (replace(SOUND, outcome="fault"), "a fault has the reward 1.0"),
@@ -64,12 +64,12 @@ def test_a_fault_without_turns_or_reward_is_sound():
         (replace(SOUND, token_ids=at(SOUND.token_ids, 4, -1)), "negative at token 4"),
     ],
 )
-def test_what_is_wrong_is_said(broken, said):
+def test_each_problem_is_reported(broken, said):
     assert any(said in problem for problem in check_trajectory(broken))
 
 
 def test_an_id_that_occurs_twice_is_a_problem():
-    assert check_trajectories([SOUND, SOUND, replace(SOUND, id="e2")]) == {"e1": ["id: 2 trajectories have it"]}
+    assert check_trajectories([SOUND, SOUND, replace(SOUND, id="e2")]) == {"e1": ["id: 2 trajectories share it"]}
 
 
 def test_only_trajectories_with_problems_are_reported():

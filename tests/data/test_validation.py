@@ -1,4 +1,4 @@
-"""Validation: each reason for which a record is refused, and what is kept."""
+"""Validation: each reason to reject a record, and what is kept."""
 
 import time
 
@@ -10,7 +10,7 @@ from apprentice.usecases.deepsearch.source.readers import Candidate
 
 LIMITS = ValidateConfig(max_bad_share=0.5, require_answer_in_corpus=True)
 LENGTHS = Lengths(len, instruction=100, passage=150)
-"""A token a character."""
+"""Counts characters as tokens."""
 PASSAGES = [{"id": "p", "title": "Rome", "text": "Rome is the capital of Italy. Ptolemy's map (1514–1572) shows it."}]
 
 
@@ -25,10 +25,10 @@ def judged(*records, passages=PASSAGES, limits=LIMITS):
 
 
 def reasons(result):
-    return [reason for entry in result.refused for reason in entry.refusal()["reasons"]]
+    return [reason for entry in result.rejected for reason in entry.quarantine_row()["reasons"]]
 
 
-def test_a_sound_task_is_kept():
+def test_a_valid_task_is_kept():
     assert [task.id for task in judged(task()).clean_tasks] == ["t1"]
 
 
@@ -39,7 +39,7 @@ def test_a_missing_answer_is_refused_with_file_line_and_field():
 
 
 @pytest.mark.parametrize("answers", [[], [""], ["  "], ["?"], ["the"]])
-def test_an_answer_that_says_nothing_is_refused(answers):
+def test_an_empty_answer_is_refused(answers):
     assert judged(task(answers=answers)).count_reasons()["invalid_field"] == 1
 
 
@@ -49,7 +49,7 @@ def test_every_problem_of_a_record_is_listed():
 
 def test_an_unparsable_line_is_refused_with_its_error():
     result = judged(task(), Candidate("tasks.jsonl", 9, None, "is not JSON"))
-    assert result.refused[0].refusal() == {"file": "tasks.jsonl", "line": 9, "record": None, "reasons": ["tasks.jsonl:9: is not JSON"]}
+    assert result.rejected[0].quarantine_row() == {"file": "tasks.jsonl", "line": 9, "record": None, "reasons": ["tasks.jsonl:9: is not JSON"]}
 
 
 def test_the_second_of_two_equal_ids_is_refused():
@@ -133,7 +133,7 @@ def test_over_long_texts_are_refused():
 def test_a_long_text_of_few_words_is_refused(text, said):
     [reason] = reasons(judged(task(instruction=text)))
     assert reason.startswith(f"tasks.jsonl:1:instruction: {said}")
-    [entry] = judged(passages=[*PASSAGES * 1, {"id": "q", "title": text, "text": "t"}]).refused
+    [entry] = judged(passages=[*PASSAGES * 1, {"id": "q", "title": text, "text": "t"}]).rejected
     assert [(problem.reason, problem.field) for problem in entry.problems] == [("too_long", "title")]
 
 
@@ -141,13 +141,13 @@ def test_a_short_text_is_not_counted():
     def never(text):
         raise AssertionError(text)
 
-    assert judge([Candidate("tasks.jsonl", 1, task())], [], LIMITS, Lengths(never, 100, 100)).refused == []
+    assert judge([Candidate("tasks.jsonl", 1, task())], [], LIMITS, Lengths(never, 100, 100)).rejected == []
 
 
 @pytest.mark.parametrize("field", ["plan", "supporting", "scenario"])
 def test_half_a_surrogate_pair_is_refused_in_every_field(field):
     text = "a\ud800b"
-    assert len(judged(task(**{field: text if field == "scenario" else [text]})).refused) == 1
+    assert len(judged(task(**{field: text if field == "scenario" else [text]})).rejected) == 1
 
 
 @pytest.mark.parametrize("nothing", ["", "  ", "?", "the", None])
@@ -157,7 +157,7 @@ def test_an_alias_that_says_nothing_drops_only_itself(nothing):
     assert summarise(result)["answers_dropped"] == 1
 
 
-@pytest.mark.parametrize(("changes", "said"), [({"plan": ["s"] * 40}, "plan: 40 steps, more than 30"), ({"hops": 11}, "hops: 11 facts to chain, more than 10")])
+@pytest.mark.parametrize(("changes", "said"), [({"plan": ["s"] * 40}, "plan: 40 steps, more than 30"), ({"hops": 11}, "hops: 11 hops, more than 10")])
 def test_a_row_that_would_fail_the_whole_set_is_refused_by_itself(changes, said):
     assert reasons(judged(task(), task(id="t2", **changes))) == [f"tasks.jsonl:2:{said}"]
 
@@ -227,16 +227,16 @@ def test_a_duplicate_passage_id_is_refused():
     assert reasons(result) == ["corpus.jsonl:2:id: 'p' is also the id of corpus.jsonl:1"]
 
 
-def test_figures_are_numbers_with_the_same_names_whatever_the_data():
+def test_metrics_are_numbers_with_the_same_names_whatever_the_data():
     good, bad = summarise(judged(task())), summarise(judged())
     assert list(good) == list(bad)
     assert all(isinstance(value, int | float) for value in (*good.values(), *bad.values()))
 
 
-def test_figures_count_tasks_and_reasons():
-    figures = summarise(judged(task(id="a", hops=2), task(id="b", split="dev"), task(id="c", answers=["Paris"])))
+def test_metrics_count_tasks_and_reasons():
+    metrics = summarise(judged(task(id="a", hops=2), task(id="b", split="dev"), task(id="c", answers=["Paris"])))
     expected = {"tasks_read": 3, "tasks_clean": 2, "tasks_dev": 1, "tasks_2_hops": 1, "refused_answer_absent": 1, "bad_share": 0.333333}
-    assert {name: figures[name] for name in expected} == expected
+    assert {name: metrics[name] for name in expected} == expected
 
 
 def test_a_corpus_of_a_million_characters_is_searched_in_seconds():

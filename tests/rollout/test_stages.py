@@ -11,8 +11,8 @@ from apprentice.errors import ApprenticeError
 from apprentice.records import Trajectory, Turn
 from apprentice.records.events import Progress
 from apprentice.rollout.setup import make_simulator
-from apprentice.stages.filter import candidates, difficulty_figures, difficulty_rows, pass_rates, played
-from apprentice.stages.rollout import drawn
+from apprentice.stages.filter import candidates, difficulty_metrics, difficulty_rows, pass_rates, played
+from apprentice.stages.rollout import sample_tasks
 
 
 def trajectory(id="x", task_id="t0", outcome="success"):
@@ -38,7 +38,7 @@ def test_candidates_are_sampled_with_a_seed(tasks):
 
 
 def test_rollout_tasks_keep_the_order_of_the_curriculum(tasks):
-    ids = [task.id for task in drawn(tasks(9), 4, seed=1)]
+    ids = [task.id for task in sample_tasks(tasks(9), 4, seed=1)]
     assert len(ids) == 4 and ids == sorted(ids)
 
 
@@ -53,7 +53,7 @@ def test_difficulty_has_a_row_for_each_probed_task_and_flat_metrics(tasks):
     rates = pass_rates(probes)
     curriculum = select_curriculum(tasks(3), rates, 2, config)
     assert difficulty_rows(tasks(3), rates, curriculum, 2) == "task_id,hops,pass_rate,signal,kept\nt0,1,0.5,0.5,1\nt1,1,0.0,0.277778,0\n"
-    figures = difficulty_figures(probes, rates, curriculum, 2)
+    figures = difficulty_metrics(probes, rates, curriculum, 2)
     assert (figures["probed"], figures["solved_sometimes"], figures["solved_never"], figures["kept"]) == (2, 1, 1, 1)
     assert all(isinstance(value, int | float) for value in figures.values())
 

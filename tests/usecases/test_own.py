@@ -1,4 +1,4 @@
-"""A use case that lies outside the package goes through the whole chain under DVC, and no file of the product is changed for it."""
+"""A use case outside the package runs through the whole chain under DVC without a change to the product's files."""
 
 import json
 import os
@@ -35,7 +35,7 @@ LIMITS = {"max_turns": 2, "max_turn_tokens": 40, "max_failed_turns": 2, "max_tok
 
 
 def add_pipeline(params: Path, model: str, use: str = "arithmetic:Arithmetic", **environment) -> None:
-    """Add the pipeline `sums` to params.yaml, as a user would: the defaults, and sections of the use case's own."""
+    """Add the pipeline `sums` to params.yaml as a user would: defaults, and the sections of the use case."""
     yaml = YAML()
     document = yaml.load(params.read_text())
     sections = {name: {**document["defaults"][name], **values} for name, values in SMALL.items()}
@@ -52,7 +52,7 @@ def add_pipeline(params: Path, model: str, use: str = "arithmetic:Arithmetic", *
 
 @pytest.fixture
 def params(tmp_path, monkeypatch) -> Path:
-    """A params.yaml beside the use case's module."""
+    """A params.yaml in the same folder as the use case's module."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     shutil.copy(OWN, tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -63,13 +63,13 @@ def params(tmp_path, monkeypatch) -> Path:
     find_use_case.cache_clear()
 
 
-def test_its_sections_are_checked_as_those_of_a_shipped_use_case(params):
+def test_its_sections_are_checked_like_those_of_a_shipped_use_case(params):
     add_pipeline(params, "tiny", calculatr=True)
     with pytest.raises(ApprenticeError, match=r"unknown parameter 'environment.calculatr' \(did you mean 'calculator'\?\)"):
         load_pipeline("sums", params)
 
 
-def test_the_success_rate_is_its_measure(params):
+def test_its_default_measure_is_the_success_rate(params):
     add_pipeline(params, "tiny")
     assert measure_of(load_pipeline("sums", params)).key == "success"
 
@@ -86,14 +86,14 @@ def test_an_installed_package_offers_it_under_a_name(params):
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        ("deepserch", r"no use case 'deepserch' \(did you mean 'deepsearch'\?\)"),
+        ("deepserch", r"there is no use case 'deepserch' \(did you mean 'deepsearch'\?\)"),
         ("nowhere:Nothing", "no module 'nowhere'"),
         ("arithmetic:Nothing", "the module 'arithmetic' has no class 'Nothing'"),
         ("arithmetic:Sums", "'arithmetic:Sums' is not a use case"),
-        ("broken:Any", r"broken.py:2: the use case's module 'broken' cannot be imported: ZeroDivisionError"),
+        ("broken:Any", r"broken.py:2: the module 'broken' of the use case cannot be imported: ZeroDivisionError"),
     ],
 )
-def test_a_name_that_leads_to_no_use_case_is_one_clear_error(params, use, message):
+def test_a_name_without_a_use_case_is_refused(params, use, message):
     (params.parent / "broken.py").write_text("x = 0\ny = 1 / x\n")
     add_pipeline(params, "tiny", use=use)
     with pytest.raises(ApprenticeError, match=message):
@@ -102,7 +102,7 @@ def test_a_name_that_leads_to_no_use_case_is_one_clear_error(params, use, messag
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A checkout of the product with a module and a pipeline of the user's own."""
+    """A checkout of the product with a user's module and pipeline."""
     folder = tmp_path_factory.mktemp("project")
     for name in PRODUCT:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -125,14 +125,14 @@ def run(folder: Path, *command: str) -> str:
 
 
 def stale(folder: Path, pipeline: str) -> set[str]:
-    """Stages of a pipeline whose code or inputs have changed."""
+    """Return the stages of a pipeline whose code or inputs have changed."""
     status = json.loads(run(folder, "-m", "dvc", "status", "--json", *(f"{stage}@{pipeline}" for stage in STAGES)))
     return {name.partition("@")[0] for name in status}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_dvc_repro_takes_it_through_the_whole_chain_and_watches_its_code(project):
+def test_dvc_repro_runs_the_whole_chain_and_watches_its_code(project):
     before = fingerprint(*sorted(path for name in PRODUCT for path in (project / name).rglob("*.py")), project / "dvc.yaml")
     run(project, "-c", "from apprentice.config import activate; activate('sums')")
     run(project, "-m", "dvc", "repro", "evaluate@sums")

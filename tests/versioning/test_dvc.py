@@ -1,4 +1,4 @@
-"""DVC tells what has changed, reproduces one stage, and its hashes are found again."""
+"""DVC: the changed stages, the run of one stage with its failures, and the recorded hashes."""
 
 import time
 from pathlib import Path
@@ -80,7 +80,7 @@ def wait(stage_run: StageRun) -> None:
 
 
 @pytest.mark.slow
-def test_hashes_are_those_of_the_lock_file(in_project: Path):
+def test_hashes_equal_those_in_the_lock_file(in_project: Path):
     reproduce("prepare", in_project)
     assert output_hash(Path("data/quick/raw"), "quick", in_project) == output_hashes("quick", in_project)["data/quick/raw"]
     assert output_hashes("nq", in_project) == {}
@@ -100,9 +100,11 @@ def test_a_failing_stage_tells_its_exit_code_and_its_own_message(in_project: Pat
 
 
 def test_another_dvc_in_the_folder_is_named(tmp_path: Path):
-    run = StageRun("train", "quick", tmp_path / "log", root=tmp_path)
-    (tmp_path / "log").write_text("ERROR: Unable to acquire lock. Most likely another DVC process is running")
-    assert isinstance(run._failure(255), ApprenticeError)
+    (tmp_path / "dvc.py").write_text("raise SystemExit('ERROR: Unable to acquire lock. Most likely another DVC process is running')\n")
+    stage_run = StageRun("train", "quick", tmp_path / "log", root=tmp_path).start()
+    with pytest.raises(ApprenticeError, match="another DVC process is running in this folder"):
+        while stage_run.running():
+            time.sleep(0.05)
 
 
 def test_a_stages_own_message_is_shown_without_dvcs():
@@ -110,9 +112,9 @@ def test_a_stages_own_message_is_shown_without_dvcs():
     assert failure_message(text, "train", LOG) == "error: corpus: is empty\n  What to do: add passages"
 
 
-def test_of_a_crash_the_last_line_is_shown():
+def test_the_last_line_of_a_crash_is_shown():
     text = "Running stage\nTraceback (most recent call last):\nValueError: boom\nERROR: failed to reproduce 'train@quick'\n"
-    assert failure_message(text, "train", LOG) == f"error: stage train broke: ValueError: boom\n  What to do: read {LOG}"
+    assert failure_message(text, "train", LOG) == f"error: stage train failed: ValueError: boom\n  What to do: read {LOG}"
 
 
 @pytest.mark.parametrize("ended_by", ["9", "15"])

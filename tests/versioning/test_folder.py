@@ -1,4 +1,4 @@
-"""What keeps DVC from working in a folder is one error with the file and the command, before anything starts."""
+"""A folder in which DVC cannot work is one error that names the file and the command that repairs it."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from apprentice.versioning.folder import RWLOCK, check_folder, check_rwlock, rea
 from tests.fake_project import environment, make_project
 
 GONE = 2**22 + 1
-"""A process id that Linux gives to nobody."""
+"""A process id that Linux never assigns."""
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def sleeping(*arguments: str) -> Iterator[subprocess.Popen]:
             process.kill()
 
 
-def test_a_sound_folder_passes(folder: Path):
+def test_a_valid_folder_passes(folder: Path):
     (folder / "dvc.lock").write_text("schema: '2.0'\nstages:\n  a@quick:\n    cmd: x\n")
     rwlock(folder, GONE)
     check_folder(folder)  # DVC drops the lock of a process that has ended

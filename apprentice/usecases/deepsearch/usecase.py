@@ -1,4 +1,4 @@
-"""DeepSearch as the stages see it. What is heavy is imported where it is used: parameters are read with this module loaded."""
+"""The use case DeepSearch. Heavy modules are imported inside functions, because reading parameters imports this module."""
 
 import argparse
 from collections.abc import AsyncIterator, Iterable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def serve_index(chosen: argparse.Namespace) -> int:
-    """Serve a pipeline's knowledge base until interrupted."""
+    """Serve a pipeline's knowledge base until interrupted, and return the exit code."""
     load_pipeline(chosen.pipeline)
     from apprentice.usecases.deepsearch.environment.serving import serve
 
@@ -29,17 +29,17 @@ def serve_index(chosen: argparse.Namespace) -> int:
 
 
 def _serve_index_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pipeline", help="a pipeline of params.yaml")
-    parser.add_argument("--port", type=int, default=8000, help="TCP port on the loopback interface; 0 takes a free one")
+    parser.add_argument("pipeline", help="name of a pipeline in params.yaml")
+    parser.add_argument("--port", type=int, default=8000, help="TCP port on the loopback interface; 0 selects a free port (default: 8000)")
 
 
 class DeepSearch(UseCase):
-    """Episodes over the pipeline's knowledge base."""
+    """Question answering over a pipeline's knowledge base."""
 
     environment_config = DeepSearchConfig
     data_config = DeepSearchDataConfig
     code = {"usecase": "usecase.py", "source": "source", "environment": "environment", "metrics": "metrics"}
-    commands = (Command("serve-index", "serve a pipeline's knowledge base over Search-R1's /retrieve", serve_index, _serve_index_arguments),)
+    commands = (Command("serve-index", "serve a pipeline's knowledge base with Search-R1's /retrieve protocol", serve_index, _serve_index_arguments),)
     baselines = ("base_closed_book", "base_rag")
 
     def __init__(self, config: PipelineConfig, layout: Layout):
@@ -48,14 +48,14 @@ class DeepSearch(UseCase):
         self.needs_passages = config.environment.retriever == "bm25"
 
     def read_data(self, progress: Progress) -> "DataSet":
-        """Read questions and passages, or generate the organisation."""
+        """Read questions and passages, or generate the fictional organisation."""
         from apprentice.usecases.deepsearch.source.readers import read_data
 
         data = self.config.data
         return read_data(data.format, data.source, data.seed, data.train, data.dev, needs_corpus=self.needs_passages)
 
     def expert(self, task: Task) -> Expert:
-        """Search as the task's plan says, then answer from the passages."""
+        """Search for each step of the task's plan, then answer from the passages."""
         from apprentice.usecases.deepsearch.environment.expert import expert_actions
 
         return expert_actions(task)
@@ -69,10 +69,10 @@ class DeepSearch(UseCase):
 
     @asynccontextmanager
     async def opened(self, encode: Encode) -> AsyncIterator[MakeEnvironment]:
-        """Read and index the knowledge base once for all episodes.
+        """Read and index the knowledge base once for all episodes, and yield the environment factory.
 
         Raises:
-            ApprenticeError: it is missing or empty.
+            ApprenticeError: the knowledge base is missing or empty.
         """
         from apprentice.usecases.deepsearch.environment.baselines import ClosedBook, PlainRag
         from apprentice.usecases.deepsearch.environment.retrieval import make_retriever
@@ -85,7 +85,7 @@ class DeepSearch(UseCase):
 
     @classmethod
     def measure(cls) -> "Measure":
-        """Exact match."""
+        """Compare policies by exact match."""
         from apprentice.usecases.deepsearch.metrics.measure import MEASURE
 
         return MEASURE

@@ -1,9 +1,9 @@
-"""Behaviour by hand-made episodes."""
+"""Behaviour metrics of hand-written episodes."""
 
 from evaluated import episode
 
 from apprentice.records import Turn
-from apprentice.usecases.deepsearch.metrics.behaviour import FIGURES, behaviour, query_of
+from apprentice.usecases.deepsearch.metrics.behaviour import METRICS, behaviour, query_of
 
 SEARCH = ("search", "<think>where</think><search>Ada  Office</search>", "(1) Ada")
 AGAIN = ("search", "<search>ada office</search>", "(1) Ada")
@@ -11,20 +11,20 @@ ANSWER = ("answer", "<answer>Oslo</answer>", "")
 GARBLED = ("malformed", "I think", "write one tag")
 
 
-def test_figures_by_hand():
-    figures = behaviour(
+def test_metrics_by_hand():
+    metrics = behaviour(
         [episode("a", "Oslo", [SEARCH, AGAIN, ANSWER]), episode("b", "Oslo", [ANSWER]), episode("c", "", [GARBLED, SEARCH], outcome="truncated")]
     )
-    assert list(figures) == list(FIGURES)
-    assert figures["searched_before_answering"] == 0.3333
-    assert figures["searches"] == 1
-    assert figures["repeated_queries"] == 0.3333
-    assert figures["malformed"] == 0.1667
-    assert figures["thinking"] == 0.3333
-    assert figures["turns"] == 2
-    assert figures["action_tokens"] == 4
-    assert figures["answered"] == 0.6667
-    assert figures["truncated"] == 0.3333
+    assert list(metrics) == list(METRICS)
+    assert metrics["searched_before_answering"] == 0.3333
+    assert metrics["searches"] == 1
+    assert metrics["repeated_queries"] == 0.3333
+    assert metrics["malformed"] == 0.1667
+    assert metrics["thinking"] == 0.3333
+    assert metrics["turns"] == 2
+    assert metrics["action_tokens"] == 4
+    assert metrics["answered"] == 0.6667
+    assert metrics["truncated"] == 0.3333
 
 
 def test_faults_do_not_count():

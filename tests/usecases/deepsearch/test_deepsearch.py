@@ -1,4 +1,4 @@
-"""DeepSearch, its baselines and its scripted expert, over a handful of passages."""
+"""DeepSearch's environment, baselines, and scripted expert on a few passages."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ TASK = Task(id="t", scenario="s", split="dev", instruction="What is the capital 
 
 
 def encode(text):
-    """A token a character."""
+    """Tokenizes into characters."""
     return [ord(character) for character in text]
 
 
@@ -66,7 +66,7 @@ def test_a_text_is_cut_between_words_where_it_has_words():
     assert cut("", 0, encode) == cut("abc", 0, encode) == ""
 
 
-def test_a_search_in_vain_says_so():
+def test_a_search_without_hits_says_so():
     (_, told), _ = play(DeepSearchEnvironment, "<search>zzzz</search>")
     assert told.text == "<information>\nNothing found.\n</information>"
 
@@ -77,7 +77,7 @@ def test_the_reward_is_exact_match(answer, score):
     assert last.done and verdict.score == score and verdict.success == bool(score) and verdict.answer == answer
 
 
-def test_unknown_is_right_where_there_is_no_answer():
+def test_unknown_is_the_right_answer_to_an_unanswerable_question():
     task = TASK.model_copy(update={"answers": ("unknown",), "answerable": False})
     assert play(DeepSearchEnvironment, "<answer>Unknown</answer>", task=task)[1].success
 
@@ -119,7 +119,7 @@ def test_the_expert_searches_its_plan_in_order_and_answers_as_the_passage_writes
     assert made == ["<search>Portugal</search>", "<search>capital</search>", "<answer>LISBON</answer>"]
 
 
-def test_the_expert_gives_up_where_no_accepted_answer_is_in_sight():
+def test_the_expert_gives_up_if_no_accepted_answer_is_visible():
     assert drive(TASK.model_copy(update={"plan": ("Portugal",)}), "(1) Lisbonne: rien") == ["<search>Portugal</search>"]
 
 
@@ -132,6 +132,6 @@ def test_the_shortest_visible_answer_is_taken():
     assert visible_answer(("Robert De Niro", "De Niro"), ["(1) A: by Robert De Niro."]) == "De Niro"
 
 
-def test_the_frame_of_an_observation_is_no_evidence():
+def test_the_tags_of_an_observation_are_not_evidence():
     assert visible_answer(("1", "information"), ["<information>\n(1) A: text\n</information>"]) is None
     assert visible_answer(("C++",), ["(1) A: in C++."]) == "C++"

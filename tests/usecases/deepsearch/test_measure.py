@@ -1,4 +1,4 @@
-"""evaluation.json: its stable keys, and what stands in them."""
+"""evaluation.json: its stable keys and their values."""
 
 import json
 
@@ -17,38 +17,38 @@ def evaluated(tmp_path_factory):
 
 
 def test_stable_keys(evaluated):
-    figures = evaluated[-1]
-    assert all(figures[name].keys() == SCORE_KEYS for name in CONDITIONS)
-    assert all(figures[name].keys() == DIFFERENCE_KEYS for name in DIFFERENCES)
-    assert figures["sampled"].keys() == {*SAMPLED, "trained_minus_warm_start"}
+    metrics = evaluated[-1]
+    assert all(metrics[name].keys() == SCORE_KEYS for name in CONDITIONS)
+    assert all(metrics[name].keys() == DIFFERENCE_KEYS for name in DIFFERENCES)
+    assert metrics["sampled"].keys() == {*SAMPLED, "trained_minus_warm_start"}
 
 
 def test_differences_are_those_of_the_means(evaluated):
-    figures = evaluated[-1]
+    metrics = evaluated[-1]
     for name, (after, before) in DIFFERENCES.items():
-        assert figures[name]["em"] == pytest.approx(figures[after]["em"] - figures[before]["em"], abs=2e-4)
-        assert figures[name]["em_ci95"][0] < figures[name]["em"] < figures[name]["em_ci95"][1]
+        assert metrics[name]["em"] == pytest.approx(metrics[after]["em"] - metrics[before]["em"], abs=2e-4)
+        assert metrics[name]["em_ci95"][0] < metrics[name]["em"] < metrics[name]["em_ci95"][1]
 
 
 def test_the_same_episodes_give_the_same_file(evaluated):
-    config, _, tasks, episodes, figures = evaluated
+    config, _, tasks, episodes, metrics = evaluated
     again = compare(tasks, episodes, config.evaluate, dict.fromkeys(CONDITIONS, 1.0))
-    assert json.dumps(again) == json.dumps(figures)
+    assert json.dumps(again) == json.dumps(metrics)
 
 
-def test_without_sampled_episodes_nothing_is_made_up(evaluated):
+def test_without_sampled_episodes_their_metrics_are_absent(evaluated):
     config, _, tasks, episodes, _ = evaluated
-    figures = compare(tasks, episodes, config.evaluate.model_copy(update={"samples": 0}), dict.fromkeys(CONDITIONS, 1.0))
-    assert figures["sampled"] == {}
+    metrics = compare(tasks, episodes, config.evaluate.model_copy(update={"samples": 0}), dict.fromkeys(CONDITIONS, 1.0))
+    assert metrics["sampled"] == {}
 
 
 def test_the_parts_and_their_order(evaluated):
-    figures = evaluated[-1]
+    metrics = evaluated[-1]
     parts = ["sampled", "by_hops", "by_difficulty", "abstention", "behaviour", "tokens", "seconds"]
-    assert list(figures) == [*CONDITIONS, *DIFFERENCES, *parts]
-    assert figures["trained"] == {"em": 0.7917, "em_folded": 0.7917, "cover_em": 0.7917, "f1": 0.7917, "n": 24, "em_ci95": [0.5953, 0.9076]}
-    assert figures["trained_minus_warm_start"] == {"em": 0.4583, "em_ci95": [0.1672, 0.679], "p": 0.00342, "n": 24, "scenarios": 24}
-    assert list(figures["seconds"]) == [*CONDITIONS, "total"]
+    assert list(metrics) == [*CONDITIONS, *DIFFERENCES, *parts]
+    assert metrics["trained"] == {"em": 0.7917, "em_folded": 0.7917, "cover_em": 0.7917, "f1": 0.7917, "n": 24, "em_ci95": [0.5953, 0.9076]}
+    assert metrics["trained_minus_warm_start"] == {"em": 0.4583, "em_ci95": [0.1672, 0.679], "p": 0.00342, "n": 24, "scenarios": 24}
+    assert list(metrics["seconds"]) == [*CONDITIONS, "total"]
 
 
 def test_the_csv_to_the_letter(evaluated):

@@ -7,9 +7,8 @@ import pytest
 
 from apprentice.usecases.deepsearch.environment.retrieval import Bm25Retriever
 from apprentice.usecases.deepsearch.environment.scoring import normalise
-from apprentice.usecases.deepsearch.source.organisation.facts import draw_organisation
+from apprentice.usecases.deepsearch.source.organisation.facts import sample_organisation
 from apprentice.usecases.deepsearch.source.organisation.generate import UNKNOWN, generate
-from apprentice.usecases.deepsearch.source.organisation.passages import MAX_WORDS
 
 SHOWN_WORDS, TOP_K = 40, 2
 
@@ -21,7 +20,7 @@ def organisation():
 
 @pytest.fixture(scope="module")
 def shown(organisation):
-    """What a search shows of the knowledge base, as one text a query."""
+    """The text that a search shows for each query."""
     tasks, passages = organisation
     retriever = Bm25Retriever(passages)
 
@@ -89,7 +88,7 @@ def test_answers_are_short_and_stand_in_the_last_supporting_passage(organisation
 
 
 def test_answers_agree_with_the_fact_graph(organisation):
-    graph = draw_organisation(0)
+    graph = sample_organisation(0)
     for task in organisation[0]:
         value, *relations = task.scenario.split("/")
         for relation in relations:
@@ -108,7 +107,7 @@ def test_a_question_without_an_answer_is_about_an_entity_that_exists(organisatio
 def test_passages_are_short_and_several_hundred(organisation):
     passages = organisation[1]
     assert 400 <= len(passages) <= 600
-    assert max(len(passage.text.split()) for passage in passages) <= MAX_WORDS
+    assert max(len(passage.text.split()) for passage in passages) <= 40
 
 
 def test_a_plan_has_one_search_a_hop_and_names_the_bridges(organisation):

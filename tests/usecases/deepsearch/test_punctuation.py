@@ -1,4 +1,4 @@
-"""The stage validate warns of answers whose punctuation carries meaning."""
+"""The stage validate warns about answers whose punctuation carries meaning."""
 
 import json
 from pathlib import Path

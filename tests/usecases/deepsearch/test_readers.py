@@ -1,12 +1,18 @@
-"""Readers: what they take from each format, and the errors of a source that cannot be had."""
+"""Readers: what they read from each format, and the errors of an unavailable source."""
 
 import gzip
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from apprentice.config.schema import ValidateConfig
+from apprentice.data.validation import Lengths, judge
 from apprentice.errors import ApprenticeError
+from apprentice.stages.prepare import limit, trained_variants
 from apprentice.usecases.deepsearch.source.readers import read_data
 
 REAL = Path(__file__).parents[3] / ".." / "shared" / "data"
@@ -178,7 +184,7 @@ def test_a_data_set_id_without_a_network_is_an_error(monkeypatch):
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ApprenticeError, match="nobody/nothing-at-all: is neither a folder here nor"):
+    with pytest.raises(ApprenticeError, match="nobody/nothing-at-all: is not a folder, and cannot be downloaded"):
         read("nq", "nobody/nothing-at-all")
 
 
@@ -189,7 +195,7 @@ def test_the_fingerprint_names_each_file_with_its_hash(folder):
 
 
 def full(tmp_path, *questions, split="train"):
-    """MuSiQue-Full: the questions of a split, the other split a question without a twin."""
+    """MuSiQue-Full with these questions in one split, and an unrelated question in the other."""
     other = {"id": "2hop__9", "question": "other?", "paragraphs": [paragraph(0, "Noise")], "answer": "x", "answerable": True}
     write_lines(tmp_path / f"musique_full_v1.0_{split}.jsonl", *questions)
     write_lines(tmp_path / f"musique_full_v1.0_{'dev' if split == 'train' else 'train'}.jsonl", other)
@@ -254,7 +260,7 @@ def test_musique_aliases_may_be_a_single_value(musique, aliases, answers):
 def test_one_file_is_never_both_splits(tmp_path):
     write_lines(tmp_path / "train_dev.jsonl", {"question": "q", "answer": "a"})
     write_lines(tmp_path / "corpus.jsonl", PASSAGE)
-    with pytest.raises(ApprenticeError, match="train_dev.jsonl: is taken for both splits"):
+    with pytest.raises(ApprenticeError, match="train_dev.jsonl: matches both splits"):
         read("nq", tmp_path)
 
 
@@ -279,3 +285,26 @@ def test_real_musique_plans_have_no_open_reference():
     plans = [task.record["plan"] for task in data.tasks]
     assert len(plans) == 160 and all(2 <= len(plan) <= 4 for plan in plans)
     assert not any("#" in query or ">>" in query for plan in plans for query in plan)
+
+
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(exclude_categories=()), max_size=5)
+)
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=8)
+names = st.sampled_from(
+    "id scenario question answer answers answer_aliases answerable hops plan supporting gold_passage_id paragraphs question_decomposition".split()
+)
+inside = st.dictionaries(st.sampled_from("idx title paragraph_text is_supporting question answer paragraph_support_idx".split()), values)
+
+
+@given(st.dictionaries(names, values | st.lists(inside, max_size=3)), st.sampled_from(["nq", "jsonl", "musique"]))
+def test_no_record_whatever_its_types_breaks_a_reader_or_validation(value, format):
+    with TemporaryDirectory() as folder:
+        for split, record in (("train", value), ("dev", {"question": "held out?", "answer": "a"})):
+            (Path(folder) / f"{split}.jsonl").write_text(json.dumps(record) + "\n")
+        data = read_data(format, folder, 0, 1, 1, needs_corpus=False)
+    taken = trained_variants(limit(data.tasks, "train", 1, 0))
+    judged = judge(taken, data.passages, ValidateConfig(max_bad_share=1, require_answer_in_corpus=True), Lengths(len, 400, 400))
+    assert [entry.candidate.split for entry in judged.tasks][-1] == "dev"
+    for entry in (*judged.tasks, *judged.passages):
+        json.dumps(entry.quarantine_row())

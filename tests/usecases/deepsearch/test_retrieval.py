@@ -1,4 +1,4 @@
-"""Retrievers find, order and serve passages; what cannot be reached is a fault of the infrastructure."""
+"""Retrievers find, order, and serve passages; an unreachable one is an infrastructure fault."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ def test_bm25_answers_no_queries_with_nothing():
     assert search(Bm25Retriever(PASSAGES)) == []
 
 
-def test_bm25_gives_fewer_than_asked_where_there_are_fewer():
+def test_bm25_returns_fewer_hits_if_fewer_match():
     assert search(Bm25Retriever(PASSAGES), "lisbon", top_k=50) == [["a"]]
 
 
@@ -135,7 +135,7 @@ def test_an_unreachable_retriever_is_a_fault_of_the_infrastructure():
         search(HttpRetriever(f"http://127.0.0.1:{port}"), "x")
 
 
-def test_a_fault_of_a_retriever_does_not_tell_its_password():
+def test_a_fault_of_a_retriever_does_not_contain_its_password():
     with serving(create_app(Bm25Retriever(PASSAGES))) as url:
         address = url.replace("http://", "http://me:hush@") + "/nowhere?key=hush"
         with pytest.raises(InfrastructureFault, match="404 Not Found") as fault:
@@ -185,8 +185,8 @@ def test_another_protocol_is_a_fault_of_the_infrastructure(reply):
     server.server_close()
 
 
-def test_a_taken_port_is_said_so():
+def test_a_port_in_use_is_reported():
     taken = listen(0)
-    with pytest.raises(ApprenticeError, match="cannot be listened on: Address already in use"):
+    with pytest.raises(ApprenticeError, match="cannot listen on port .*: Address already in use"):
         listen(taken.getsockname()[1])
     taken.close()

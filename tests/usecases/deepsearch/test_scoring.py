@@ -21,7 +21,7 @@ from apprentice.usecases.deepsearch.environment.scoring import (
 
 
 def official(text: str) -> str:
-    """What the script of NQ-open does, step by step: NFD, lower case, no ASCII punctuation, no articles, single spaces."""
+    """The steps of NQ-open's script: NFD, lower case, no ASCII punctuation, no articles, single spaces."""
     text = "".join(char for char in unicodedata.normalize("NFD", text).lower() if char not in set(string.punctuation))
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 

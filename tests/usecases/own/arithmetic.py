@@ -51,8 +51,8 @@ class Arithmetic(UseCase):
 
     def read_data(self, progress) -> DataSet:
         """Generate the sums of both splits."""
-        data, draw = self.config.data, Random(self.config.data.seed)
-        pairs = draw.sample([(a, b) for a in range(data.largest) for b in range(data.largest)], data.train + data.dev)
+        data, rng = self.config.data, Random(self.config.data.seed)
+        pairs = rng.sample([(a, b) for a in range(data.largest) for b in range(data.largest)], data.train + data.dev)
         records = [
             {
                 "id": f"s{n}",

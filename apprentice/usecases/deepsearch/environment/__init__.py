@@ -1,1 +1,1 @@
-"""DeepSearch's episodes: the search environment, its retrievers, answer scores, expert and baselines."""
+"""DeepSearch's episodes: the search environment, retrievers, answer scores, the expert, and the baselines."""

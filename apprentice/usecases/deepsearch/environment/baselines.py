@@ -1,4 +1,4 @@
-"""What the agent is compared with: the same model asked once, without retrieval and with passages in the prompt."""
+"""The baselines: the model answers in one turn, without retrieval or with passages in the prompt."""
 
 import re
 
@@ -15,14 +15,14 @@ TAGGED_ANSWER = re.compile(rf"<{ANSWER}>(.*?)(?:</{ANSWER}>|$)", re.DOTALL)
 
 
 def first_line(completion: str) -> str:
-    """The completion's first line that is not empty; of an `<answer>` where there is one."""
+    """Return the first non-empty line of the completion, or of its `<answer>` if there is one."""
     tagged = TAGGED_ANSWER.search(completion)
     lines = (tagged.group(1) if tagged else completion).strip().splitlines()
     return lines[0].strip() if lines else ""
 
 
 class ClosedBook:
-    """One turn: the question alone; the knowledge base is not used."""
+    """One turn with the question alone, without the knowledge base."""
 
     stop: tuple[str, ...] = ()
     takes_cut_actions = True
@@ -32,31 +32,31 @@ class ClosedBook:
         self._retriever, self._config, self._encode = retriever, config, encode
 
     async def reset(self, task: Task) -> Observation:
-        """Asks the question."""
+        """Ask the question."""
         self._task, self._answer = task, ""
         return Observation(f"{self.instruction}\nQuestion: {task.instruction}")
 
     async def step(self, action: str) -> Observation:
-        """Takes the whole completion's first line as the answer."""
+        """Accept the first line of the completion as the answer."""
         self._answer = first_line(action)
         return Observation("", done=True, kind=ANSWER)
 
     async def verify(self) -> Verdict:
-        """1.0 for an exact match, else 0.0."""
+        """Score the answer: 1.0 for an exact match, otherwise 0.0."""
         score = exact_match(self._answer, self._task.answers) if self._answer else 0.0
         return Verdict(success=score >= 1.0, score=score, answer=self._answer)
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Release nothing."""
 
 
 class PlainRag(ClosedBook):
-    """One turn: the passages found for the question, then the question."""
+    """One turn with the passages retrieved for the question, then the question."""
 
     instruction = "Answer with a short phrase only, from the passages. Answer unknown if they do not say."
 
     async def reset(self, task: Task) -> Observation:
-        """Searches for the question as it stands and asks it."""
+        """Search for the unchanged question, then ask it."""
         self._task, self._answer = task, ""
         [hits] = await self._retriever.search([task.instruction], self._config.top_k)
         passages = listing(hits, self._config.passage_tokens, self._encode)

@@ -1,4 +1,4 @@
-"""A scripted expert: it searches a task's plan and answers with what the passages say. It sees only what an agent would see."""
+"""The scripted expert: it searches for each step of a task's plan and answers from the passages that it sees."""
 
 import re
 from collections.abc import Generator, Iterable
@@ -10,7 +10,7 @@ FRAME = ("<information>", "</information>")
 
 
 def expert_actions(task: Task) -> Generator[str, str, None]:
-    """Yields actions and is sent the observation of each; ends without an answer where no accepted one came into sight."""
+    """Yield actions and receive their observations; return without an answer if no accepted answer is visible."""
     seen: list[str] = []
     for query in task.plan or (task.instruction,):
         seen.append((yield f"<search>{query}</search>"))
@@ -20,7 +20,7 @@ def expert_actions(task: Task) -> Generator[str, str, None]:
 
 
 def visible_answer(answers: Iterable[str], observations: Iterable[str]) -> str | None:
-    """The shortest accepted answer that occurs in the observations as whole words, as it is written there."""
+    """Return the shortest accepted answer that occurs in the observations as whole words, spelled as it is there."""
     passages = "\n".join(LINE_NUMBER.sub("", line) for text in observations for line in text.splitlines() if line not in FRAME)
     for answer in sorted(answers, key=len):
         words = r"\s+".join(re.escape(word) for word in answer.split())

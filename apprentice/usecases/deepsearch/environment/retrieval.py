@@ -1,4 +1,4 @@
-"""Finds the passages of a knowledge base that fit a query: BM25 in process, or any server that speaks Search-R1's `/retrieve`."""
+"""Retrieves passages for a query: in-process BM25, or any server with Search-R1's `/retrieve` protocol."""
 
 import asyncio
 import os
@@ -16,41 +16,47 @@ from apprentice.usecases.deepsearch.config import RETRIEVER_AUTH, DeepSearchConf
 
 REQUEST_TIMEOUT_S = 30.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+ADD_PASSAGES = "add passages of text to the data source"
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage that was found."""
+    """A retrieved passage and its score."""
 
     passage: Passage
     score: float
 
 
 class Retriever(Protocol):
-    """Answers many queries at once; shared by all episodes."""
+    """Retrieves passages for batches of queries; all episodes share it."""
 
     async def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
-        """The best passages of each query, best first; fewer than `top_k` where no more fit.
+        """Return the best passages for each query, best first; fewer than `top_k` if fewer match.
 
         Raises:
-            InfrastructureFault: the knowledge base cannot be reached.
+            InfrastructureFault: the knowledge base is unreachable.
         """
         ...
 
 
 def make_retriever(config: DeepSearchConfig, passages: Corpus) -> Retriever:
-    """The retriever named by `environment.retriever`; `passages` are used by those in process only."""
+    """Create the retriever that `environment.retriever` names; only an in-process one uses `passages`.
+
+    Raises:
+        ApprenticeError: there is no such retriever, or the passages cannot be indexed.
+    """
     if config.retriever == "bm25":
         return Bm25Retriever(passages)
     if config.retriever.startswith(("http://", "https://")):
         return HttpRetriever(config.retriever)
-    raise ApprenticeError(f"no retriever {redacted(config.retriever)!r}", where="environment.retriever", todo="write `bm25` or the URL of a /retrieve server")
+    what = f"there is no retriever {redacted(config.retriever)!r}"
+    raise ApprenticeError(what, where="environment.retriever", todo="write `bm25`, or the URL of a /retrieve server")
 
 
 class Bm25Retriever:
-    """BM25 over title and text, English stop words left out, words stemmed. Ties are broken by the passages' order.
+    """BM25 over title and text, with English stop words and stemming. Ties keep the order of the passages.
 
-    A query takes well under a millisecond per thousand passages and runs in the caller's thread.
+    A query runs in the caller's thread and takes well under a millisecond per thousand passages.
     """
 
     def __init__(self, passages: Corpus):
@@ -58,16 +64,16 @@ class Bm25Retriever:
         import Stemmer
 
         if not passages:
-            raise ApprenticeError("the knowledge base has no passages", where="environment.retriever")
+            raise ApprenticeError("the knowledge base has no passages", where="environment.retriever", todo=ADD_PASSAGES)
         self._passages, self._stemmer, self._tokenize = tuple(passages), Stemmer.Stemmer("english"), bm25s.tokenize
         words = self._words([f"{passage.title} {passage.text}" for passage in passages])
         if not any(words):
-            raise ApprenticeError("the knowledge base has no words to search for", where="environment.retriever")
+            raise ApprenticeError("the knowledge base has no searchable words", where="environment.retriever", todo=ADD_PASSAGES)
         self._index = bm25s.BM25(backend="numpy")
         self._index.index(words, show_progress=False)
 
     async def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
-        """The passages that share a word with the query, best first."""
+        """Return the passages that share a word with the query, best first."""
         return [self._best(words, top_k) for words in self._words(queries)]
 
     def _words(self, texts: Sequence[str]) -> list[list[str]]:
@@ -84,10 +90,11 @@ class Bm25Retriever:
 
 
 class HttpRetriever:
-    """Asks a server: POST {"queries", "topk", "return_scores"} -> {"result": [[{"document": {"id", "contents"}, "score"}]]}.
+    """Queries a server over HTTP: POST {"queries", "topk", "return_scores"}
+    -> {"result": [[{"document": {"id", "contents"}, "score"}]]}.
 
-    `contents` is the title, which may be in double quotes, then a line break, then the text. The environment variable RETRIEVER_AUTH holds the
-    user and password of a server that asks for them.
+    `contents` is the title, optionally in double quotes, then a line break and the text. The environment variable
+    RETRIEVER_AUTH supplies the user and password if the server needs them.
     """
 
     def __init__(self, url: str, timeout_s: float = REQUEST_TIMEOUT_S):
@@ -98,7 +105,7 @@ class HttpRetriever:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
-        """The server's passages for each query."""
+        """Return the server's passages for each query."""
         body = {"queries": list(queries), "topk": top_k, "return_scores": True}
         try:
             response = await self._connected().post(self.url, json=body)
@@ -110,17 +117,17 @@ class HttpRetriever:
             raise self._fault(f"does not speak Search-R1's protocol: {error!r}") from error
 
     def _fault(self, reason: str) -> InfrastructureFault:
-        """A fault that does not tell the credentials of the address: it is kept with the episode."""
+        """Create a fault without the credentials in the address, because the episode records it."""
         return InfrastructureFault(redacted(f"the retriever at {self.url} {reason}"))
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         if self._client:
             await self._client.aclose()
             self._client = None
 
     def _connected(self) -> httpx.AsyncClient:
-        """One client an event loop: connections cannot outlive the loop that made them."""
+        """Return the client of the running event loop, because connections cannot outlive the loop that opened them."""
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
             proxies = httpx.URL(self.url).host not in LOOPBACK

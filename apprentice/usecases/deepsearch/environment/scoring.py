@@ -1,4 +1,4 @@
-"""Scores of short answers: normalised as in the official script of Natural Questions (open), and folded for what that script keeps apart."""
+"""Scores short answers: normalised as in the official script of NQ-open, or folded further."""
 
 import re
 import unicodedata
@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from apprentice.records.normalise import ARTICLES, PUNCTUATION, normalise
 
 MARKS = "ʻʼʹˈ′″−\u00ad\u200b\u200c\u200d\u2060\ufeff"
-"""Apostrophes, primes, the minus sign, and invisible characters: treated as punctuation, though Unicode has them in other categories."""
+"""Apostrophes, primes, the minus sign, and invisible characters, which Unicode does not classify as punctuation but
+`fold` treats as such."""
 MEANINGFUL = re.compile(
     r"(?<![\w.,])[-−+±]\s?[.]?\d"  # -5
     r"|\d[./:]\d"  # 3.5, 1/2, 10:30
@@ -16,13 +17,13 @@ MEANINGFUL = re.compile(
     r"|(?<!\w)[A-Za-z][#+*]{1,2}(?!\w)"  # C#, C++, A+
     r"|(?<!\w)[.][A-Za-z]\w"  # .NET
 )
-"""Punctuation without which an answer means something else."""
+"""Punctuation that carries meaning in an answer."""
 
 
 def fold(text: str) -> str:
-    """Normalise further than the official script: full-width and other compatibility forms, all dashes, quotes and apostrophes.
+    """Normalise further than the official script: also compatibility forms, and all dashes, quotes, and apostrophes.
 
-    NFKC, case folding, without any Unicode punctuation, without articles, single spaces; in that order.
+    Steps: NFKC, case folding, removal of all Unicode punctuation, removal of articles, single spaces.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     kept = "".join(char for char in folded.translate(PUNCTUATION) if char not in MARKS and unicodedata.category(char)[0] != "P")
@@ -30,34 +31,34 @@ def fold(text: str) -> str:
 
 
 def exact_match(prediction: str, golds: Sequence[str]) -> float:
-    """1.0 where the prediction equals any gold answer once both are normalised, else 0.0."""
+    """Return 1.0 if the normalised prediction equals a normalised gold answer, otherwise 0.0."""
     return float(any(normalise(prediction) == normalise(gold) for gold in golds))
 
 
 def folded_exact_match(prediction: str, golds: Sequence[str]) -> float:
-    """1.0 where the prediction equals any gold answer once both are normalised or both are folded, else 0.0."""
+    """Return 1.0 if the prediction equals a gold answer after normalising or folding both, otherwise 0.0."""
     folded = fold(prediction)
     return float(exact_match(prediction, golds) or any(folded == fold(gold) for gold in golds if fold(gold)))
 
 
 def cover_exact_match(prediction: str, golds: Sequence[str]) -> float:
-    """1.0 where the words of any gold answer occur in the prediction, in one piece, once both are normalised, else 0.0."""
+    """Return 1.0 if the normalised prediction contains a normalised gold answer as whole words, otherwise 0.0."""
     covered = f" {normalise(prediction)} "
     return float(any(f" {words} " in covered for words in map(normalise, golds) if words) or exact_match(prediction, golds))
 
 
 def f1(prediction: str, golds: Sequence[str]) -> float:
-    """The best harmonic mean, over the gold answers, of precision and recall of words."""
+    """Return the largest F1 over the gold answers, the harmonic mean of the precision and recall of words."""
     return max(_f1(normalise(prediction).split(), normalise(gold).split()) for gold in golds)
 
 
 def loses_meaning(answer: str) -> bool:
-    """Whether normalisation drops punctuation that carries meaning: `C#` becomes `c`, `-5` becomes `5`, `3.5` becomes `35`."""
+    """Return whether normalisation drops punctuation that carries meaning, as in `C#`, `-5`, or `3.5`."""
     return MEANINGFUL.search(answer) is not None
 
 
 def punctuation_warning(answers: Iterable[tuple[str, str]]) -> str:
-    """Say how many accepted answers lose their meaning when scored, and where the first one is; empty where none does.
+    """Return a warning that counts the accepted answers that lose their meaning and shows the first; empty if none does.
 
     Args:
         answers: `(place, answer)` of each accepted answer.

@@ -1,4 +1,4 @@
-"""DeepSearch: search a knowledge base as often as needed, then answer in a short phrase."""
+"""The environment of the agent: it searches a knowledge base, then answers with a short phrase."""
 
 from apprentice.environments.cutting import Encode, cut
 from apprentice.environments.tools import ToolEnvironment, tool
@@ -9,7 +9,7 @@ from apprentice.usecases.deepsearch.environment.scoring import exact_match
 
 
 class DeepSearchEnvironment(ToolEnvironment):
-    """Rewards an exact match with any accepted answer, after SQuAD's normalisation."""
+    """The reward is exact match with any accepted answer, after SQuAD's normalisation."""
 
     instruction = "Write <search>query</search> to search, then <answer>short phrase</answer>. Answer unknown if the passages do not say."
 
@@ -17,7 +17,7 @@ class DeepSearchEnvironment(ToolEnvironment):
         self._retriever, self._config, self._encode = retriever, config, encode
 
     def opening(self, task: Task) -> str:
-        """The first user message: how to act, then the question."""
+        """Return the first user message: the instruction, then the question."""
         return f"{self.instruction}\nQuestion: {task.instruction}"
 
     @tool
@@ -27,12 +27,12 @@ class DeepSearchEnvironment(ToolEnvironment):
         return f"<information>\n{listing(hits, self._config.passage_tokens, self._encode)}\n</information>"
 
     def check(self, task: Task, answer: str) -> float:
-        """1.0 for an exact match, else 0.0."""
+        """Return 1.0 for an exact match, otherwise 0.0."""
         return exact_match(answer, task.answers)
 
 
 def listing(hits: list[Hit], tokens: int, encode: Encode) -> str:
-    """The passages one a line, numbered, each cut to its first tokens."""
+    """Format the passages as numbered lines, each truncated to `tokens` tokens."""
     shown = (" ".join(f"{hit.passage.title}: {hit.passage.text}".split()) for hit in hits)
     lines = [f"({number}) {cut(passage, tokens, encode)}" for number, passage in enumerate(shown, 1)]
     return "\n".join(lines) or "Nothing found."

@@ -1,4 +1,4 @@
-"""Serves a knowledge base on loopback in Search-R1's protocol (`python -m apprentice serve-index PIPELINE`)."""
+"""Serves a knowledge base on the loopback interface with Search-R1's protocol (`python -m apprentice serve-index`)."""
 
 import socket
 from pathlib import Path
@@ -16,7 +16,7 @@ DEFAULT_TOP_K = 3
 
 
 def create_app(retriever: Retriever) -> "FastAPI":
-    """The application: `POST /retrieve`, and `GET /health` for whoever waits for it."""
+    """Create the application with `POST /retrieve`, and `GET /health` as a readiness check."""
     from fastapi import FastAPI
     from pydantic import BaseModel, Field
 
@@ -45,10 +45,10 @@ def _entry(hit: Hit, with_score: bool) -> dict:
 
 
 def listen(port: int) -> socket.socket:
-    """A listening socket on loopback; 0 takes a free port.
+    """Open a listening socket on the loopback interface; port 0 selects a free one.
 
     Raises:
-        ApprenticeError: the port is taken.
+        ApprenticeError: the port is in use.
     """
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -56,13 +56,14 @@ def listen(port: int) -> socket.socket:
         listener.bind((HOST, port))
     except OSError as error:
         listener.close()
-        raise ApprenticeError(f"port {port} cannot be listened on: {error.strerror}", todo="name a free one with --port, or 0") from None
+        what = f"cannot listen on port {port}: {error.strerror}"
+        raise ApprenticeError(what, todo="choose another port with --port; 0 selects a free one") from None
     listener.listen(128)
     return listener
 
 
 def serve(corpus: Path, port: int) -> None:
-    """Serves until interrupted."""
+    """Serve the passages of a Parquet file until interrupted."""
     import uvicorn
 
     app = create_app(Bm25Retriever(read_passages(corpus)))

@@ -1,1 +1,1 @@
-"""How the answers of DeepSearch's agents are scored and compared."""
+"""DeepSearch's metrics and their comparison between policies."""

@@ -1,4 +1,4 @@
-"""How an agent went about its tasks, whatever came of them."""
+"""Metrics of an agent's behaviour, independent of the outcome."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,34 +10,30 @@ from apprentice.records.metrics import mean
 QUERY = re.compile(r"<search>(.*?)(?:</search>|$)", re.DOTALL)
 THOUGHT = re.compile(r"<think>.*?\S.*?</think>", re.DOTALL)
 
-FIGURES = {
+METRICS = {
     "searched_before_answering": "episodes that searched before they answered",
-    "searches": "searches an episode",
+    "searches": "searches per episode",
     "repeated_queries": "searches that repeat an earlier one of the episode",
     "malformed": "malformed actions",
     "thinking": "actions with a thought",
-    "turns": "turns an episode",
-    "action_tokens": "tokens sampled an episode",
+    "turns": "turns per episode",
+    "action_tokens": "tokens sampled per episode",
     "answered": "episodes that ended with an answer",
     "truncated": "episodes that ran out of turns or tokens",
 }
-"""What each figure of `behaviour` counts, in words."""
+"""Metric of `behaviour` -> its label."""
 SHARES = ("searched_before_answering", "repeated_queries", "malformed", "thinking", "answered", "truncated")
-"""Those that are shares; the others are means an episode."""
+"""The metrics that are shares; the others are means per episode."""
 
 
 def behaviour(trajectories: Iterable[Trajectory]) -> dict[str, float]:
-    """The figures named in `FIGURES`: shares in [0, 1], the others means an episode. Faults are left out.
-
-    Returns:
-        Zeros where no episode was completed.
-    """
+    """Return the metrics in `METRICS`, without faulty episodes; all 0 if no episode was completed."""
     episodes = [trajectory for trajectory in trajectories if trajectory.outcome != "fault"]
     turns = [turn for episode in episodes for turn in episode.turns]
     queries = [_queries(episode) for episode in episodes]
     asked = sum(map(len, queries))
     repeated = asked - sum(len(set(of_episode)) for of_episode in queries)
-    figures = {
+    metrics = {
         "searched_before_answering": mean(_searched_before_answering(episode) for episode in episodes),
         "searches": mean(len(of_episode) for of_episode in queries),
         "repeated_queries": repeated / asked if asked else 0.0,
@@ -48,11 +44,11 @@ def behaviour(trajectories: Iterable[Trajectory]) -> dict[str, float]:
         "answered": mean(any(turn.kind == "answer" for turn in episode.turns) for episode in episodes),
         "truncated": mean(episode.outcome == "truncated" for episode in episodes),
     }
-    return {name: rounded(value) for name, value in figures.items()}
+    return {name: rounded(value) for name, value in metrics.items()}
 
 
 def query_of(turn: Turn) -> str:
-    """What a search action asked for, in lower case with single spaces; the whole action where it has no tags."""
+    """Return the query of a search action in lower case with single spaces; without tags, the whole action."""
     match = QUERY.search(turn.action)
     return " ".join((match.group(1) if match else turn.action).lower().split())
 

@@ -1,4 +1,4 @@
-"""How DeepSearch's policies are compared: exact match, its parts by hops and difficulty, abstention, behaviour and cost."""
+"""Compares DeepSearch's policies: exact match, also by hops and difficulty, abstention, behaviour, and cost."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,22 +23,24 @@ CONDITIONS = {
     "base_rag": "Base model, plain RAG",
     **AGENTS,
 }
-"""All conditions with their labels, in the order of the report."""
+"""Condition -> its label, in the order of the report."""
 
 
 def compare(tasks: Sequence[Task], episodes: Episodes, config: EvaluateConfig, seconds: Mapping[str, float]) -> dict:
-    """What evaluation.json holds. The figures at the top are of the greedy episodes; `sampled` has the same of the others.
+    """Return the contents of evaluation.json. Metrics are of the greedy episodes, except those under `sampled`.
 
     Args:
         tasks: the held-out tasks that every condition was run on.
-        seconds: wall time of each condition.
+        episodes: condition -> its episodes.
+        config: the section `evaluate`.
+        seconds: condition -> wall time in seconds.
     """
     by_greedy = {name: score_condition(tasks, greedy(episodes[name]), len(tasks)) for name in CONDITIONS}
     by_sampling = {name: score_condition(tasks, sampled(episodes[name]), len(tasks) * config.samples) for name in SAMPLED}
     pass_rates = {score.task_id: score.em for score in by_sampling["warm_start"].scores}
     return {
-        **_figures(by_greedy),
-        "sampled": _figures(by_sampling) if config.samples else {},
+        **_metrics(by_greedy),
+        "sampled": _metrics(by_sampling) if config.samples else {},
         "by_hops": {name: by_hops(condition.scores) for name, condition in by_greedy.items()},
         "by_difficulty": {name: by_difficulty(condition.scores, pass_rates) for name, condition in by_greedy.items()} if pass_rates else {},
         "abstention": {name: abstention(condition.scores) for name, condition in by_greedy.items()},
@@ -47,17 +49,17 @@ def compare(tasks: Sequence[Task], episodes: Episodes, config: EvaluateConfig, s
     }
 
 
-def strata(figures: Mapping) -> Strata:
-    """EM by hops, and by how hard the task was to the starting policy."""
+def strata(metrics: Mapping) -> Strata:
+    """Return EM by hops, and by the task's difficulty for the starting policy."""
     words = {
-        "by_hops": "EM by the number of facts that must be chained, greedy.",
-        "by_difficulty": "EM by how often the starting policy solved the task in its sampled episodes, greedy.",
+        "by_hops": "Greedy EM by the number of hops.",
+        "by_difficulty": "Greedy EM by how often the starting policy solved the task in its sampled episodes.",
     }
     named = {"by_hops": _hop_name, "by_difficulty": lambda key: key.replace("_", " ")}
-    return {words[part]: {name: {named[part](key): row for key, row in rows.items()} for name, rows in figures[part].items()} for part in words}
+    return {words[part]: {name: {named[part](key): row for key, row in rows.items()} for name, rows in metrics[part].items()} for part in words}
 
 
-def _figures(conditions: Mapping[str, Condition]) -> dict:
+def _metrics(conditions: Mapping[str, Condition]) -> dict:
     scores = {name: summary(condition.scores) for name, condition in conditions.items()}
     differences = {
         name: difference(conditions[after].scores, conditions[before].scores)
@@ -77,15 +79,15 @@ MEASURE = Measure(
     full_name="exact match",
     also={"cover_em": "cover-EM", "f1": "F1"},
     counts={"n": "tasks"},
-    method="Exact match (EM) of one greedy episode a task, as the official script of NQ-open counts it, with 95% Wilson intervals over tasks. "
-    "Folded EM also ignores dashes, quotes and apostrophes of other scripts, and the width of characters.",
+    method="Exact match (EM) of one greedy episode per task, as in the official script of NQ-open, with 95% Wilson intervals over tasks. "
+    "Folded EM also ignores dashes, quotes, and apostrophes of other scripts, and the width of characters.",
     conditions=CONDITIONS,
     sets=HELD_OUT,
     marks=("right", "wrong"),
     scores=episode_scores,
     compare=compare,
     strata=strata,
-    behaviour=behaviour.FIGURES,
+    behaviour=behaviour.METRICS,
     shares=behaviour.SHARES,
     beside={"em_folded": "folded EM"},
 )

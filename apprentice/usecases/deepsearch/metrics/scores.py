@@ -1,4 +1,4 @@
-"""What a condition scored on the held-out tasks: per task, in all, by hops, by difficulty, and on questions without an answer."""
+"""Scores a condition on the held-out tasks: per task, in total, by hops, by difficulty, and by abstention."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -14,12 +14,12 @@ from apprentice.records.task import UNKNOWN
 from apprentice.usecases.deepsearch.environment.scoring import cover_exact_match, exact_match, f1, folded_exact_match
 
 SCORES = {"em": exact_match, "em_folded": folded_exact_match, "cover_em": cover_exact_match, "f1": f1}
-"""The scores of an answer, by their keys in evaluation.json."""
+"""Key in evaluation.json -> the function that scores an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskScore:
-    """One task's scores under one condition: means over its episodes that were scored."""
+    """The scores of one task under one condition: means over its scored episodes."""
 
     task_id: str
     scenario: str
@@ -30,43 +30,36 @@ class TaskScore:
     cover_em: float
     f1: float
     abstained: float
-    """Share of the episodes whose answer was `unknown`."""
-    episodes: int
-    answer: str
-    """Of the first episode scored."""
+    """Share of its episodes that answered `unknown`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The scores of one condition, and what was left out of them."""
+    """The scores of one condition."""
 
     scores: tuple[TaskScore, ...]
     faults: int
-    """Episodes that the infrastructure broke: not scored, never counted as the agent's failure."""
-    truncated: int
-    """Episodes that ran out of turns or tokens: scored 0."""
+    """Number of episodes that the infrastructure broke; they are not scored."""
 
 
-def score_condition(tasks: Sequence[Task], trajectories: Iterable[Trajectory], planned: int | None = None) -> Condition:
-    """Scores the episodes of one condition, in the order of the tasks; a task all of whose episodes broke is absent.
+def score_condition(tasks: Sequence[Task], trajectories: Iterable[Trajectory], planned: int) -> Condition:
+    """Score the episodes of one condition, in the order of the tasks; a task without an unbroken episode is absent.
 
     Args:
-        planned: episodes that were started, where faults are not among the trajectories; None counts the faults among them.
+        tasks: the tasks to score.
+        trajectories: the episodes; truncated ones score 0.
+        planned: number of episodes that were started.
     """
     episodes: dict[str, list[Trajectory]] = defaultdict(list)
-    trajectories = list(trajectories)
-    scored = [trajectory for trajectory in trajectories if trajectory.outcome != "fault"]
-    for trajectory in scored:
-        episodes[trajectory.task_id].append(trajectory)
-    return Condition(
-        scores=tuple(_score(task, episodes[task.id]) for task in tasks if episodes[task.id]),
-        faults=(len(trajectories) if planned is None else planned) - len(scored),
-        truncated=sum(trajectory.outcome == "truncated" for trajectory in scored),
-    )
+    for trajectory in trajectories:
+        if trajectory.outcome != "fault":
+            episodes[trajectory.task_id].append(trajectory)
+    faults = planned - sum(map(len, episodes.values()))
+    return Condition(tuple(_score(task, episodes[task.id]) for task in tasks if task.id in episodes), faults)
 
 
 def episode_scores(task: Task, trajectory: Trajectory) -> dict[str, float]:
-    """`{em, em_folded, cover_em, f1}` of one episode; all 0 where it was truncated or gave no answer."""
+    """Return `{em, em_folded, cover_em, f1}` of one episode; all 0 if it was truncated or gave no answer."""
     given = trajectory.outcome != "truncated" and bool(trajectory.answer.strip())
     return {name: score(trajectory.answer, task.answers) if given else 0.0 for name, score in SCORES.items()}
 
@@ -75,11 +68,11 @@ def _score(task: Task, episodes: Sequence[Trajectory]) -> TaskScore:
     of_episodes = [episode_scores(task, episode) for episode in episodes]
     means = {name: fmean(scores[name] for scores in of_episodes) for name in SCORES}
     abstained = fmean(episode.outcome != "truncated" and exact_match(episode.answer, UNKNOWN) for episode in episodes)
-    return TaskScore(task.id, task.scenario, task.hops, task.answerable, **means, abstained=abstained, episodes=len(episodes), answer=episodes[0].answer)
+    return TaskScore(task.id, task.scenario, task.hops, task.answerable, **means, abstained=abstained)
 
 
 def summary(scores: Sequence[TaskScore]) -> dict:
-    """`{em, em_folded, cover_em, f1, n, em_ci95: [low, high]}`; n counts tasks."""
+    """Return `{em, em_folded, cover_em, f1, n, em_ci95: [low, high]}`, where n is the number of tasks."""
     if not scores:
         return {**dict.fromkeys(SCORES, 0.0), "n": 0, "em_ci95": [0.0, 1.0]}
     interval = share_interval(np.array([score.em for score in scores]), [score.scenario for score in scores])
@@ -88,21 +81,22 @@ def summary(scores: Sequence[TaskScore]) -> dict:
 
 
 def difference(after: Sequence[TaskScore], before: Sequence[TaskScore]) -> dict:
-    """`{em, em_ci95, p, n, scenarios}` of `after - before`, paired over the tasks that both scored."""
+    """Return `{em, em_ci95, p, n, scenarios}` of `after - before`, paired over the tasks in both."""
     scenarios = {score.task_id: score.scenario for score in after}
     return paired("em", {score.task_id: score.em for score in after}, {score.task_id: score.em for score in before}, scenarios)
 
 
 def by_hops(scores: Iterable[TaskScore]) -> dict[str, dict]:
-    """`{hops: {em, n}}` over answerable tasks; those without an answer stand under `unanswerable`."""
+    """Return `{hops: {em, n}}` of the answerable tasks, and `{em, n}` of the others under `unanswerable`."""
     return _grouped(scores, lambda score: (0, str(score.hops)) if score.answerable else (1, "unanswerable"))
 
 
 def by_difficulty(scores: Iterable[TaskScore], pass_rates: dict[str, float]) -> dict[str, dict]:
-    """`{never_solved | sometimes_solved | always_solved: {em, n}}` by the starting policy's pass rate on each task.
+    """Return `{never_solved | sometimes_solved | always_solved: {em, n}}`, by the starting policy's pass rate.
 
     Args:
-        pass_rates: share of independent episodes solved, by task id; tasks without one are left out.
+        scores: the scores of a condition.
+        pass_rates: task id -> share of independent episodes solved; tasks without one are left out.
     """
     names = {0: "never_solved", 1: "sometimes_solved", 2: "always_solved"}
 
@@ -115,7 +109,7 @@ def by_difficulty(scores: Iterable[TaskScore], pass_rates: dict[str, float]) -> 
 
 
 def abstention(scores: Sequence[TaskScore]) -> dict:
-    """Precision and recall of the answer `unknown` for questions without one; None where there is nothing to divide by."""
+    """Return precision and recall of the answer `unknown` on unanswerable questions; None if the denominator is 0."""
     caught = sum(score.abstained for score in scores if not score.answerable)
     said = sum(score.abstained for score in scores)
     unanswerable = sum(not score.answerable for score in scores)

@@ -7,17 +7,18 @@ from typing import Any
 
 
 def objects(value: Any) -> list[Mapping]:
-    """The objects of a list; none where `value` is no list."""
+    """Return the objects of a list; none if `value` is not a list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def steps_of(value: Mapping) -> list[Mapping]:
-    """The sub-questions of a record, in order."""
+    """Return the sub-questions of a record, in order."""
     return objects(value.get("question_decomposition"))
 
 
 def plan_of(value: Mapping) -> list[str]:
-    """The sub-questions in order: `#k` filled in with the answer of step k, `A >> relation` written as `A relation`."""
+    """Return the texts of the sub-questions: `#k` is replaced with the answer of step k, and `A >> relation` with `A
+    relation`."""
     steps = steps_of(value)
 
     def answer_of(match: re.Match) -> str:
@@ -28,7 +29,7 @@ def plan_of(value: Mapping) -> list[str]:
 
 
 def supporting(value: Mapping) -> list[str]:
-    """Ids of the supporting paragraphs, in the order of the steps where these name them."""
+    """Return the ids of the supporting paragraphs, in the order of the steps if these name them."""
     by_place = _by_place(value)
     named = [by_place[place] for step in steps_of(value) if (place := str(step.get("paragraph_support_idx"))) in by_place]
     marked = [paragraph for paragraph in objects(value.get("paragraphs")) if paragraph.get("is_supporting")]
@@ -36,13 +37,14 @@ def supporting(value: Mapping) -> list[str]:
 
 
 def passages_of(value: Mapping) -> Iterator[dict[str, Any]]:
-    """A passage for each paragraph; the same title and text has the same id."""
+    """Yield a passage for each paragraph; its id is a hash of its title and text."""
     for paragraph in objects(value.get("paragraphs")):
         yield {"id": _paragraph_id(paragraph), "title": paragraph.get("title", ""), "text": paragraph.get("paragraph_text")}
 
 
 def missing_answers(value: Mapping) -> list[str]:
-    """What an unanswerable question's own paragraphs do not tell: the answers of the steps that none of them supports."""
+    """Return the answers that an unanswerable question's own paragraphs lack: those of the steps without a
+    paragraph."""
     steps, by_place = steps_of(value), _by_place(value)
     if not steps:
         return [str(value["answer"])] if value.get("answer") is not None else []
@@ -50,13 +52,15 @@ def missing_answers(value: Mapping) -> list[str]:
 
 
 def may_be_answered(evidence: Sequence[str], missing: Sequence[str], pooled: set[str], holds: Callable[[str], bool]) -> bool:
-    """Whether the pooled paragraphs of all questions may answer a question that its own paragraphs leave open.
+    """Return whether the pooled paragraphs of all questions may answer a question that its own paragraphs cannot
+    answer.
 
     Args:
-        evidence: ids of the paragraphs that answer it, from the answerable question with its id; empty where there is none.
-        missing: what its own paragraphs do not tell.
+        evidence: ids of the paragraphs that answer it, from the answerable question with its id; empty if there is
+            none.
+        missing: the answers that its own paragraphs lack.
         pooled: ids of all paragraphs.
-        holds: whether any of these holds a phrase.
+        holds: whether any of the pooled paragraphs contains a phrase.
     """
     if evidence:
         return pooled.issuperset(evidence)

@@ -1,15 +1,16 @@
-"""Reads NQ-open, MuSiQue and plain JSONL into candidate records: fields as they were found, with the line they came from.
+"""Reads NQ-open, MuSiQue, and plain JSONL into candidates: fields as found, each with its file and line.
 
-Nothing is judged here; validation does that. A record that cannot be parsed is a candidate too, with its error.
+Validation checks the candidates later. A record that cannot be parsed is a candidate too, with its error.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from apprentice.data.candidates import SPLITS, Candidate, DataSet
-from apprentice.data.matching import Holdings
+from apprentice.data.matching import PhraseIndex
 from apprentice.data.sources import Found, Line, Source, find_file, fingerprint, has_file, open_source, read_lines
 from apprentice.errors import ApprenticeError
 from apprentice.records.task import UNKNOWN
@@ -22,45 +23,46 @@ SPLIT_FILES = {
     "musique": ("{split}.jsonl", "musique_ans*{split}*.jsonl", "*{split}*.jsonl"),
     "jsonl": ("{split}.jsonl",),
 }
-PASSED_ON = ("scenario", "answerable", "hops", "supporting", "plan")
-"""Task fields that a user's own JSONL may hold."""
+OPTIONAL_FIELDS = ("scenario", "answerable", "hops", "supporting", "plan")
+"""Task fields that a line may set besides its id, question, and answers."""
 NEEDED = {
     "nq": (
-        "a folder with train.jsonl and dev.jsonl ({question, answer: [...]} a line; NQ-open.train.jsonl and NQ-open.dev.jsonl of "
-        "github.com/google-research-datasets/natural-questions, folder nq_open, fit as they are) and the passages to search in "
-        "corpus.jsonl or corpus.jsonl.gz ({id, title, text} a line)"
+        "a folder with train.jsonl and dev.jsonl (one {question, answer: [...]} per line, such as NQ-open.train.jsonl and NQ-open.dev.jsonl "
+        "from the folder nq_open of github.com/google-research-datasets/natural-questions) and with the passages in "
+        "corpus.jsonl or corpus.jsonl.gz (one {id, title, text} per line)"
     ),
     "musique": (
         "a folder with one *train*.jsonl and one *dev*.jsonl in MuSiQue's official format, such as musique_ans_v1.0_train.jsonl and "
-        "musique_ans_v1.0_dev.jsonl (github.com/StonyBrookNLP/musique, script download_data.sh); the paragraphs in them become the corpus"
+        "musique_ans_v1.0_dev.jsonl (github.com/StonyBrookNLP/musique, script download_data.sh); their paragraphs become the corpus"
     ),
     "jsonl": (
-        "a folder with train.jsonl and dev.jsonl ({question, answers: [...]} a line; id, scenario, plan are optional) and corpus.jsonl "
-        "({id, title, text} a line)"
+        "a folder with train.jsonl and dev.jsonl (one {question, answers: [...]} per line; id, scenario, and plan are optional) and "
+        "corpus.jsonl (one {id, title, text} per line)"
     ),
 }
+"""Format -> the files that `data.source` must contain."""
 
 
 def read_data(format: str, source: str | None, seed: int, train: int, dev: int, needs_corpus: bool = True) -> DataSet:
-    """Reads a data set, or generates the fictional organisation.
+    """Read a data set, or generate the fictional organisation.
 
     Args:
-        format: `organisation`, `nq`, `musique` or `jsonl`.
-        source: a folder or a Hugging Face data set id; not used by `organisation`.
-        seed, train, dev: used by `organisation` only; a data set is read whole.
-        needs_corpus: whether the passages are searched here, so that their file must be there.
+        format: `organisation`, `nq`, `musique`, or `jsonl`.
+        source: a folder or a Hugging Face data set id; ignored by `organisation`.
+        seed, train, dev: used by `organisation` only; a data set is read completely.
+        needs_corpus: whether the file of passages is required.
 
     Raises:
-        ApprenticeError: no source is named, it cannot be had, or a file is missing or empty.
+        ApprenticeError: `source` is None or unavailable, or a file is missing or empty.
     """
     if format == "organisation":
         return _organisation(seed, train, dev)
     if source is None:
         raise ApprenticeError(
-            f"the format {format!r} reads data, and data.source names none",
+            f"the format {format!r} needs data, and data.source is null",
             where="data.source",
-            todo=f'get {NEEDED[format]}; then `make run PIPELINE={format if format != "jsonl" else "<name>"} ARGS="data.source=/path/to/folder"`. '
-            "The id of a Hugging Face data set (owner/name) whose repository holds these files does as well.",
+            todo=f"get {NEEDED[format]}; then run `make run PIPELINE={format if format != 'jsonl' else '<name>'} "
+            'ARGS="data.source=/path/to/folder"`. data.source can also be the id of a Hugging Face data set (owner/name) with these files',
         )
     return _read(format, open_source(source), needs_corpus)
 
@@ -86,9 +88,9 @@ def _read(format: str, source: Source, needs_corpus: bool) -> DataSet:
                 passages += [Candidate(line.file, line.number, passage) for passage in passages_of(line.value)]
                 if line.value.get("answerable") is False:
                     missing[len(tasks) - 1] = missing_answers(line.value)
-    notes = [_chosen(source, files)]
+    notes = [_chosen_files(source, files)]
     if format == "musique":
-        passages = _first_of_each(passages)
+        passages = _deduplicated(passages)
         tasks = _without_answered(tasks, missing, passages, notes)
     elif "corpus" in files:
         passages = [_candidate(line, _passage) for line in read_lines(source, files["corpus"].path)]
@@ -98,58 +100,60 @@ def _read(format: str, source: Source, needs_corpus: bool) -> DataSet:
 
 
 def _files(format: str, source: Source, needs_corpus: bool) -> dict[str, Found]:
-    """The file of each split, and that of the corpus where the format has one and it is needed or there."""
+    """Return the file of each split, and that of the corpus if the format has one and it exists or is required."""
     files: dict[str, Found] = {}
     for split in SPLITS:
         patterns = tuple(pattern.format(split=split) for pattern in SPLIT_FILES[format])
         files[split] = find_file(source, patterns, f"the questions of the split {split!r}", split)
     train, dev = (files[split].path for split in SPLITS)
     if train == dev:
-        raise ApprenticeError("is taken for both splits", where=source.shown(dev), todo="give the training and the held-out questions a file each")
+        raise ApprenticeError("matches both splits", where=source.shown(dev), todo="put training and held-out questions into separate files")
     if format != "musique" and (needs_corpus or has_file(source, CORPUS_FILES)):
         files["corpus"] = find_file(source, CORPUS_FILES, "the passages to search")
     return files
 
 
-def _chosen(source: Source, files: dict[str, Found]) -> str:
-    def said(holds: str, found: Found) -> str:
-        others = ", ".join(map(source.within, found.passed_over))
-        return f"{holds} from {source.shown(found.path)}" + (f" (not from {others})" if others else "")
+def _chosen_files(source: Source, files: dict[str, Found]) -> str:
+    def described(role: str, found: Found) -> str:
+        others = ", ".join(map(source.within, found.others))
+        return f"{role} from {source.shown(found.path)}" + (f" (not from {others})" if others else "")
 
-    return "; ".join(said(holds, found) for holds, found in files.items())
+    return "; ".join(described(role, found) for role, found in files.items())
 
 
 def _without_answered(tasks: list[Candidate], missing: dict[int, list[str]], passages: list[Candidate], notes: list[str]) -> list[Candidate]:
-    """Leaves out the unanswerable questions of MuSiQue-Full that the pooled paragraphs may answer.
+    """Drop the unanswerable questions of MuSiQue-Full that the pooled paragraphs may answer.
 
     Args:
-        missing: by its place among `tasks`, what an unanswerable question's own paragraphs do not tell.
+        missing: index in `tasks` of an unanswerable question -> the answers that its own paragraphs lack.
     """
     if not missing:
         return tasks
     records = [(task.record or {}) for task in tasks]
     evidence = {str(record.get("scenario")): record["supporting"] for index, record in enumerate(records) if record and index not in missing}
-    holdings: list[Holdings] = []
 
-    def holds(phrase: str) -> bool:
-        if not holdings:
-            holdings.append(Holdings(f"{passage.record['title']} {passage.record['text']}" for passage in passages))
-        return holdings[0].holds(phrase)
+    @cache
+    def pooled_text() -> PhraseIndex:
+        return PhraseIndex(f"{passage.record['title']} {passage.record['text']}" for passage in passages)
 
     pooled = {passage.record["id"] for passage in passages}
-    answered = {index for index, phrases in missing.items() if may_be_answered(evidence.get(str(records[index].get("scenario")), ()), phrases, pooled, holds)}
+    answered = {
+        place
+        for place, phrases in missing.items()
+        if may_be_answered(evidence.get(str(records[place].get("scenario")), ()), phrases, pooled, lambda phrase: pooled_text().contains(phrase))
+    }
     if answered:
-        notes.append(f"{len(answered)} of {len(missing)} unanswerable questions are left out: the paragraphs of other questions may answer them")
+        notes.append(f"{len(answered)} of {len(missing)} unanswerable questions are left out, because paragraphs of other questions may answer them")
     return [task for index, task in enumerate(tasks) if index not in answered]
 
 
 def _with_distinct_ids(tasks: list[Candidate], notes: list[str]) -> list[Candidate]:
-    """Ids are unique within a split; one that another split has as well gets its split's name, and so does a scenario made from it."""
+    """Prefix ids that both splits use with the name of the split, as well as scenarios that equal such an id."""
     splits = Counter(id for id, _ in {(str(task.record["id"]), task.split) for task in tasks if task.record is not None})
     shared = {id for id, count in splits.items() if count > 1}
     if not shared:
         return tasks
-    notes.append(f"{len(shared)} ids are in both splits; their tasks are called train/<id> and dev/<id>")
+    notes.append(f"{len(shared)} ids are in both splits; their tasks are renamed to train/<id> and dev/<id>")
 
     def distinct(task: Candidate) -> Candidate:
         if task.record is None or (id := str(task.record["id"])) not in shared:
@@ -166,7 +170,7 @@ def _candidate(line: Line, convert: Callable[[Line], dict], split: str | None = 
 
 
 def _present(**fields: Any) -> dict[str, Any]:
-    """The fields that were found; a missing one stays missing, so that validation says so."""
+    """Return the fields that are not None; a missing field stays missing, so that validation reports it."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -188,13 +192,13 @@ def _plain_task(line: Line, split: str, prefix: str = "task") -> dict[str, Any]:
     answers = value.get("answers", value.get("answer"))
     if answers is None and value.get("answerable") is False:
         answers = UNKNOWN
-    passed_on = {name: value[name] for name in PASSED_ON if value.get(name) is not None}
+    optional = {name: value[name] for name in OPTIONAL_FIELDS if value.get(name) is not None}
     task = _present(id=id, scenario=id, split=split, instruction=value.get("question"), answers=_as_list(answers))
-    return task | passed_on | ({"scenario": _as_text(value["scenario"])} if "scenario" in passed_on else {})
+    return task | optional | ({"scenario": _as_text(value["scenario"])} if "scenario" in optional else {})
 
 
 def _as_list(answers: Any) -> list | None:
-    """Answers without repetitions; a number counts as its digits."""
+    """Return the answers without duplicates, with numbers as text."""
     if answers is None:
         return None
     found = answers if isinstance(answers, list | tuple) else [answers]
@@ -207,7 +211,8 @@ def _as_text(value: Any) -> Any:
 
 
 def _musique_task(line: Line, split: str) -> dict[str, Any]:
-    """A task; an unanswerable question shares its scenario with the answerable one of the same id, and has an id of its own."""
+    """Convert a question. An unanswerable one shares its scenario with the answerable question of the same id, but not
+    its id."""
     value = line.value
     answerable = value.get("answerable") is not False
     answers = [value["answer"], *(_as_list(value.get("answer_aliases")) or ())] if value.get("answer") is not None else None
@@ -218,8 +223,8 @@ def _musique_task(line: Line, split: str) -> dict[str, Any]:
     return task | _present(hops=len(steps_of(value)) or None, plan=plan_of(value) or None)
 
 
-def _first_of_each(passages: Iterable[Candidate]) -> list[Candidate]:
-    """Pools the paragraphs: the same title and text is one passage, found where it came first."""
+def _deduplicated(passages: Iterable[Candidate]) -> list[Candidate]:
+    """Keep the first of the passages with the same title and text, which share an id."""
     pooled: dict[str, Candidate] = {}
     for passage in passages:
         pooled.setdefault(passage.record["id"], passage)

@@ -1,4 +1,4 @@
-"""The fact graph of a fictional organisation, drawn from a seed: who works where, who leads what, what was never recorded."""
+"""Samples the fact graph of a fictional organisation: who works where, who leads what, and what was never recorded."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,47 +10,49 @@ from apprentice.usecases.deepsearch.source.organisation.relations import ALWAYS_
 
 PEOPLE, PRODUCTS, EVENTS = 230, 90, 76
 UNRECORDED_SHARE = 0.15
-"""Share of the facts outside the backbone that the organisation never wrote down."""
+"""Share of unrecorded facts outside the backbone (`ALWAYS_RECORDED`)."""
 ALIAS_SHARE = 0.3
+"""Probability that an entity has an alias, while unused aliases remain."""
 WITH_ARTICLE = {"team", "policy", "event"}
+"""Kinds of entities whose names take the article `the` in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A person, team, office, product, policy or event."""
+    """A person, team, office, product, policy, or event."""
 
     id: str
     kind: str
     name: str
     """Unique over all entities."""
     alias: str = ""
-    """Another name, unique as well; empty where there is none."""
+    """Another unique name; empty if there is none."""
 
     def mention(self, name: str = "") -> str:
-        """The name as it stands in a sentence; an alias where it is given."""
+        """Return `name`, or else the entity's name, with an article if its kind needs one."""
         return f"the {name or self.name}" if self.kind in WITH_ARTICLE else name or self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Organisation:
-    """Entities and what is recorded of them."""
+    """Entities and the facts recorded about them."""
 
     entities: Mapping[str, Entity]
-    """By id."""
+    """Id -> entity."""
     facts: Mapping[tuple[str, str], str]
-    """(entity id, relation name) -> id of an entity, or a plain value as text. Absent: not recorded."""
+    """(entity id, relation name) -> id of an entity, or a plain value as text. Unrecorded facts are absent."""
 
     def of_kind(self, kind: str) -> list[Entity]:
         return [entity for entity in self.entities.values() if entity.kind == kind]
 
     def value(self, entity: Entity, relation: Relation) -> str | None:
-        """The value as it is written; None where it is not recorded."""
+        """Return the value as written in a passage; None if it is not recorded."""
         value = self.facts.get((entity.id, relation.name))
         return self.entities[value].name if value in self.entities else value
 
 
-def draw_organisation(seed: int) -> Organisation:
-    """One organisation; the same seed gives the same one."""
+def sample_organisation(seed: int) -> Organisation:
+    """Sample an organisation; the result is deterministic for a seed."""
     entities = {entity.id: entity for entity in _entities(Random(f"{seed}/entities"))}
     facts = dict(_facts(entities, Random(f"{seed}/facts")))
     return Organisation(MappingProxyType(entities), MappingProxyType(facts))
@@ -101,7 +103,7 @@ def _value(entity: Entity, relation: Relation, candidates: list[str] | tuple[()]
 
 
 def plain_value(kind: str, rng: Random) -> str:
-    """A year, a city, a role or a field of work."""
+    """Sample a year, a city, a role, or a field of work."""
     if kind == "year":
         return str(rng.randint(1978, 2024))
     return rng.choice({"city": names.CITIES, "role": names.ROLES, "words": names.SUBJECTS}[kind])

@@ -1,9 +1,9 @@
-"""Questions about a fictional organisation: chains of facts, asked in words; the answers come from the facts, never from the text.
+"""Generates questions about a fictional organisation: each asks for the end of a chain of facts in words.
 
-How the splits are made: every question ends in one fact, (entity, relation), recorded or not; 1 in 4 of these facts belongs to
-`dev`, the rest to `train`, and a question belongs to the split of the fact that answers it. So no chain is in both splits, and
-more: no dev answer can be known from a train question about the same thing. The scenario is the chain, and each chain is asked once.
-Nothing in a split depends on how many tasks are taken from it, nor on the other split.
+Splits: every chain ends in one fact (entity, relation), recorded or not. A quarter of these facts belong to `dev`, the
+rest to `train`, and a question belongs to the split of its last fact. No chain is therefore in both splits, and no
+train question reveals the answer of a dev question. The scenario is the chain, and each chain is asked once. The
+questions of one split do not depend on the size of the other.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,26 +13,26 @@ from random import Random
 
 from apprentice.records import Passage, Task
 from apprentice.records.task import UNKNOWN
-from apprentice.usecases.deepsearch.source.organisation.facts import Entity, Organisation, draw_organisation
+from apprentice.usecases.deepsearch.source.organisation.facts import Entity, Organisation, sample_organisation
 from apprentice.usecases.deepsearch.source.organisation.passages import passage_id, write_knowledge_base
 from apprentice.usecases.deepsearch.source.organisation.relations import OF_KIND, Relation
 
 MAX_HOPS = 3
 DEV_SHARE = 0.25
 ALIAS_SHARE = 0.5
-"""Share of the questions about an entity with an alias that use it."""
+"""Probability that a question names its entity by the alias, if there is one."""
 SHARES = {"2 hops": 0.3, "3 hops": 0.1, "unanswerable": 0.1}
-"""The remaining tasks ask for one fact."""
+"""Group -> its share of the tasks; the remaining tasks have one hop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A path through the fact graph: each entity's relation leads to the next, the last relation to the answer."""
+    """A path through the fact graph: each relation leads to the next entity, and the last one to the answer."""
 
     entities: tuple[Entity, ...]
     relations: tuple[Relation, ...]
     answers: tuple[str, ...] | None
-    """Every accepted answer, the one that is written first; None where the last fact is not recorded."""
+    """Accepted answers, the one written in the passage first; None if the last fact is not recorded."""
 
     @property
     def scenario(self) -> str:
@@ -44,20 +44,20 @@ class Chain:
 
     @property
     def group(self) -> str:
-        """What share of the tasks it counts towards."""
+        """The group in `SHARES` that it counts towards, or `1 hop`."""
         hops = len(self.relations)
         return "unanswerable" if self.answers is None else "1 hop" if hops == 1 else f"{hops} hops"
 
 
 def generate(seed: int, train: int, dev: int) -> tuple[list[Task], list[Passage]]:
-    """Tasks and the knowledge base they are about; the same seed gives the same, byte for byte.
+    """Generate tasks and their knowledge base; the result is deterministic for a seed.
 
     Args:
-        seed: draws the organisation, its passages and the questions.
-        train: tasks to learn from; fewer where the organisation holds no more chains.
-        dev: held-out tasks; fewer likewise.
+        seed: seed of the organisation, its passages, and the questions.
+        train: number of training tasks; fewer if the organisation has fewer chains.
+        dev: number of held-out tasks; fewer likewise.
     """
-    organisation = draw_organisation(seed)
+    organisation = sample_organisation(seed)
     chains = list(_chains(organisation))
     dev_facts = _dev_facts(chains, Random(f"{seed}/splits"))
     tasks = []
@@ -73,7 +73,7 @@ def _chains(organisation: Organisation) -> Iterator[Chain]:
 
 
 def _extended(organisation: Organisation, entities: tuple[Entity, ...], relations: tuple[Relation, ...]) -> Iterator[Chain]:
-    """Every chain that goes on from here without coming back to an entity."""
+    """Yield every chain that extends this path without returning to an entity."""
     for relation in OF_KIND[entities[-1].kind]:
         value = organisation.facts.get((entities[-1].id, relation.name))
         reached = organisation.entities.get(value) if value else None
@@ -96,7 +96,7 @@ def _answers(reached: Entity | None, relation: Relation, value: str | None) -> t
 
 
 def _dev_facts(chains: Iterable[Chain], rng: Random) -> set[str]:
-    """The facts whose questions are held out, the same share of every relation."""
+    """Sample the held-out facts, the same share of every relation."""
     by_relation: dict[tuple, set[str]] = {}
     for chain in chains:
         by_relation.setdefault((chain.relations[-1].subject, chain.relations[-1].name, chain.answers is None), set()).add(chain.final_fact)
@@ -104,7 +104,8 @@ def _dev_facts(chains: Iterable[Chain], rng: Random) -> set[str]:
 
 
 def _chosen(chains: Sequence[Chain], count: int, rng: Random) -> list[Chain]:
-    """`count` chains in the shares of SHARES, mixed; where a group runs out, answerable chains left over fill in."""
+    """Choose `count` chains with the shares of SHARES, shuffled; remaining answerable chains replace those that a group
+    lacks."""
     groups: dict[str, list[Chain]] = {"1 hop": [], "2 hops": [], "3 hops": [], "unanswerable": []}
     for chain in chains:
         groups[chain.group].append(chain)
@@ -119,7 +120,7 @@ def _chosen(chains: Sequence[Chain], count: int, rng: Random) -> list[Chain]:
 
 
 def _varied(chains: Iterable[Chain], rng: Random) -> list[Chain]:
-    """Shuffled so that the kinds of question take turns, and so do the numbers of hops."""
+    """Shuffle the chains so that kinds of questions alternate, and so do numbers of hops."""
     by_pattern: dict[tuple, list[Chain]] = {}
     for chain in chains:
         by_pattern.setdefault(chain.relations, []).append(chain)

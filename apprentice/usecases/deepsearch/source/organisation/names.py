@@ -1,4 +1,4 @@
-"""The words a fictional organisation is named with. No word is shared between two kinds of entity."""
+"""The vocabulary for names in a fictional organisation. No two kinds of entities share a word."""
 
 FIRST_NAMES = tuple(
     "Ada Alma Amir Anton Arlo Bela Bruno Carla Cedric Clara Dario Dina Edgar Elif Elena Emil Erik Farah Felix Greta Hana Hugo Ines Ivan "

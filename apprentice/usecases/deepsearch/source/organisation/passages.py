@@ -1,4 +1,4 @@
-"""The knowledge base of a fictional organisation: one short passage an entity, and passages about near-namesakes."""
+"""Writes the knowledge base of a fictional organisation: one short passage per entity, and passages about namesakes."""
 
 from collections.abc import Iterator
 from random import Random
@@ -8,19 +8,19 @@ from apprentice.usecases.deepsearch.source.organisation import names
 from apprentice.usecases.deepsearch.source.organisation.facts import Entity, Organisation, plain_value
 from apprentice.usecases.deepsearch.source.organisation.relations import ALIASES, DISTRACTORS, OF_KIND, OPENINGS
 
-MAX_WORDS = 40
 DISTRACTOR_SHARE = 0.6
-"""Share of the passages that hold one more fact, which nobody asks for."""
+"""Probability that a passage contains a distractor: a fact that no question asks for."""
 NAMESAKE_PEOPLE, NAMESAKE_CLUBS = 30, 14
+"""Numbers of passages about namesakes of employees and of teams."""
 
 
 def passage_id(entity: Entity) -> str:
-    """The id of the passage about an entity."""
+    """Return the id of the passage about an entity."""
     return entity.id.replace(":", "-")
 
 
 def write_knowledge_base(organisation: Organisation, seed: int) -> list[Passage]:
-    """Every passage, in an order that says nothing."""
+    """Write all passages, in random order."""
     passages = [_passage(organisation, entity, Random(f"{seed}/passage/{entity.id}")) for entity in organisation.entities.values()]
     passages += _namesakes(organisation, Random(f"{seed}/namesakes"))
     Random(f"{seed}/order").shuffle(passages)
@@ -51,7 +51,8 @@ def _distractor(organisation: Organisation, entity: Entity, rng: Random) -> str:
 
 
 def _namesakes(organisation: Organisation, rng: Random) -> Iterator[Passage]:
-    """Outsiders who share a first name with an employee, and clubs that share a word with a team."""
+    """Yield passages about outsiders who share a first name with an employee, and clubs that share a word with a
+    team."""
     taken = {entity.name for entity in organisation.of_kind("person")}
     firsts = sorted({name.split()[0] for name in taken})
     outsiders = [f"{first} {last}" for first in firsts for last in names.LAST_NAMES if f"{first} {last}" not in taken]

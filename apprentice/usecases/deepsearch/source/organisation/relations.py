@@ -1,25 +1,28 @@
-"""What a fictional organisation's knowledge base records of each kind of entity, and how people write and ask about it."""
+"""The relations that a fictional organisation records for each kind of entity, with templates for text and
+questions."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One thing recorded of one kind of entity. In the templates {x} is the entity's name and {v} the value's."""
+    """One relation of one kind of entity. In templates, {x} is the name of the entity and {v} its value."""
 
     subject: str
-    """Kind of entity it is recorded of."""
+    """Kind of the entity."""
     name: str
     object: str
-    """Kind of entity it leads to; otherwise the kind of plain value (year, city, number, words)."""
+    """Kind of the value: a kind of entity, or a plain value (year, city, number, words)."""
     keyword: str
-    """What someone who searches types after the entity's name."""
+    """Search keyword for the relation, used after the name of the entity."""
     questions: tuple[str, ...]
+    """Templates that ask for the value."""
     sentences: tuple[str, ...]
+    """Templates that state the value."""
     phrases: tuple[str, ...] = ()
-    """Names the value by its entity, in the middle of a longer question; for values that are entities."""
+    """Templates that refer to the value in a longer question; for values that are entities."""
     unit: str = ""
-    """Follows a number; an answer counts with and without it."""
+    """Unit of a number; answers are accepted with and without it."""
 
 
 RELATIONS = (
@@ -269,7 +272,7 @@ RELATIONS = (
 OF_KIND = {kind: tuple(relation for relation in RELATIONS if relation.subject == kind) for kind in ("person", "team", "office", "product", "policy", "event")}
 
 ALWAYS_RECORDED = {("person", "team"), ("person", "role"), ("team", "office"), ("team", "lead")}
-"""The backbone of the graph: without these, few longer chains would exist."""
+"""The backbone of the graph, without which there would be few long chains."""
 
 OPENINGS = {
     "person": ("{x} is an employee.", "{x} is on the staff.", "{x} works here."),
@@ -288,4 +291,4 @@ DISTRACTORS = {
     "policy": ("Drafted in {year}.", "Translated by {person}.", "Printed in {city}."),
     "event": ("Next planned for {year}.", "Photographed by {person}.", "Last time it was in {city}."),
 }
-"""Facts nobody asks for, of the same types as those that are asked for."""
+"""Kind of entity -> templates of facts that no question asks for, of the same types as those that questions ask for."""

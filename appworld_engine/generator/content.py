@@ -1,4 +1,4 @@
-"""What everyone keeps in the apps before any task: enough that lists have several pages and that nothing stands out."""
+"""Fills the apps before any task, so that lists have several pages and a task's data does not stand out."""
 
 import random
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from generator.words import (
 
 
 def populate(models, now, rng: random.Random, people: Sequence[Person], supervisors: Sequence[Person]) -> None:
-    """Fills every app: the shared catalogues, then what each supervisor owns."""
+    """Fill every app: the shared catalogues first, then the data of each supervisor."""
     _music(models, now, rng, people)
     _catalogue(models, now, rng)
     for person in people:
@@ -38,12 +38,12 @@ def populate(models, now, rng: random.Random, people: Sequence[Person], supervis
 
 
 def past(now, rng: random.Random, first_day: int, last_day: int):
-    """A moment between `first_day` and `last_day` days ago, in whole minutes."""
+    """Return a time between `first_day` and `last_day` days ago, in whole minutes."""
     return now.subtract(days=rng.randint(first_day, last_day), hours=rng.randint(0, 11), minutes=rng.randint(0, 59))
 
 
 def send_mail(models, sender, recipients: Sequence, subject: str, body: str, created_at, **flags):
-    """A thread of one mail, in the sender's outbox and every recipient's inbox; `flags` go to the recipients' copies."""
+    """Create a thread of one mail for the sender and every recipient; `flags` apply to the recipients' copies."""
     mail = models.gmail.Email.create_save(
         sender_id=sender.id, recipient_ids=[user.id for user in recipients], subject=subject, body=body, created_at=created_at
     )
@@ -54,14 +54,14 @@ def send_mail(models, sender, recipients: Sequence, subject: str, body: str, cre
 
 
 def send_text(models, sender, receiver, message: str, created_at) -> None:
-    """A text message, in the lists of both sides."""
+    """Create a text message for the sender and the receiver."""
     text = models.phone.GlobalTextMessage.create_save(sender_id=sender.id, receiver_id=receiver.id, message=message, created_at=created_at)
     for user in (sender, receiver):
         models.phone.UserTextMessage.create_save(global_text_message_id=text.id, user_id=user.id, created_at=created_at)
 
 
 def add_expense(models, creator, group_id: int | None, payer, debtors: Sequence, amount: float, description: str, created_at):
-    """An expense split evenly over `debtors` (of whom the payer may be one); shares are rounded to cents as the app rounds them."""
+    """Create an expense that `debtors`, possibly including the payer, share evenly; shares are rounded to cents as in the app."""
     expense = models.splitwise.Expense.create_save(
         user_id=creator.id, group_id=group_id, payer_id=payer.id, amount=amount, description=description, created_at=created_at
     )
@@ -292,7 +292,7 @@ def _orders(models, now, rng: random.Random, person: Person, contacts: Sequence[
 
 
 def _shared_bills(models, now, rng: random.Random, person: Person, contacts: Sequence[Person]) -> None:
-    """A group for the flat, made once by the first of the flatmates, with a year's bills."""
+    """Create a group for the flat with a year's bills, unless another flatmate has a lower account id and creates it."""
     app, user = models.splitwise, person.accounts["splitwise"]
     flat = [user, *(other.accounts["splitwise"] for other in contacts if "roommate" in person.relations[other.user.id])]
     if user.id != min(member.id for member in flat):

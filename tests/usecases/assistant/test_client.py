@@ -1,4 +1,4 @@
-"""The engine, for real: worlds open, execute as AppWorld does, are judged rightly, and stay apart."""
+"""The real engine: worlds open, execute as AppWorld does, are judged correctly, and stay apart."""
 
 import asyncio
 import json
@@ -14,12 +14,15 @@ import pytest
 
 from apprentice.errors import ApprenticeError
 from apprentice.processes import descendants
-from apprentice.usecases.assistant.environment.client import AppWorldWorkers, WorkerLimits, World, WorldDied
+from apprentice.usecases.assistant.environment.client import AppWorldClient, World
+from apprentice.usecases.assistant.environment.episode import EpisodeLimits, WorldDied
 
 pytestmark = pytest.mark.timeout(900)
 """Seconds: the first test that needs a data root generates it."""
 
 NUMBERS = count()
+ATTEMPTS, POLL_S = 150, 0.2
+"""Half a minute, enough for a busy machine."""
 
 LOGIN = """
 def login(app):
@@ -113,8 +116,17 @@ def go(loop: asyncio.AbstractEventLoop, work):
     return loop.run_until_complete(asyncio.wait_for(work, 240))
 
 
-async def opened(workers: AppWorldWorkers, task_id: str) -> World:
-    return await workers.open(task_id, f"test{next(NUMBERS)}")
+async def opened(client: AppWorldClient, task_id: str) -> World:
+    return await client.open(task_id, f"test{next(NUMBERS)}")
+
+
+async def ended(pid: int) -> bool:
+    """Return whether a process ends within `ATTEMPTS * POLL_S` seconds."""
+    for _ in range(ATTEMPTS):
+        if not Path(f"/proc/{pid}").exists():
+            return True
+        await asyncio.sleep(POLL_S)
+    return False
 
 
 def solution(root: Path, task_id: str) -> str:
@@ -123,8 +135,8 @@ def solution(root: Path, task_id: str) -> str:
 
 @pytest.mark.slow
 def test_observations_are_those_of_appworld_itself(appworld_python, appworld_root, loop, task_ids, tmp_path):
-    """The same blocks through AppWorld's own `execute`, in a process of its own."""
-    limits = WorkerLimits(timeout_s=60, output_chars=1_000_000)
+    """The reference runs the same blocks through AppWorld's own `execute` in a separate process."""
+    limits = EpisodeLimits(timeout_s=60, output_chars=1_000_000)
     (tmp_path / "data").symlink_to(appworld_root / "data")
     stock = subprocess.run(
         [appworld_python, "-W", "ignore", "-c", STOCK],
@@ -138,22 +150,22 @@ def test_observations_are_those_of_appworld_itself(appworld_python, appworld_roo
     expected = json.loads(stock.stderr.splitlines()[-1])
 
     async def ours() -> list[str]:
-        workers = AppWorldWorkers(appworld_python, appworld_root, tmp_path / "scratch", limits=limits)
-        await workers.start()
+        client = AppWorldClient(appworld_python, appworld_root, tmp_path / "scratch", limits=limits)
+        await client.start()
         try:
-            world = await workers.open(task_ids[0], "same")
+            world = await client.open(task_ids[0], "same")
             return [(await world.execute(block)).output for block in BLOCKS]
         finally:
-            await workers.close()
+            await client.close()
 
     differing = [(block, theirs, our) for block, theirs, our in zip(BLOCKS, expected, go(loop, ours()), strict=True) if theirs != our]
     assert differing == [], differing
 
 
 @pytest.mark.slow
-def test_the_reference_solution_of_every_task_passes(workers, loop, appworld_root, task_ids):
+def test_the_reference_solution_of_every_task_passes(client, loop, appworld_root, task_ids):
     async def play(task_id: str):
-        world = await opened(workers, task_id)
+        world = await opened(client, task_id)
         execution = await world.execute(solution(appworld_root, task_id))
         judgement = await world.judge()
         await world.close()
@@ -166,9 +178,9 @@ def test_the_reference_solution_of_every_task_passes(workers, loop, appworld_roo
 
 
 @pytest.mark.slow
-def test_doing_nothing_and_only_completing_fail(workers, loop, task_ids):
+def test_doing_nothing_and_only_completing_fail(client, loop, task_ids):
     async def play(*blocks: str):
-        world = await opened(workers, task_ids[0])
+        world = await opened(client, task_ids[0])
         executions = [await world.execute(block) for block in blocks]
         return executions, await world.judge()
 
@@ -179,9 +191,9 @@ def test_doing_nothing_and_only_completing_fail(workers, loop, task_ids):
 
 
 @pytest.mark.slow
-def test_a_change_beside_the_task_fails_it(workers, loop, appworld_root, task_ids):
+def test_an_unrequested_change_fails_the_task(client, loop, appworld_root, task_ids):
     async def play():
-        world = await opened(workers, task_ids[0])
+        world = await opened(client, task_ids[0])
         note = await world.execute(NOTE.replace("TITLE", "beside the task"))
         await world.execute(solution(appworld_root, task_ids[0]))
         return note, await world.judge()
@@ -192,9 +204,9 @@ def test_a_change_beside_the_task_fails_it(workers, loop, appworld_root, task_id
 
 
 @pytest.mark.slow
-def test_calls_are_told(workers, loop, task_ids):
+def test_api_calls_are_reported(client, loop, task_ids):
     async def play():
-        world = await opened(workers, task_ids[0])
+        world = await opened(client, task_ids[0])
         execution = await world.execute("apis.supervisor.show_profile()\napis.spotify.login(username='x', password='y')")
         await world.close()
         return execution, await world.execute("print(1)")
@@ -208,12 +220,12 @@ def test_calls_are_told(workers, loop, task_ids):
 
 
 @pytest.mark.slow
-def test_worlds_of_one_task_stay_apart(workers, loop, task_ids):
+def test_worlds_of_one_task_stay_apart(client, loop, task_ids):
     async def play():
-        first, second = await opened(workers, task_ids[0]), await opened(workers, task_ids[0])
+        first, second = await opened(client, task_ids[0]), await opened(client, task_ids[0])
         await first.execute(NOTE.replace("TITLE", "zebra"))
         await first.execute("secret = 1")
-        third = await opened(workers, task_ids[0])
+        third = await opened(client, task_ids[0])
         found = [(await world.execute(COUNT_NOTES.replace("TITLE", "zebra"))).output.strip() for world in (first, second, third)]
         name = await second.execute("print(secret)")
         for world in (first, second, third):
@@ -226,23 +238,23 @@ def test_worlds_of_one_task_stay_apart(workers, loop, task_ids):
 
 
 @pytest.mark.slow
-def test_two_worlds_of_one_task_play_alike_under_secrets_of_their_own(workers, loop, task_ids):
+def test_two_worlds_of_one_task_behave_alike_but_have_their_own_secrets(client, loop, task_ids):
     async def play():
-        world = await opened(workers, task_ids[1])
+        world = await opened(client, task_ids[1])
         blocks = (NOTE.replace("TITLE", "a"), "print(random.random(), DateTime.now())", LOGIN + "print(login('simple_note'))")
         outputs = [(await world.execute(block)).output for block in blocks]
         await world.close()
         return outputs
 
     first, second = (["\n".join(go(loop, play())).rpartition(".")[part] for part in (0, 2)] for _ in range(2))
-    assert first[0] == second[0] and first[1] != second[1], "tokens differ in their signature alone"
+    assert first[0] == second[0] and first[1] != second[1], "tokens differ only in their signature"
 
 
 @pytest.mark.slow
-def test_sixty_four_worlds_at_once(appworld_python, appworld_root, loop, task_ids, tmp_path):
-    async def play(workers: AppWorldWorkers, number: int):
+def test_sixty_four_worlds_run_at_once(appworld_python, appworld_root, loop, task_ids, tmp_path):
+    async def play(client: AppWorldClient, number: int):
         task_id = task_ids[number % 4]
-        world = await opened(workers, task_id)
+        world = await opened(client, task_id)
         await everybody.wait()
         if number % 2:
             await world.execute(solution(appworld_root, task_id))
@@ -255,21 +267,21 @@ def test_sixty_four_worlds_at_once(appworld_python, appworld_root, loop, task_id
     everybody = asyncio.Barrier(64)
 
     async def all_of_them():
-        workers = AppWorldWorkers(appworld_python, appworld_root, tmp_path, limits=WorkerLimits(timeout_s=150))
-        await workers.start()
+        client = AppWorldClient(appworld_python, appworld_root, tmp_path, limits=EpisodeLimits(timeout_s=150))
+        await client.start()
         try:
-            successes = await asyncio.gather(*(play(workers, number) for number in range(64)))
-            return successes, [path for path in workers.outputs.iterdir() if path.name.startswith("test")]
+            successes = await asyncio.gather(*(play(client, number) for number in range(64)))
+            return successes, [path for path in client.outputs.iterdir() if path.name.startswith("test")]
         finally:
-            await workers.close()
+            await client.close()
 
     assert go(loop, all_of_them()) == ([bool(number % 2) for number in range(64)], [])
 
 
 @pytest.mark.slow
-def test_a_world_that_is_killed_fails_alone(workers, loop, task_ids):
+def test_a_world_that_is_killed_fails_alone(client, loop, task_ids):
     async def play():
-        victim, other = await opened(workers, task_ids[0]), await opened(workers, task_ids[0])
+        victim, other = await opened(client, task_ids[0]), await opened(client, task_ids[0])
         os.kill(await victim.pid(), signal.SIGKILL)
         execution = await victim.execute("print(1)")
         return execution, await victim.judge(), await other.execute("print(2)"), await other.judge()
@@ -285,100 +297,96 @@ def test_a_world_that_stops_answering_is_ended_from_outside(appworld_python, app
     from apprentice.usecases.assistant.environment import client as module
 
     monkeypatch.setattr(module, "GRACE_S", 1.0)
-    limits = module.WorkerLimits(timeout_s=1)
+    limits = EpisodeLimits(timeout_s=1)
 
     async def play():
-        workers = AppWorldWorkers(appworld_python, appworld_root, tmp_path, limits=limits)
-        await workers.start()
+        client = AppWorldClient(appworld_python, appworld_root, tmp_path, limits=limits)
+        await client.start()
         try:
-            world = await workers.open(task_ids[0], "stopped")
+            world = await client.open(task_ids[0], "stopped")
             pid = await world.pid()
             os.kill(pid, signal.SIGSTOP)
             execution = await world.execute("print(1)")
-            await asyncio.sleep(0.5)
-            return execution, Path(f"/proc/{pid}").exists()
+            return execution, await ended(pid)
         finally:
-            await workers.close()
+            await client.close()
 
-    execution, alive = go(loop, play())
-    assert execution.killed.startswith("time") and not alive
+    execution, world_ended = go(loop, play())
+    assert execution.killed.startswith("time") and world_ended
 
 
 @pytest.mark.slow
 def test_an_engine_that_dies_is_started_again(appworld_python, appworld_root, loop, task_ids, tmp_path):
     async def play():
-        workers = AppWorldWorkers(appworld_python, appworld_root, tmp_path)
-        await workers.start()
+        client = AppWorldClient(appworld_python, appworld_root, tmp_path)
+        await client.start()
         try:
-            world = await workers.open(task_ids[0], "first")
-            os.kill(workers.pid, signal.SIGKILL)
-            await asyncio.sleep(1.0)
+            world = await client.open(task_ids[0], "first")
+            zygote = client.pid
+            os.kill(zygote, signal.SIGKILL)
+            assert await ended(zygote)
             dead = await world.execute("print(1)")
-            for number in range(20):
+            for number in range(ATTEMPTS):
                 try:
-                    again = await workers.open(task_ids[0], f"again{number}")
+                    again = await client.open(task_ids[0], f"again{number}")
                     break
                 except WorldDied:
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(POLL_S)
             return dead, await again.execute("print(2)")
         finally:
-            await workers.close()
+            await client.close()
 
     dead, execution = go(loop, play())
     assert dead.killed and execution.output == "2\n"
 
 
 @pytest.mark.slow
-def test_nothing_outlives_a_killed_client(appworld_python, appworld_root, task_ids, tmp_path):
+def test_nothing_outlives_a_killed_trainer(appworld_python, appworld_root, loop, task_ids, tmp_path):
     script = textwrap.dedent(
         f"""
         import asyncio, sys
         from pathlib import Path
-        from apprentice.usecases.assistant.environment.client import AppWorldWorkers
+        from apprentice.usecases.assistant.environment.client import AppWorldClient
         async def main():
-            workers = AppWorldWorkers(Path({str(appworld_python)!r}), Path({str(appworld_root)!r}), Path({str(tmp_path)!r}))
-            world = await workers.open({task_ids[0]!r}, "e")
+            client = AppWorldClient(Path({str(appworld_python)!r}), Path({str(appworld_root)!r}), Path({str(tmp_path)!r}))
+            world = await client.open({task_ids[0]!r}, "e")
             print("open", flush=True)
             await world.execute("while True: pass")
         asyncio.run(main())
         """
     )
-    client = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert client.stdout.readline() == "open\n"
-    started = descendants(client.pid)
+    trainer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert trainer.stdout.readline() == "open\n"
+    started = descendants(trainer.pid)
     assert len(started) > 5
-    client.kill()
-    client.wait()
-    deadline = 50
-    while any(Path(f"/proc/{pid}").exists() for pid in started) and deadline:
-        deadline -= 1
-        subprocess.run(["sleep", "0.2"], check=True)
-    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+    trainer.kill()
+    trainer.wait()
+    assert [pid for pid in started if not go(loop, ended(pid))] == []
 
 
-def test_without_an_environment_the_error_says_how_to_get_one(loop, tmp_path):
-    workers = AppWorldWorkers(tmp_path / "python", tmp_path, tmp_path / "scratch")
+def test_without_appworld_the_error_says_how_to_install_it(loop, tmp_path):
+    client = AppWorldClient(tmp_path / "python", tmp_path, tmp_path / "scratch")
     with pytest.raises(ApprenticeError, match="install.py appworld"):
-        go(loop, workers.start())
+        go(loop, client.start())
 
 
-def test_a_folder_that_is_no_data_root_is_refused(appworld_python, loop, tmp_path):
-    workers = AppWorldWorkers(appworld_python, tmp_path, tmp_path / "scratch")
-    with pytest.raises(ApprenticeError, match="no data root"):
-        go(loop, workers.start())
+def test_a_folder_that_is_not_a_data_root_is_refused(appworld_python, loop, tmp_path):
+    client = AppWorldClient(appworld_python, tmp_path, tmp_path / "scratch")
+    with pytest.raises(ApprenticeError, match="not an AppWorld data root"):
+        go(loop, client.start())
 
 
 @pytest.mark.slow
-def test_an_unknown_task_is_one_clear_error(workers, loop, task_ids):
+def test_an_unknown_task_is_a_clear_error(client, loop, task_ids):
     for name in ("fffffff_1", "../../etc", ""):
         with pytest.raises(ApprenticeError, match="no task"):
-            go(loop, workers.open(name, "unknown"))
-    with pytest.raises(ApprenticeError, match="cannot be called"):
-        go(loop, workers.open(task_ids[0], "../outside"))
+            go(loop, client.open(name, "unknown"))
+    with pytest.raises(ApprenticeError, match="cannot be named"):
+        go(loop, client.open(task_ids[0], "../outside"))
 
 
 @pytest.mark.slow
-def test_a_broken_task_is_one_clear_error(appworld_python, appworld_root, loop, task_ids, tmp_path):
+def test_a_broken_task_is_a_clear_error(appworld_python, appworld_root, loop, task_ids, tmp_path):
     import shutil
 
     shutil.copytree(appworld_root / "data", tmp_path / "root" / "data", symlinks=True)
@@ -386,15 +394,15 @@ def test_a_broken_task_is_one_clear_error(appworld_python, appworld_root, loop, 
     specification.write_text(specification.read_text().replace('"db_version": "', '"db_version": "9.'))
 
     async def play():
-        workers = AppWorldWorkers(appworld_python, tmp_path / "root", tmp_path / "scratch")
-        await workers.start()
+        client = AppWorldClient(appworld_python, tmp_path / "root", tmp_path / "scratch")
+        await client.start()
         try:
             with pytest.raises(ApprenticeError, match="have version"):
-                await workers.open(task_ids[1], "broken")
-            world = await workers.open(task_ids[0], "whole")
+                await client.open(task_ids[1], "broken")
+            world = await client.open(task_ids[0], "whole")
             return await world.execute("print(1)")
         finally:
-            await workers.close()
+            await client.close()
 
     assert go(loop, play()).output == "1\n"
 
@@ -402,26 +410,26 @@ def test_a_broken_task_is_one_clear_error(appworld_python, appworld_root, loop, 
 ISOLATION_SCRIPT = """
 import asyncio, sys
 from pathlib import Path
-from apprentice.usecases.assistant.environment.client import AppWorldWorkers
+from apprentice.usecases.assistant.environment.client import AppWorldClient
 from apprentice.errors import ApprenticeError
 
 async def main(python, root, scratch, task, isolation):
-    workers = AppWorldWorkers(Path(python), Path(root), Path(scratch), isolation=isolation)
+    client = AppWorldClient(Path(python), Path(root), Path(scratch), isolation=isolation)
     try:
-        world = await workers.open(task, "e")
-        print(workers.missing_walls)
+        world = await client.open(task, "e")
+        print(client.missing_layers)
         code = "posix = getattr(builtins, '__imp' + 'ort__')('posix')\\\\nprint(posix.open('@', 0))".replace("@", "/etc/passwd")
         print((await world.execute(code.replace("\\\\n", chr(10)))).output)
         print((await world.execute("print(apis.supervisor.show_profile()['email'])")).output)
     except ApprenticeError as error:
         print(error)
     finally:
-        await workers.close()
+        await client.close()
 
 asyncio.run(main(*sys.argv[1:]))
 """
 AS_A_USER = ["unshare", "-U", "--map-user=65534", "--map-group=65534"]
-"""An account without any privilege, which may make user namespaces."""
+"""An account without privileges that may create user namespaces."""
 ALLOWED_NOTHING = [
     *("unshare", "-Ur", "bash", "-c"),
     'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set -all --inh-caps -all "$@"',
@@ -431,7 +439,7 @@ ALLOWED_NOTHING = [
 
 def isolated(prefix: list[str], isolation: str, python: Path, root: Path, scratch: Path, task_id: str) -> subprocess.CompletedProcess:
     if subprocess.run(["unshare", "-Ur", "true"], capture_output=True).returncode:
-        pytest.skip("user namespaces, which play the machine without privileges, are not allowed here")
+        pytest.skip("this machine allows no user namespaces, in which the tests simulate one without privileges")
     command = [*prefix, sys.executable, "-c", ISOLATION_SCRIPT, str(python), str(root), str(scratch), task_id, isolation]
     return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3], timeout=240)
 
@@ -450,7 +458,7 @@ def test_a_machine_that_allows_no_isolation_is_refused(appworld_python, appworld
 
 
 @pytest.mark.slow
-def test_degraded_isolation_is_loud_and_still_filters(appworld_python, appworld_root, task_ids, tmp_path):
+def test_degraded_isolation_warns_and_still_filters(appworld_python, appworld_root, task_ids, tmp_path):
     done = isolated(ALLOWED_NOTHING, "degraded-allowed", appworld_python, appworld_root, tmp_path, task_ids[0])
     assert "WARNING: the agent's code runs with degraded isolation: no namespaces" in done.stderr, done
     assert "FileNotFoundError" in done.stdout and "@" in done.stdout.splitlines()[-2], done

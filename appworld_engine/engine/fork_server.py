@@ -1,7 +1,7 @@
 """Forks child processes, each with a lifeline: a socket whose other end another process holds.
 
-When the holder closes its end, the child is killed. The holder reads from the lifeline how the child ended. Children are
-signalled through pidfds, and no pid is signalled after its process was reaped, so a reused pid never receives a signal.
+When the holder closes its end, the child is killed. The holder reads from the lifeline how the child ended. Children
+are signalled through pidfds, and none is signalled after it was reaped, so a reused pid never receives a signal.
 """
 
 import ctypes

@@ -126,7 +126,7 @@ class Gateway:
         self._names = {app: set(get_name_to_apis(app)) for app in self._apps}
 
     def documented_endpoint(self, request: Request) -> str:
-        """Return the `app.api` or `app` whose documentation a request asks for; empty if there is no such app or API."""
+        """Return the `app.api` or `app` whose documentation a request asks for; empty if nothing has that name."""
         asked = parse_qs(request.target.partition("?")[2])
         app, api = (asked.get(name, [""])[0] for name in ("app_name", "api_name"))
         if app not in self._names or (api and api not in self._names[app]):

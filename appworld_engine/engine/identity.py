@@ -23,7 +23,7 @@ def renew_secrets(apps: Iterable[str]) -> None:
 
 
 def randomize_codes() -> None:
-    """Draw the codes that verify accounts and reset passwords from the system's generator, in this process and its forks."""
+    """Draw the codes for verification and password resets from the system's generator, here and in all forks."""
     seeded = api_lib.get_unique_id
 
     def get_unique_id(num_characters: int = 7) -> str:

@@ -146,8 +146,8 @@ class RemoteRequester(Requester):
 class QuickGuard(SafetyGuard):
     """AppWorld's guard over what code may contain and call, but faster.
 
-    AppWorld's guard parses every block three times and imports every guarded module again around each block. This one passes
-    blocks without a suspicious word at once and looks modules up once.
+    AppWorld's guard parses every block three times and imports every guarded module again around each block. This one
+    passes blocks without a suspicious word at once and looks modules up once.
     """
 
     @classmethod

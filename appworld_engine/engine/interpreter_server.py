@@ -1,4 +1,4 @@
-"""The sandboxed process that forks interpreters. The zygote forks it before reading any data, and `sandbox` isolates it."""
+"""The sandboxed process that forks interpreters. The zygote forks it before it reads any data."""
 
 import gc
 import os
@@ -53,7 +53,7 @@ class InterpreterServer:
         theirs.close()
 
     def send_apis(self, apis: dict) -> None:
-        """Send the APIs that agents may call, app -> API -> path and method. The process then warms up in the background."""
+        """Send the APIs that agents may call, app -> API -> path and method; the process then warms up."""
         self._lines.send(apis)
 
     def wait(self) -> sandbox.Isolation:
@@ -100,7 +100,7 @@ class _SandboxedServer:
         self._server.run()
 
     def _become_first_process(self) -> None:
-        """Continue in a child, the first of the new process namespace; when it ends, all processes of the namespace end."""
+        """Continue in a child, the first process of the new namespace, with which all its processes end."""
         child = os.fork()
         if child:
             close_all_but()

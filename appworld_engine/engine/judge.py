@@ -1,8 +1,8 @@
 """Judges episodes with AppWorld's own evaluator, in processes that never meet the agent's code.
 
-The input of a judge is the databases that a world wrote. One warm process forks a template for each task, which holds the
-task's databases in their initial state; the template forks a judge for each judgement. Worlds are not descendants of
-these processes, nor these of worlds.
+The input of a judge is the databases that a world wrote. One warm process forks a template for each task, which holds
+the task's databases in their initial state; the template forks a judge for each judgement. Worlds are not descendants
+of these processes, nor these of worlds.
 """
 
 import gc
@@ -101,8 +101,8 @@ class JudgeTemplate:
     def _replay(self, flushed: Path) -> None:
         """Replay the episode's changes, so that AppWorld's evaluator finds the databases open and loads none.
 
-        A flushed database is the list of all changes since the base and begins with those that the task itself made. If it
-        does not, the open databases are dropped, and the evaluator loads everything itself.
+        A flushed database is the list of all changes since the base and begins with those that the task itself made.
+        If it does not, the open databases are dropped, and the evaluator loads everything itself.
         """
         before = Path(self._task.models_from_db_home_path)
         for app in self._apps:

@@ -10,7 +10,7 @@ from pydantic.fields import ModelField
 
 
 def require_finite(routes: Iterable[APIRoute]) -> None:
-    """Require finite arguments in routes that change something; the app answers others as it answers any invalid argument.
+    """Require finite arguments in routes that change something; the app answers others as any invalid argument.
 
     Routes that only read still accept infinities, which are legitimate bounds of a search.
     """

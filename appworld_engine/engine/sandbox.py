@@ -198,8 +198,8 @@ def record_virtual_size() -> None:
 def erase_start_strings() -> None:
     """Erase what the kernel put on this process's stack at its start: arguments, environment, and the program's path.
 
-    Clearing `os.environ` leaves these strings in memory, and every child inherits them. Call this only in a process that
-    has already taken what it needs from its environment.
+    Clearing `os.environ` leaves these strings in memory, and every child inherits them. Call this only in a process
+    that has already taken what it needs from its environment.
     """
     sys.argv[:], sys.orig_argv[:] = [""], []
     begin = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[ARGUMENTS_BEGIN])

@@ -29,7 +29,7 @@ ALLOWED_READS = {"stat": 4, "lstat": 6, "access": 21, "getdents": 78, "readlink"
                  "faccessat": 269, "statx": 332, "faccessat2": 439}  # fmt: skip
 MMAP, MPROTECT, SENDTO, RECVFROM, OPEN, OPENAT = 9, 10, 44, 45, 2, 257
 SOCKET_FLAGS = 0x40 | 0x4000
-"""MSG_DONTWAIT and MSG_NOSIGNAL. Python uses no others, and those, above all MSG_OOB, reach rarely used parts of the kernel."""
+"""MSG_DONTWAIT and MSG_NOSIGNAL. Python uses none; the others, above all MSG_OOB, reach rarely used parts of the kernel."""
 CLONE3 = 435
 
 _libc = ctypes.CDLL(None, use_errno=True)

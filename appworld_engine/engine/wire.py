@@ -1,4 +1,4 @@
-"""Sends JSON values over sockets: one per line over a stream, with limits and deadlines, or as a datagram with descriptors."""
+"""Sends JSON over sockets: one value per line with limits and deadlines, or one per datagram with descriptors."""
 
 import json
 import socket

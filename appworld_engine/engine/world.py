@@ -1,4 +1,4 @@
-"""Tasks held open and worlds: databases in memory with the apps over them. A world runs API calls, never the agent's code."""
+"""Open tasks and worlds: databases in memory and the apps over them. A world never runs the agent's code."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from engine.shortcuts import uncache_docs_if_changed
 from engine.wire import Closed, Late, Lines, Malformed, clock
 
 CALL_LIMIT = 1100
-"""API calls in one execution before the interpreter is killed; the interpreter enforces AppWorld's own limit of 1,000."""
+"""API calls in one execution before the interpreter is killed; it enforces AppWorld's own limit of 1,000 itself."""
 GRACE_S = 2.0
 """Seconds that an interpreter has beyond its time to report that it ran out of time."""
 REQUEST_LIMIT = 24 << 20

@@ -1,4 +1,4 @@
-"""The warm process from which all others are forked: `python -m engine.zygote`, with its control socket as standard input.
+"""The warm process from which all others are forked: `python -m engine.zygote`, with its control socket as stdin.
 
 The client's first message holds the `Settings`. Each later message comes with two sockets, a stream and a lifeline:
 {"op": "open", "task": id, "episode": name} or {"op": "judge", "task": id, "episode": name}.
@@ -23,7 +23,7 @@ FIRST_DATE = "2023-05-18T12:00:00"
 REFUSED = 3
 """Exit code if the engine cannot serve as asked."""
 ZYGOTE_OOM_SCORE = 500
-"""If memory runs out, the kernel kills an episode (1000) before the engine, and the engine before the training process."""
+"""If memory runs out, the kernel kills an episode (1000) before the engine, and the engine before the trainer."""
 WARM_EPISODE = ".warm"
 WORLD_FILE = 64 << 20
 """Bytes of the largest file that a world may write."""

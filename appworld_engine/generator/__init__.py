@@ -1,1 +1,1 @@
-"""Generates AppWorld data roots offline with AppWorld's own models. It runs inside .venv-appworld: `python -m generator`."""
+"""Generates AppWorld data roots offline with AppWorld's own models. It runs in .venv-appworld: `python -m generator`."""

@@ -150,7 +150,7 @@ def _write_api_docs(data: Path) -> None:
 
 
 def _write_base(data: Path, seed: int) -> None:
-    """Write the databases from which all tasks start: all people and their data, and the API documentation for agents."""
+    """Write the databases from which all tasks start: all people, their data, and the API documentation."""
     with _frozen():
         home = ":memory:base"
         rng = _random(seed, "base")

@@ -61,7 +61,7 @@ def send_text(models, sender, receiver, message: str, created_at) -> None:
 
 
 def add_expense(models, creator, group_id: int | None, payer, debtors: Sequence, amount: float, description: str, created_at):
-    """Create an expense that `debtors`, possibly including the payer, share evenly; shares are rounded to cents as in the app."""
+    """Create an expense that `debtors`, possibly with the payer, share evenly, rounded to cents as in the app."""
     expense = models.splitwise.Expense.create_save(
         user_id=creator.id, group_id=group_id, payer_id=payer.id, amount=amount, description=description, created_at=created_at
     )
@@ -292,7 +292,7 @@ def _orders(models, now, rng: random.Random, person: Person, contacts: Sequence[
 
 
 def _shared_bills(models, now, rng: random.Random, person: Person, contacts: Sequence[Person]) -> None:
-    """Create a group for the flat with a year's bills, unless another flatmate has a lower account id and creates it."""
+    """Create a group for the flat with a year's bills; only the flatmate with the lowest account id creates it."""
     app, user = models.splitwise, person.accounts["splitwise"]
     flat = [user, *(other.accounts["splitwise"] for other in contacts if "roommate" in person.relations[other.user.id])]
     if user.id != min(member.id for member in flat):

@@ -19,8 +19,8 @@ class Change:
     """The required changes of one model (`app.Class`); everything else in it must stay unchanged.
 
     Args:
-        added: field values of each new record. All have the same fields, and dotted names follow relations; other fields
-            are free.
+        added: field values of each new record. All have the same fields, and dotted names follow relations. Other
+            fields are free.
         updated: record id -> new value of every field that changes.
         removed: ids of the removed records.
         upkeep: fields of updated records that the app maintains itself (dates), which may change too.
@@ -84,7 +84,7 @@ def login(*apps: str) -> str:
 
 
 def pages(name: str, endpoint: str, *arguments: str, token: str | None = None) -> str:
-    """Return code that collects all pages of `endpoint` (`app.api`) in the list `name` and prints its length and first item.
+    """Return code that collects all pages of `endpoint` (`app.api`) in the list `name` and prints a summary.
 
     Args:
         arguments: further keyword arguments, as code.

@@ -1,7 +1,7 @@
 """The people of a data root, with their relations, their accounts in every app, and their phone books.
 
-The twelve supervisors are the people whom an assistant may serve. Three of them share a flat. Each has parents, a brother
-or sister among the other supervisors, a job in one of four companies, and friends outside it.
+The twelve supervisors are the people whom an assistant may serve. They live three to a flat. Each has parents, a sibling
+among the other supervisors, a job in one of four companies, and friends outside it.
 """
 
 import random

@@ -30,7 +30,7 @@ class Scene:
     variant: int
 
     def account(self, app: str, other=None):
-        """Return the account in `app` of the supervisor, or of `other` (anything with an email; for phone, a phone number)."""
+        """Return the supervisor's account in `app`, or that of `other`, which has an email (for phone, a phone number)."""
         who = other or self.user
         key = {"phone_number": who.phone_number} if app == "phone" else {"email": who.email}
         return self.models[app].User.find_one(**key)

@@ -31,7 +31,7 @@ class AppWorldConfig(EnvironmentConfig):
 
 
 class AppWorldDataConfig(DataConfig):
-    """An AppWorld data root. `source` is its path; None generates one, and `APPWORLD_ROOT` reads the path from this variable."""
+    """An AppWorld data root. `source`: its path; None generates one, `APPWORLD_ROOT` reads the path from this variable."""
 
     format: Literal["appworld"]
     heldout_split: str

@@ -78,7 +78,7 @@ class Assistant(UseCase):
         """Start the engine, which truncates the output of a block itself (`observation_chars`).
 
         Raises:
-            ApprenticeError: AppWorld is not installed, its data root is gone, or this machine cannot isolate the agent's code.
+            ApprenticeError: AppWorld or its data root is missing, or this machine cannot isolate the agent's code.
         """
         from apprentice.usecases.assistant.environment.appworld import AppWorldEnvironment
         from apprentice.usecases.assistant.environment.client import AppWorldClient

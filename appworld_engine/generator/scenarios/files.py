@@ -26,7 +26,7 @@ def _file(scene: Scene, path: str, content: str, when):
 
 
 def _dated_files(scene: Scene, folder: str, trash: str) -> tuple[list[dict], list[int]]:
-    """Fill `folder` with files of several years; return the files expected after the move and the ids of the original ones."""
+    """Fill `folder` with files of several years; return the files expected after the move and the original ids."""
     added, removed = [], []
     for number in range(14):
         year = scene.now.year - (0 if number % 2 else scene.rng.randint(1, 3))

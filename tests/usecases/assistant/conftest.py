@@ -59,7 +59,7 @@ def loop():
 
 @pytest.fixture(scope="session")
 def client(appworld_python: Path, appworld_root: Path, loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathFactory):
-    """The client of a warm engine with short limits and full isolation; tests are skipped if the machine cannot isolate."""
+    """The client of a warm engine with short limits and full isolation, without which the tests are skipped."""
     if not can_isolate():
         pytest.skip("this machine allows neither root nor user namespaces")
     limits = EpisodeLimits(timeout_s=TIMEOUT_S, memory_mb=256, cpu_s=30)

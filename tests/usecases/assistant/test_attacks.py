@@ -1,8 +1,8 @@
 """The agent's code is hostile: no attack leaves the sandbox or costs more than its own episode.
 
-An attack is judged from outside, by its output, whether its episode is alive, and that the machine is unchanged. AppWorld's
-own guard rejects many attacks by their wording. To test the sandbox instead, the attacks first get hold of the real modules
-past that guard.
+An attack is judged from outside: by its output, by whether its episode is alive, and by the unchanged machine.
+AppWorld's own guard rejects many attacks by their wording. To test the sandbox instead, the attacks first get hold of
+the real modules past that guard.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The assistant's environment: what counts as code, what the agent is told, how episodes end, and how they are judged."""
+"""The assistant's environment: what counts as code, what the agent is told, and how episodes end."""
 
 import json
 from pathlib import Path

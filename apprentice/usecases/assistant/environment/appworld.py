@@ -1,4 +1,4 @@
-"""The personal assistant: an agent that writes blocks of Python, reads their output, and finally reports the task as done."""
+"""The personal assistant: an agent that writes blocks of Python and reads their output until the task is done."""
 
 import re
 import uuid
@@ -17,7 +17,7 @@ PYTHON = ("", "python", "py")
 ADVICE = "Write one block of Python: ```python, the code, ```."
 ONLY_FIRST = "Only your first block was run: write one a message."
 CODE, COMPLETE, KILLED = "code", "complete", "killed"
-"""Kinds of actions: code that ran, that reported the task as done, or whose process was killed. Code that raised is an `ERROR`."""
+"""Kinds of actions: code that ran, reported the task as done, or was killed. Code that raised is an `ERROR`."""
 PROMPT = """\
 You are my assistant. Do my task with Python: in each message write one block, ```python ... ```. I run it and show you what it prints; variables stay.
 Apps are called as apis.app.api(name=value). How to use them:

@@ -39,7 +39,7 @@ class World:
         self.task_id, self.episode, self.info = task_id, episode, info
 
     async def execute(self, code: str, kept: Sequence[str] = ()) -> Execution:
-        """Run one block. It ends within the limit and a few seconds, whatever the code does; a dead world answers at once.
+        """Run one block. It ends a few seconds after the limit at the latest; a dead world answers at once.
 
         Args:
             code: the block.
@@ -147,7 +147,7 @@ class AppWorldClient:
         """Start the engine, which takes about ten seconds.
 
         Raises:
-            ApprenticeError: AppWorld is missing or of another version, there is no data root, or full isolation is impossible.
+            ApprenticeError: AppWorld is missing or has another version, or the data root or full isolation is missing.
         """
         await self._engine.start()
 
@@ -182,7 +182,7 @@ class AppWorldClient:
     async def judge(self, task_id: str, episode: str) -> Judgement:
         """Judge the databases that a world has flushed, in a new process, and remove them.
 
-        An episode whose databases cannot be judged has failed, provided that an untouched world of its task can be judged.
+        If they cannot be judged, the episode has failed, provided that an untouched world of its task can be judged.
 
         Raises:
             WorldDied: the task's ground truth is missing or broken, or the engine ended.

@@ -60,7 +60,7 @@ class EngineProcess:
                 await self._start()
 
     async def connect(self, message: dict) -> Link:
-        """Ask for a process that handles `message`, and return the link to it. A zygote that has ended is started again.
+        """Ask for a process that handles `message`, and return the link to it; a dead zygote is started again.
 
         Raises:
             ApprenticeError: the engine cannot run here.

@@ -48,7 +48,7 @@ class ApiCall:
     """HTTP status."""
     ok: bool
     about: str = ""
-    """The `app.api` or app whose documentation was requested; empty for other requests, and if nothing has that name."""
+    """The `app.api` or app whose documentation was requested; empty for other requests and unknown names."""
     within: tuple[str, ...] = ()
     """Functions kept from earlier tasks in which the request was made."""
 

@@ -61,7 +61,7 @@ def conduct(trajectories: Iterable[Trajectory]) -> dict[str, float]:
     """Compute the metrics named in `METRICS`, without the episodes that ended in a fault.
 
     - `given_up`: the share of endpoints that failed in an episode and had no successful call after their first failure.
-    - `documented_first_calls`: the share of endpoints called in an episode, documentation and supervisor excepted, whose
+    - `documented_first_calls`: the share of endpoints called in an episode, except documentation and supervisor, whose
       documentation had been shown before.
     - `execution_errors`: blocks that raised or were killed.
     - `assumption_words`: counted in prose and comments.

@@ -209,7 +209,7 @@ def _generate(python: Path, made: Path, seed: int, size: Mapping[str, int], prog
 
 
 def _report(log: Path, seen: int, progress: Callable[[int, int], None]) -> int:
-    """Report the progress lines after the first `seen` characters; return the number of characters in complete lines."""
+    """Report the progress lines after the first `seen` characters; return the characters in complete lines."""
     text = log.read_text(errors="replace") if log.is_file() else ""
     end = text.rfind("\n") + 1
     for line in text[seen:end].splitlines():

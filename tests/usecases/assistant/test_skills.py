@@ -119,7 +119,7 @@ class Characters:
 
 def test_what_the_first_task_kept_solves_the_second(client, loop, appworld_root, task_ids):
     """Two variants of one scenario on the real engine: the first keeps a function that reports the second as done."""
-    first, second = (of_root(appworld_root, id) for id in variants_of_one(appworld_root, task_ids))
+    first, second = (of_root(appworld_root, id) for id in variants_of_one(task_ids))
     finish = '@keep\ndef finish():\n    """Reports the task as done."""\n    return apis.supervisor.complete_task()'
     plan = [fenced(block) for block in second.plan]
     reports = second.plan[-1].replace("apis.supervisor.complete_task", "finish")
@@ -193,7 +193,7 @@ def test_a_function_counts_as_used_if_it_ran_and_called_an_app(client, loop, app
 
 
 def test_the_expert_keeps_how_to_log_in_and_uses_it_in_the_next_task(client, loop, appworld_root, task_ids):
-    first, second = (of_root(appworld_root, id) for id in variants_of_one(appworld_root, task_ids))
+    first, second = (of_root(appworld_root, id) for id in variants_of_one(task_ids))
     config = load_pipeline("assistant", PARAMS).environment.model_copy(update={"skills": True, "max_tokens": 200_000, "max_turn_tokens": 5000})
 
     def enacted(task):
@@ -214,7 +214,7 @@ def test_an_expert_that_logs_in_with_names_from_elsewhere_keeps_nothing():
         assert with_skills(plan, ()) == plan
 
 
-def variants_of_one(root: Path, task_ids: Sequence[str]) -> tuple[str, str]:
+def variants_of_one(task_ids: Sequence[str]) -> tuple[str, str]:
     """Return the first two tasks of one scenario."""
     scenario = task_ids[0].rpartition("_")[0]
     return tuple([id for id in task_ids if id.rpartition("_")[0] == scenario][:2])

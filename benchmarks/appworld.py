@@ -26,7 +26,8 @@ from apprentice.processes.children import spawn
 from apprentice.processes.network import free_port
 from apprentice.records.files import write_json
 from apprentice.usecases.assistant.config import ENGINE
-from apprentice.usecases.assistant.environment.client import AppWorldWorkers, WorkerLimits
+from apprentice.usecases.assistant.environment.client import AppWorldClient
+from apprentice.usecases.assistant.environment.episode import EpisodeLimits
 from benchmarks.figures import spread
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -153,32 +154,32 @@ def memory_mb(pids: list[int]) -> float:
     return total / 1024
 
 
-async def play(workers: AppWorldWorkers, task_id: str, name: str) -> Played:
+async def play(client: AppWorldClient, task_id: str, name: str) -> Played:
     """Plays one episode on the engine."""
-    world = await workers.open(task_id, name)
+    world = await client.open(task_id, name)
     outputs = tuple([(await world.execute(block)).output for block in BLOCKS])
     judgement = await world.judge()
     await world.close()
     return Played(outputs, judgement.success, judgement.passes)
 
 
-async def ours(workers: AppWorldWorkers, jobs: list[tuple[str, str]], in_flight: int) -> list[Played]:
+async def ours(client: AppWorldClient, jobs: list[tuple[str, str]], in_flight: int) -> list[Played]:
     """Plays all `jobs`, pairs of a task id and an episode name, with at most `in_flight` running concurrently."""
     gate = asyncio.Semaphore(in_flight)
 
     async def one(job: tuple[str, str]) -> Played:
         async with gate:
-            return await play(workers, *job)
+            return await play(client, *job)
 
     return await asyncio.gather(*(one(job) for job in jobs))
 
 
-async def phases(workers: AppWorldWorkers, task_id: str, episodes: int) -> dict[str, float]:
+async def phases(client: AppWorldClient, task_id: str, episodes: int) -> dict[str, float]:
     """Returns the median milliseconds of each phase of an episode that has the engine to itself."""
     times: dict[str, list[float]] = {"open": [], "blocks": [], "one API call": [], "an empty block": [], "flush and judge": []}
     for number in range(episodes):
         marks = [time.perf_counter()]
-        world = await workers.open(task_id, f"phase{number}")
+        world = await client.open(task_id, f"phase{number}")
         marks.append(time.perf_counter())
         for block in BLOCKS:
             await world.execute(block)
@@ -195,14 +196,14 @@ async def phases(workers: AppWorldWorkers, task_id: str, episodes: int) -> dict[
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-async def live_memory(workers: AppWorldWorkers, task_ids: list[str]) -> float:
+async def live_memory(client: AppWorldClient, task_ids: list[str]) -> float:
     """Returns the MB that one more live world and its interpreter need after a few blocks."""
-    before = memory_mb(list(tree(workers.pid)))
-    worlds = [await workers.open(task_ids[number % 4], f"live{number}") for number in range(LIVE)]
+    before = memory_mb(list(tree(client.pid)))
+    worlds = [await client.open(task_ids[number % 4], f"live{number}") for number in range(LIVE)]
     for world in worlds:
         for block in BLOCKS[:-1]:
             await world.execute(block)
-    after = memory_mb(list(tree(workers.pid)))
+    after = memory_mb(list(tree(client.pid)))
     for world in worlds:
         await world.close()
     return (after - before) / LIVE
@@ -213,18 +214,18 @@ async def measure(python: Path, root: Path, groups: int, group: int, rounds: int
     task_ids = sorted(path.name for path in (root / "data" / "tasks").iterdir())
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as stock:
         server = await asyncio.to_thread(Server, python, root, Path(stock))
-        workers = AppWorldWorkers(python, root, Path(scratch), limits=WorkerLimits(timeout_s=120))
-        await workers.start()
+        client = AppWorldClient(python, root, Path(scratch), limits=EpisodeLimits(timeout_s=120))
+        await client.start()
         try:
-            return await _compare(server, workers, task_ids, groups, group, rounds, in_flight)
+            return await _compare(server, client, task_ids, groups, group, rounds, in_flight)
         finally:
-            await workers.close()
+            await client.close()
             await asyncio.to_thread(server.child.stop)
 
 
-async def _compare(server: Server, workers: AppWorldWorkers, task_ids: list[str], groups: int, group: int, rounds: int, in_flight: int) -> dict:
+async def _compare(server: Server, client: AppWorldClient, task_ids: list[str], groups: int, group: int, rounds: int, in_flight: int) -> dict:
     reference = server.play(task_ids[0], "warm")
-    warm = await play(workers, task_ids[0], "warm-up")
+    warm = await play(client, task_ids[0], "warm-up")
     if reference != warm:
         raise SystemExit(f"the two sides differ: {[pair for pair in zip(reference.outputs, warm.outputs, strict=True) if pair[0] != pair[1]]}")
     totals: dict[str, list] = {"stock": [0, 0.0, 0.0], "ours": [0, 0.0, 0.0]}
@@ -234,13 +235,13 @@ async def _compare(server: Server, workers: AppWorldWorkers, task_ids: list[str]
         jobs = [(task_id, f"r{number}-{task_id}-{copy}") for task_id in chosen for copy in range(group)]
         results, cores = {}, {}
         for side in ("stock", "ours"):
-            pid = server.child.pid if side == "stock" else workers.supervisor_pid
-            wall, cpu, client = time.perf_counter(), cpu_seconds(pid), time.process_time()
+            pid = server.child.pid if side == "stock" else client.supervisor_pid
+            wall, cpu, own = time.perf_counter(), cpu_seconds(pid), time.process_time()
             if side == "stock":
                 results[side] = await asyncio.to_thread(lambda jobs=jobs: [server.play(*job) for job in jobs])
             else:
-                results[side] = await ours(workers, jobs, in_flight)
-            cores[side] = cpu_seconds(pid) - cpu + time.process_time() - client
+                results[side] = await ours(client, jobs, in_flight)
+            cores[side] = cpu_seconds(pid) - cpu + time.process_time() - own
             took = (len(jobs), time.perf_counter() - wall, cores[side])
             totals[side] = [total + part for total, part in zip(totals[side], took, strict=True)]
         if results["stock"] != results["ours"]:
@@ -254,9 +255,9 @@ async def _compare(server: Server, workers: AppWorldWorkers, task_ids: list[str]
         "ours": {**asdict(speeds["ours"]), "per_core": speeds["ours"].per_core},
         "appworld_episodes_vs_stock": spread(ratios),
         "appworld_episodes_per_second_and_core": spread(per_core),
-        "phases_ms": await phases(workers, task_ids[0], 5),
-        "live_world_mb": await live_memory(workers, task_ids),
-        "idle_engine_mb": memory_mb(list(tree(workers.pid))),
+        "phases_ms": await phases(client, task_ids[0], 5),
+        "live_world_mb": await live_memory(client, task_ids),
+        "idle_engine_mb": memory_mb(list(tree(client.pid))),
         "stock_server_mb": memory_mb(list(tree(server.child.pid))),
     }
 

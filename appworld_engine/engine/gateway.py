@@ -1,7 +1,8 @@
-"""Takes an agent's request to the apps, and to nothing else: neither to the admin app nor to the server's own routes (databases, clock, seed).
+"""Forwards an agent's requests to the apps, and to nothing else: neither the admin app nor the server's own routes.
 
-The apps' FastAPI application is called directly, in this thread, without an event loop: no thread is alive when a world is forked, and the
-hops between threads, most of what AppWorld's own test client costs, fall away.
+The server's own routes control databases, clock, and seed. The apps' FastAPI application is called directly in this
+thread, without an event loop. No thread is therefore alive when a world is forked, and there are no switches between
+threads, which cause most of the cost of AppWorld's own test client.
 """
 
 import functools
@@ -13,46 +14,46 @@ from urllib.parse import parse_qs, unquote
 from appworld.apps import build_main_app, get_all_apps
 from appworld.common.utils import get_name_to_apis, import_apis_module
 
-from engine.numbers import refuse_infinite
+from engine.numbers import require_finite
 
 ADMIN = "admin"
 ERROR_CHARS = 10_000
-"""Of an exception's text that the agent's code is told."""
+"""Characters of an exception's text that the agent's code receives."""
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 HEADERS = frozenset({"authorization", "content-type"})
 TARGET_LIMIT, WRITE_BUDGET = 1 << 16, 8 << 20
-"""Bytes of a request's path and query, and of all that the requests of an episode may ask to be written."""
-UNCHANGING = {"host": "testserver", "accept": "*/*", "accept-encoding": "gzip, deflate", "connection": "keep-alive", "user-agent": "testclient"}
-"""What AppWorld's own client sends with every request."""
-HOST_HEADERS = tuple((name.encode(), value.encode()) for name, value in UNCHANGING.items())
+"""Bytes of a request's path and query, and of everything that the requests of an episode may write."""
+CONSTANT_HEADERS = {"host": "testserver", "accept": "*/*", "accept-encoding": "gzip, deflate", "connection": "keep-alive", "user-agent": "testclient"}
+"""Headers that AppWorld's own client sends with every request."""
+HOST_HEADERS = tuple((name.encode(), value.encode()) for name, value in CONSTANT_HEADERS.items())
 
 
 class Refused(Exception):
-    """AppWorld's client cannot make such a request."""
+    """A request that AppWorld's client cannot make."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What an interpreter may ask."""
+    """A request that an interpreter may make."""
 
     method: str
     target: str
-    """Path and query, encoded."""
+    """Encoded path and query."""
     headers: dict[str, str]
     body: str
-    """One character a byte."""
+    """One character per byte."""
     within: tuple[str, ...] = ()
-    """Functions at hand from earlier tasks that it is said to come from."""
+    """Functions kept from earlier tasks in which, according to the interpreter, the request was made."""
 
     @property
     def writes(self) -> int:
-        """Bytes that it may leave in the databases."""
+        """Bytes that the request may leave in the databases."""
         return 0 if self.method == "GET" else len(self.target) + len(self.body)
 
 
 @dataclass(frozen=True)
 class Response:
-    """What it is told. `error` is (class, text) of an exception inside the app."""
+    """The response to a request. `error` is (class, text) of an exception inside the app."""
 
     status: int
     headers: dict[str, str]
@@ -62,7 +63,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Answer:
-    """A response, and the API that gave it; empty names where the path is none's."""
+    """A response and the API that gave it; the names are empty if no API has this path."""
 
     response: Response
     app: str
@@ -70,11 +71,11 @@ class Answer:
 
 
 def read_request(message: object, kept: Collection[str] = ()) -> Request:
-    """Reads a request from what came over the socket.
+    """Parse a message of an interpreter as a request.
 
     Args:
-        message: what an interpreter sent.
-        kept: names of the functions that are at hand from earlier tasks.
+        message: the untrusted message.
+        kept: names of the functions that are available from earlier tasks.
 
     Raises:
         Refused
@@ -96,7 +97,7 @@ def read_request(message: object, kept: Collection[str] = ()) -> Request:
 
 
 def _is_bytes(text: str) -> bool:
-    """Whether each character stands for one byte."""
+    """Return whether each character stands for one byte."""
     try:
         text.encode("latin-1")
     except UnicodeEncodeError:
@@ -105,7 +106,7 @@ def _is_bytes(text: str) -> bool:
 
 
 def public_apis() -> dict[str, dict[str, dict[str, str]]]:
-    """App -> name of an API that agents may call -> its path and method."""
+    """Return the APIs that agents may call: app -> name of the API -> its path and method."""
     from appworld.api_docs import prepare_api_docs
 
     docs = {app: prepare_api_docs(app, include_private_apis=False) for app in sorted(get_all_apps(skip_admin=True))}
@@ -113,19 +114,19 @@ def public_apis() -> dict[str, dict[str, dict[str, str]]]:
 
 
 class Gateway:
-    """The apps, behind the list of what an agent may call."""
+    """The apps, restricted to the APIs that an agent may call."""
 
     def __init__(self):
         self._apps = set(get_all_apps(skip_admin=True))
         self._application = build_main_app(sorted([*self._apps, ADMIN]))
-        self._straight: dict[Callable, Callable] = {}
+        self._direct: dict[Callable, Callable] = {}
         self._public = {app: set(get_name_to_apis(app).values()) for app in self._apps}
         for app in self._apps:
-            refuse_infinite(import_apis_module(app).app.routes)
+            require_finite(import_apis_module(app).app.routes)
         self._names = {app: set(get_name_to_apis(app)) for app in self._apps}
 
-    def looked_up(self, request: Request) -> str:
-        """`app.api`, or `app`, whose documentation a request for some names; empty where there is no such app, or no such API."""
+    def documented_endpoint(self, request: Request) -> str:
+        """Return the `app.api` or `app` whose documentation a request asks for; empty if nothing has that name."""
         asked = parse_qs(request.target.partition("?")[2])
         app, api = (asked.get(name, [""])[0] for name in ("app_name", "api_name"))
         if app not in self._names or (api and api not in self._names[app]):
@@ -133,24 +134,24 @@ class Gateway:
         return f"{app}.{api}" if api else app
 
     def answer(self, request: Request) -> Answer:
-        """Calls the API that the request names."""
+        """Call the API that the request names."""
         path, _, query = request.target.partition("?")
         path = unquote(path)
         app = path.split("/", 2)[1]
         if app not in self._apps:
             return Answer(_not_found(f"No app named '{app}' found."), "", "")
         route = self._route(app, request.method, path)
-        if route is None:  # the app itself words the refusal
+        if route is None:  # the app itself words the error
             return Answer(self._call(self._application, request, path, query), "", "")
         if route.endpoint not in self._public[app]:
             return Answer(_not_found(f"No API named '{path.split('/', 2)[-1]}' found in the {app} app."), "", "")
-        if route.endpoint not in self._straight:
-            self._straight[route.endpoint] = straight(import_apis_module(app).app, f"/{app}", route)
-        return Answer(self._call(self._straight[route.endpoint], request, path, query), app, route.endpoint.__name__)
+        if route.endpoint not in self._direct:
+            self._direct[route.endpoint] = direct_application(import_apis_module(app).app, f"/{app}", route)
+        return Answer(self._call(self._direct[route.endpoint], request, path, query), app, route.endpoint.__name__)
 
     @functools.lru_cache(maxsize=512)  # noqa: B019 (a gateway lives as long as its process)
     def _route(self, app: str, method: str, path: str):
-        """The route of an app that takes a path."""
+        """Return the route of an app that matches a path."""
         _, _, *rest = path.split("/", 2)
         routes = import_apis_module(app).app.routes
         return next((route for route in routes if method in (route.methods or ()) and route.path_regex.match("/" + "".join(rest))), None)
@@ -186,13 +187,13 @@ class Gateway:
         try:
             _finish(application(scope, receive, send))
             return _response(sent)
-        except Exception as error:  # what AppWorld's test client raises in the agent's code
+        except Exception as error:  # AppWorld's test client raises it in the agent's code
             kind = type(error)
             return Response(500, {}, "", (f"{kind.__module__}.{kind.__qualname__}", str(error)[:ERROR_CHARS]))
 
 
-def straight(owner, mounted: str, route) -> Callable:
-    """The application of one route: what its app wraps around all of them, without trying every other route first."""
+def direct_application(owner, mounted: str, route) -> Callable:
+    """Return an application for one route: the app's middleware around it, without matching every other route first."""
     outermost = innermost = owner.build_middleware_stack()
     while innermost.app is not owner.router:
         innermost = innermost.app
@@ -223,9 +224,9 @@ def _response(sent: list[dict]) -> Response:
 
 
 def _not_found(text: str) -> Response:
-    return refusal(404, text)
+    return error_response(404, text)
 
 
-def refusal(status: int, text: str) -> Response:
-    """What an app answers where it does not do what it is asked."""
+def error_response(status: int, text: str) -> Response:
+    """Return the response of an app that rejects a request."""
     return Response(status, {"content-type": "application/json"}, json.dumps({"message": text}))

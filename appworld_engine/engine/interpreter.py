@@ -1,4 +1,7 @@
-"""Runs the agent's code: AppWorld's own `execute`, with apps that are reached over one socket. Holds no database and no ground truth."""
+"""Runs the agent's code with AppWorld's own `execute`, in a process without databases and ground truth.
+
+The apps are reached over one socket.
+"""
 
 import functools
 import importlib
@@ -25,23 +28,21 @@ from appworld.requester import Requester, RequestTracker
 from httpx._content import encode_request
 from IPython.core import async_helpers
 
-from engine.jail import WORKPLACE
-from engine.output import cut
+from engine.output import truncate
+from engine.sandbox import WORKING_FOLDER
 from engine.wire import Lines
 
-MAX_CALLS_A_BLOCK, MAX_BLOCKS, RANDOM_SEED = 1000, 1000, 100
-"""AppWorld's own."""
+MAX_CALLS_PER_BLOCK, MAX_BLOCKS, RANDOM_SEED = 1000, 1000, 100
+"""The values that AppWorld uses."""
 BASE_URL = "http://testserver"
 ALSO_NEEDED = ("encodings.idna", "encodings.latin_1", "encodings.utf_8_sig", "encodings.utf_16", "encodings.unicode_escape", "unicodedata",
                "stringprep", "_strptime", "zoneinfo", "decimal", "statistics", "traceback", "linecache", "xml.etree.ElementTree", "html",
                "base64", "hashlib", "email.utils", "unittest.mock", "importlib.metadata", "pendulum.parser", "pendulum.locales.en.locale",
                "asyncio")  # fmt: skip
-"""What allowed modules import late: nothing can be imported behind the walls."""
-
+"""Modules that allowed modules import late; nothing can be imported inside the sandbox."""
 
 FOREIGN = re.compile(r"pendulum\.(testing|locales\.(?!en\b))")
-"""What no agent asks for: its tests, and the words of other languages."""
-
+"""Modules that no agent needs: tests, and the locales of other languages."""
 
 WARMING = (
     "x = 1\nprint({'a': x})",
@@ -56,26 +57,24 @@ WARMING = (
     "async def x():\n    pass\nawait x()",
     "del x",
 )
-"""Blocks of every outcome."""
-
+"""Blocks with every kind of outcome."""
 
 SUSPICIOUS = re.compile(r"\bimport\b|\b(" + "|".join(sorted({name for names in DISALLOWED_MODULE_TO_FUNCTION_NAMES.values() for name in names})) + r")\b")
-"""What the guard refuses names a module in an import, or one of its functions, in full."""
-
+"""Code that the guard rejects contains an import or the full name of a guarded function."""
 
 PLAIN, VISIBLE = re.compile(r"\w[\w/~-]*", re.ASCII), re.compile("[ -~]*")
-"""A path, and a value of a header, that stay as they are."""
+"""A path and a header value that need no encoding."""
 
 
 class AppsTransport(httpx.BaseTransport):
-    """Carries a request to the world and its response back."""
+    """Carries requests to the world and responses back."""
 
     def __init__(self):
         self.lines: Lines | None = None
         self._within: list[str] = []
 
     def watched(self, name: str, function: Callable) -> Callable:
-        """The function; while it runs, requests name it as one that they come from."""
+        """Wrap a function so that requests made while it runs name it."""
 
         @functools.wraps(function)
         def call(*arguments, **options):
@@ -88,11 +87,11 @@ class AppsTransport(httpx.BaseTransport):
         return call
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """One exchange, in httpx's terms."""
+        """Make one exchange with httpx's types."""
         return self.exchange(request.method, request.url.raw_path.decode("ascii"), request.headers, request.read())
 
     def exchange(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> httpx.Response:
-        """One exchange; an exception inside the app is raised here, as AppWorld's own client does."""
+        """Make one exchange. An exception inside the app is raised here, as AppWorld's own client raises it."""
         headers = {name: headers[name] for name in ("authorization", "content-type") if name in headers}
         self.lines.send({"api": [method, target, headers, body.decode("latin-1"), sorted(set(self._within))]})
         answer = self.lines.receive()
@@ -104,10 +103,10 @@ class AppsTransport(httpx.BaseTransport):
 
 
 class AppsClient(httpx.Client):
-    """What AppWorld's requester takes for its test client.
+    """The client that AppWorld's requester uses in place of its test client.
 
-    A request whose address and headers need no encoding, which is nearly every one, takes no detour over httpx's addresses, cookies and hooks;
-    its arguments are encoded by httpx itself.
+    Nearly every request has an address and headers that need no encoding. Such a request bypasses httpx's handling of
+    addresses, cookies, and hooks; httpx still encodes its arguments.
     """
 
     def __init__(self, transport: AppsTransport):
@@ -115,7 +114,7 @@ class AppsClient(httpx.Client):
         self._apps = transport
 
     def request(self, method: str, url: str, *, data=None, json=None, params=None, headers=None, **options) -> httpx.Response:
-        """One exchange; a redirection is followed in httpx's own way."""
+        """Make one exchange; httpx itself follows a redirect."""
         headers = headers or {}
         if PLAIN.fullmatch(url) and all(VISIBLE.fullmatch(value) for value in headers.values()):
             described, stream = encode_request(data=data, json=json)
@@ -139,34 +138,38 @@ class RemoteRequester(Requester):
     def __init__(self, client: AppsClient, apps: tuple[str, ...]):
         self.client, self.apps, self.remote_apis_url = client, apps, None
         self.date_and_time = self.time_freezer_or_id = None
-        self.request_tracker = RequestTracker(max_num_requests=MAX_CALLS_A_BLOCK)
+        self.request_tracker = RequestTracker(max_num_requests=MAX_CALLS_PER_BLOCK)
         self.raise_on_failure = True
         self.raise_on_extra_parameters = self.parse_datetimes = self.munchify_response = False
 
 
 class QuickGuard(SafetyGuard):
-    """AppWorld's guard over what code may say and call.
+    """AppWorld's guard over what code may contain and call, but faster.
 
-    It parses every block three times, and imports every module it guards anew around each: here blocks without one suspicious word are passed at
-    once, and modules are looked up once.
+    AppWorld's guard parses every block three times and imports every guarded module again around each block. This one
+    passes blocks without a suspicious word at once and looks modules up once.
     """
 
     @classmethod
     @functools.cache
     def module_by_path(cls, path: str) -> ModuleType:
-        """AppWorld's answer."""
+        """Return what AppWorld's guard returns."""
         return super().module_by_path(path)
 
     def is_syntax_safe(self, code: str) -> tuple[bool, str]:
-        """AppWorld's answer."""
+        """Return what AppWorld's guard returns."""
         return super().is_syntax_safe(code) if SUSPICIOUS.search(code) else (True, "")
 
 
 class Interpreter(AppWorld):
-    """AppWorld's environment, its `execute` untouched: only the data behind it is elsewhere."""
+    """AppWorld's environment with its own `execute`; only the data behind it is elsewhere."""
 
     def __init__(self, apis: dict[str, dict[str, dict[str, str]]]):
-        """`apis`: app -> API -> path and method, of what agents may call."""
+        """Create the environment.
+
+        Args:
+            apis: what agents may call, app -> API -> path and method.
+        """
         appworld.requester._get_api_name_to_doc = lambda app, include_private_apis=False: apis.get(app, {})
         self._transport = AppsTransport()
         self.requester = RemoteRequester(AppsClient(self._transport), tuple(apis))
@@ -183,31 +186,31 @@ class Interpreter(AppWorld):
         GCThreshold.set(500000)
 
     def _execute_preamble(self) -> None:
-        """AppWorld's preamble; its collection of APIs is replaced by ours."""
+        """Execute AppWorld's preamble with our collection of APIs."""
         load = ApiCollection.load
         ApiCollection.load = lambda **_arguments: (self.apis, self.requester)
         self.import_utils, self.models_to_db_home_path, self.models_from_db_home_path, self.task = False, "", "", _NoTask()
         self.random_seed = self.show_api_response_schemas = self.parse_datetimes = self.munchify_response = None
         self.raise_on_failure = self.raise_on_extra_parameters = self.allow_datetime_change = self.add_login_shortcut = None
-        self.max_api_calls_per_interaction = MAX_CALLS_A_BLOCK
+        self.max_api_calls_per_interaction = MAX_CALLS_PER_BLOCK
         try:
             super()._execute_preamble()
         finally:
             ApiCollection.load = load
 
     def _save_state(self, directory: str) -> None:
-        """Nothing to save here."""
+        """Do nothing: there is no state to save here."""
 
     def save_logs(self) -> None:
-        """Nothing to log here."""
+        """Do nothing: there are no logs here."""
 
     def renew_loop(self) -> None:
-        """An event loop for blocks that await; the one of the parent lost its descriptors."""
+        """Create an event loop for blocks that await; the parent's loop has lost its descriptors."""
         async_helpers._asyncio_event_loop = None
         async_helpers.get_asyncio_loop()
 
     def serve(self, connection: socket.socket, timeout_s: int, output_chars: int) -> None:
-        """Runs what the world sends, until it hangs up; the first message says what time it is."""
+        """Run the blocks that the world sends, until it closes the connection. The first message sets the time."""
         self._transport.lines = lines = Lines(connection)
         self.timeout_seconds = timeout_s
         set_local_date_and_time(datetime.fromisoformat(lines.receive()["now"]))
@@ -218,10 +221,10 @@ class Interpreter(AppWorld):
             text = self.execute(message["code"])
             self.environment_io.clear()
             self._watch(message["kept"])
-            lines.send({"done": cut(text, output_chars)})
+            lines.send({"done": truncate(text, output_chars)})
 
     def _watch(self, names: Sequence[str]) -> None:
-        """Has requests tell which of the functions that a block has just defined they come from."""
+        """Make later requests report which of these functions, just defined by a block, they came from."""
         defined = self.shell.user_ns
         defined.update({name: self._transport.watched(name, defined[name]) for name in names if isinstance(defined.get(name), FunctionType)})
 
@@ -249,31 +252,31 @@ def _make_shell():
     shell = InteractiveShellEmbed(config=config)
     sys.excepthook = hook
     shell.ast_node_interactivity = "none"
-    # IPython's coloured traceback is neither shown nor used; AppWorld renders its own.
+    # IPython's coloured traceback is not used: AppWorld renders its own.
     shell._showtraceback = lambda *_arguments: None
     shell.showtraceback = shell.showsyntaxerror = lambda *_arguments, **_options: None
     return shell
 
 
-def preload() -> list[ModuleType]:
-    """Imports everything that the agent's code may import, and wakes what is made at the first use."""
+def preload() -> None:
+    """Import everything that the agent's code may import, and build what is built at the first use."""
     names = [*sorted(ALLOWED_MODULE_NAMES - {"appworld"}), *ALSO_NEEDED]
     names += [module.name for module in pkgutil.walk_packages(pendulum.__path__, "pendulum.") if not FOREIGN.match(module.name)]
-    modules = [importlib.import_module(name) for name in names]
+    for name in names:
+        importlib.import_module(name)
     pendulum.now().diff_for_humans()
     datetime.strptime("2024-01-01", "%Y-%m-%d")
     pendulum.parse("2024-01-01T00:00:00")
     io.StringIO("x").read()
-    return modules
 
 
 def warm(interpreter: Interpreter) -> None:
-    """Runs each kind of block once, so that nothing is left to be loaded."""
+    """Run each kind of block once, so that nothing is left to be loaded."""
     interpreter.timeout_seconds = None
     for block in WARMING:
         interpreter.execute(block)
     interpreter.environment_io.clear()
     interpreter.num_interactions = 0
-    set_local_date_and_time(datetime(2023, 5, 18))  # the first freeze searches every module; another on top of it costs nothing
+    set_local_date_and_time(datetime(2023, 5, 18))  # the first freeze searches every module, later ones are free
     os.environ.clear()
-    os.environ.update(HOME=WORKPLACE, TZ="UTC")
+    os.environ.update(HOME=WORKING_FOLDER, TZ="UTC")

@@ -1,7 +1,8 @@
-"""Judges episodes with AppWorld's own evaluator, from the databases that their worlds wrote: processes that never meet the agent's code.
+"""Judges episodes with AppWorld's own evaluator, in processes that never meet the agent's code.
 
-One process is warm and forks one for each task, which holds the task's databases ready, as they are at the start; that one forks a judge for each
-judgement. Worlds are no descendants of them, nor they of worlds.
+The input of a judge is the databases that a world wrote. One warm process forks a template for each task, which holds
+the task's databases in their initial state; the template forks a judge for each judgement. Worlds are not descendants
+of these processes, nor these of worlds.
 """
 
 import gc
@@ -19,83 +20,89 @@ from appworld.common.utils import import_models_module
 from appworld.evaluator import evaluate_task
 from appworld.task import Task
 
-from engine.bounds import Bounds, room
-from engine.warden import ForkServers, Warden
+from engine.fork_server import ForkServer, ForkServerPool
+from engine.limits import ProcessLimits, memory_allowance
 from engine.wire import Lines
 
 LARGEST_FILE, CPU_S = 1 << 20, 30
-"""Of a judge, in bytes and seconds: an ordinary one writes nothing and takes less than a second."""
+"""Limits of a judge in bytes and seconds; an ordinary one writes nothing and takes less than a second."""
 ERROR_CHARS = 1000
 
 
-class Judges:
+class JudgeServer:
     """The warm process."""
 
     def __init__(self, control: socket.socket, outputs: Path, warm_task: str, warm_episode: str, tasks: int):
-        """`outputs`: where worlds flush; `warm_episode`: a flushed episode of `warm_task` to get warm on; `tasks`: how many are held ready."""
-        sys.dont_write_bytecode = True  # a task's evaluation is a module: a data root is never written to
+        """Warm this process up.
+
+        Args:
+            outputs: the folder into which worlds flush their databases.
+            warm_episode: a flushed episode of `warm_task`, which is judged and then removed.
+            tasks: how many task templates are kept.
+        """
+        sys.dont_write_bytecode = True  # a task's evaluation is a module, and nothing may be written to a data root
         type(path_store).experiment_outputs = property(lambda _store: str(outputs))
         if (outputs / warm_episode).is_dir():
-            judge(warm_task, warm_episode)
+            evaluate(warm_task, warm_episode)
             shutil.rmtree(outputs / warm_episode)
-            forget()
+            drop_databases()
         gc.collect()
         gc.freeze()
         self._outputs = outputs
-        self._warden = Warden(control, self._on_message)
-        self._benches = ForkServers(self._warden, tasks)
+        self._server = ForkServer(control, self._on_message)
+        self._templates = ForkServerPool(self._server, tasks)
 
     def run(self) -> None:
-        """Until the zygote ends."""
-        self._warden.run()
+        """Serve until the zygote ends."""
+        self._server.run()
 
-    def _on_message(self, message: dict, stream: socket.socket, leash: socket.socket) -> None:
-        with stream, leash:
+    def _on_message(self, message: dict, stream: socket.socket, lifeline: socket.socket) -> None:
+        with stream, lifeline:
             task_id = message["task"]
-            self._benches.send(task_id, lambda inside: Bench(inside, self._outputs, task_id).run(), message, (stream.fileno(), leash.fileno()))
+            self._templates.send(task_id, lambda inside: JudgeTemplate(inside, self._outputs, task_id).run(), message, (stream.fileno(), lifeline.fileno()))
 
 
-class Bench:
-    """The process of one task."""
+class JudgeTemplate:
+    """A process that holds one task's databases and forks its judges."""
 
     def __init__(self, control: socket.socket, outputs: Path, task_id: str):
         self._outputs, self._task = outputs, Task.load(task_id=task_id, load_ground_truth=False)
         freezer = set_local_date_and_time(self._task.datetime)
-        self._task.model_collection  # noqa: B018 (opens the databases of the start, which the evaluator finds again)
+        self._task.model_collection  # noqa: B018 (opens the initial databases, which the evaluator reuses)
         self._end_home = get_db_home_path(storage_type="memory", type="task_output", task_id=task_id)
         self._apps = [*self._task.allowed_apps, "admin"]
         ModelCollection.load(to_db_home_path=self._end_home, from_db_home_path=self._task.models_from_db_home_path, load_apps=self._apps)
         freezer.stop()
         get_direct_cached_sqlite3_connection.cache_clear()  # no open file crosses a fork
         gc.freeze()
-        self._bounds = Bounds(room(Path(path_store.data)), LARGEST_FILE, CPU_S)
-        self._warden = Warden(control, self._on_message)
+        self._limits = ProcessLimits(memory_allowance(Path(path_store.data)), LARGEST_FILE, CPU_S)
+        self._server = ForkServer(control, self._on_message)
 
     def run(self) -> None:
-        """Until it is retired and its last judge has answered."""
-        self._warden.run()
+        """Serve until the template is retired and its last judge has answered."""
+        self._server.run()
 
-    def _on_message(self, message: dict, stream: socket.socket, leash: socket.socket) -> None:
+    def _on_message(self, message: dict, stream: socket.socket, lifeline: socket.socket) -> None:
         def body() -> None:
-            self._bounds.take()
+            self._limits.apply()
             Lines(stream).send(self._answer(message["episode"]))
 
-        self._warden.fork(body, leash, (stream.fileno(),))
+        self._server.fork(body, lifeline, (stream.fileno(),))
         stream.close()
 
     def _answer(self, episode: str) -> dict:
-        """Judges what an episode left, or says why that is impossible."""
+        """Judge the databases of an episode, or return the reason why that is impossible."""
         try:
-            self._bring_to_end(self._outputs / episode / "tasks" / self._task.id / "dbs")
-            return judge(self._task.id, episode)
-        except Exception as error:  # a broken ground truth, or data that cannot be read: the client finds out whose fault it is
+            self._replay(self._outputs / episode / "tasks" / self._task.id / "dbs")
+            return evaluate(self._task.id, episode)
+        except Exception as error:  # broken ground truth or unreadable data; the client finds out which
             return {"error": f"{type(error).__name__}: {error}"[:ERROR_CHARS]}
 
-    def _bring_to_end(self, flushed: Path) -> None:
-        """Applies what the episode changed; AppWorld's evaluator then finds the databases open and loads none.
+    def _replay(self, flushed: Path) -> None:
+        """Replay the episode's changes, so that AppWorld's evaluator finds the databases open and loads none.
 
-        A flushed database is the list of all changes since the base, those that the task itself made first. Where they are not, the open
-        databases are let go of, and the evaluator loads everything itself.
+        A flushed database is the list of all changes since the base and begins with those that the task itself made.
+        If it does not, the open databases are dropped, and the evaluator loads everything itself.
         """
         before = Path(self._task.models_from_db_home_path)
         for app in self._apps:
@@ -110,15 +117,15 @@ class Bench:
             connection.commit()
 
 
-def judge(task_id: str, episode: str) -> dict:
-    """Which tests the flushed databases pass."""
+def evaluate(task_id: str, episode: str) -> dict:
+    """Run AppWorld's tests of a task on the databases that an episode flushed."""
     tracker = evaluate_task(task_id=task_id, experiment_name=episode, suppress_errors=True, save_report=False)
     failures = [entry["requirement"] for entry in tracker.failures]
     return {"success": bool(tracker.success), "passes": tracker.pass_count, "tests": tracker.num_tests, "failures": failures}
 
 
-def forget() -> None:
-    """Lets go of every open database."""
+def drop_databases() -> None:
+    """Drop every open database."""
     CachedDBHandler.reset()
     ModelHashHandler.reset()
     get_direct_cached_sqlite3_connection.cache_clear()

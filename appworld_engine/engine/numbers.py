@@ -1,4 +1,4 @@
-"""Infinities and NaN: AppWorld's APIs take them as amounts, and its databases cannot be saved with them."""
+"""Rejects infinities and NaN: AppWorld's APIs accept them as amounts, but its databases cannot be saved with them."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -9,10 +9,10 @@ from pydantic import BaseModel
 from pydantic.fields import ModelField
 
 
-def refuse_infinite(routes: Iterable[APIRoute]) -> None:
-    """Makes the arguments of routes that change something finite; where one is not, the app answers as for any argument that it cannot take.
+def require_finite(routes: Iterable[APIRoute]) -> None:
+    """Require finite arguments in routes that change something; the app answers others as any invalid argument.
 
-    Reading takes infinities as before: they are fair bounds of a search.
+    Routes that only read still accept infinities, which are legitimate bounds of a search.
     """
     for route in routes:
         if isinstance(route, APIRoute) and route.methods != {"GET"}:
@@ -28,7 +28,7 @@ def _arguments(dependant: Dependant) -> Iterator[ModelField]:
 
 
 def _numbers(fields: Iterable[ModelField]) -> Iterator[ModelField]:
-    """The fields, and what is inside them, that hold a float."""
+    """Yield the fields that hold a float, nested ones included."""
     for field in fields:
         if field.sub_fields:
             yield from _numbers(field.sub_fields)
@@ -39,7 +39,7 @@ def _numbers(fields: Iterable[ModelField]) -> Iterator[ModelField]:
 
 
 def _finite(_cls, value: float, _values, _field, _config) -> float:
-    """A validator as pydantic calls it."""
+    """Validate one value; pydantic calls this function."""
     if not math.isfinite(value):
         raise ValueError("ensure this value is a finite number")
     return value

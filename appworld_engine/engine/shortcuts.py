@@ -1,11 +1,12 @@
-"""What makes AppWorld faster in a process of ours without changing one of its answers. No file of the package is touched.
+"""Patches that make AppWorld faster in this process without changing its answers. No file of the package is changed.
 
-- Synchronous endpoints run where they are called, instead of in a pool of threads: most of what a call through its test client costs.
-- Databases of one app share their compiled SQL: a world that opens finds every statement compiled.
-- What a database is called and connected by is found once, not at every change between the two that a judge compares.
-- A judge says which requirements were missed, and leaves out the source text around each.
-- The app of API documentation, which no API changes, keeps its records instead of reading all of them for every look-up.
-- Garbage is collected as seldom as AppWorld itself has it in its environments.
+- Synchronous endpoints run in the calling thread instead of a thread pool, which causes most of the cost of a call
+  through AppWorld's test client.
+- Databases of one app share their compiled SQL, so a new world finds every statement compiled.
+- A database's name and connection are looked up once, not for every change that a judge compares.
+- A judge reports which requirements were missed without the source text around each.
+- The API documentation, which no API changes, is read once instead of for every look-up.
+- Garbage collection is as rare as in AppWorld's own environments.
 """
 
 import os
@@ -21,23 +22,23 @@ from appworld.apps.api_docs.models import ApiDoc
 from appworld.common.utils import GCThreshold
 
 GC_THRESHOLD = 500_000
-"""AppWorld's own."""
+"""The value that AppWorld uses."""
 DOCS_CHANGES = "api_docs.jsonl"
 _read_docs = ApiDoc.all
 
 
-def take() -> None:
-    """Takes all of them, for this process and its forks."""
+def install() -> None:
+    """Install all patches, for this process and its forks."""
     run_inline()
     share_compiled_sql()
-    keep_details()
+    cache_engine_details()
     evaluator.build_fail_trace = lambda _exception: ""
-    keep_docs()
+    cache_docs()
     GCThreshold.set(GC_THRESHOLD)
 
 
 def run_inline() -> None:
-    """Runs in this thread what would go to a pool."""
+    """Run functions in the calling thread instead of a thread pool."""
 
     async def run_sync(function: Callable, *arguments, **_options):
         return function(*arguments)
@@ -47,7 +48,7 @@ def run_inline() -> None:
 
 
 def share_compiled_sql() -> None:
-    """The first in-memory engine of an app lends its dialect and cache to the later ones."""
+    """Let later in-memory engines of an app use the dialect and cache of the first one."""
     make, first = model_lib.get_db_engine, {}
 
     def get_db_engine(path: str):
@@ -60,8 +61,8 @@ def share_compiled_sql() -> None:
     model_lib.get_db_engine = get_db_engine
 
 
-def keep_details() -> None:
-    """Finds out once what a database engine's URL says."""
+def cache_engine_details() -> None:
+    """Parse a database engine's URL only once."""
     find, known = model_lib.Database._get_engine_to_details, WeakKeyDictionary()
 
     def details(engine) -> tuple:
@@ -72,8 +73,8 @@ def keep_details() -> None:
     model_lib.Database._get_engine_to_details = staticmethod(details)
 
 
-def keep_docs() -> None:
-    """Reads the documentation's records once."""
+def cache_docs() -> None:
+    """Read the records of the API documentation only once."""
     kept: list = []
 
     def read_once(cls: type) -> list:
@@ -84,8 +85,12 @@ def keep_docs() -> None:
     ApiDoc.all = classmethod(read_once)
 
 
-def forget_docs_unless_plain(databases: Path) -> None:
-    """Reads the records every time again where a task brings documentation of its own."""
+def uncache_docs_if_changed(databases: Path) -> None:
+    """Read the records every time if a task has documentation of its own.
+
+    Args:
+        databases: the folder of the task's databases.
+    """
     changes = databases / DOCS_CHANGES
     if not changes.is_file() or changes.stat().st_size:
         ApiDoc.all = _read_docs

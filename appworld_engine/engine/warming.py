@@ -1,4 +1,4 @@
-"""Makes the zygote warm: what AppWorld and its libraries build at their first use is built before any fork."""
+"""Warms up the zygote: what AppWorld and its libraries build at their first use is built before any fork."""
 
 import json
 import re
@@ -12,49 +12,52 @@ from appworld.apps.api_lib import set_local_date_and_time
 from appworld.common.utils import import_models_module
 
 from engine.gateway import Gateway, Request, Response, public_apis
-from engine.judge import forget
+from engine.judge import drop_databases
 from engine.world import OpenTask
 
 ORDER = ("GET", "POST", "PUT", "PATCH", "DELETE")
-"""Of the methods: what takes away comes last."""
+"""Order in which methods are called; what deletes comes last."""
 SAMPLES = {"integer": 1, "number": 1.0, "boolean": True, "list[integer]": [1], "list[string]": ["x"], "list[str]": ["x"], "list[int]": [1]}
-"""By the type of an argument; a text is `x`."""
+"""Sample values by the type of an argument; a text is `x`."""
 NAMED = {"file_path": "~/x.txt", "card_number": 10**15, "expiry_year": 2030, "zip_code": 10**4, "cvv_number": 100, "time": "10:00", "duration": "monthly"}
-"""By its name."""
-TELLING = re.compile("(_id|email|phone_number)$")
-"""Names of fields whose values are good arguments elsewhere."""
-KEEPS_OUT = re.compile("password|logout|DELETE /[a-z_]+/account$")
-"""APIs after which the others would refuse."""
+"""Sample values by the end of an argument's name."""
+REUSABLE = re.compile("(_id|email|phone_number)$")
+"""Names of response fields whose values serve as arguments of other APIs."""
+LOCKS_OUT = re.compile("password|logout|DELETE /[a-z_]+/account$")
+"""APIs after which others would reject requests."""
 FORM = "application/x-www-form-urlencoded"
 
 
 def freeze(moment: str) -> None:
-    """Stops the clock at `moment`, ISO format."""
+    """Freeze the clock at `moment`, in ISO format."""
     set_local_date_and_time(datetime.fromisoformat(moment))
 
 
 def warm(gateway: Gateway, task_id: str, flush_to: Path) -> None:
-    """Opens a task, calls every API, builds what checks new records, flushes the databases for a judge to get warm on, throws them away."""
+    """Open a task, call every API, and build the validators of all models.
+
+    The databases are flushed to `flush_to`, on which a judge then warms up, and dropped.
+    """
     opened = OpenTask(task_id, gateway)
     accounts = json.loads(gateway.answer(Request("GET", "/supervisor/account_passwords", {}, "")).response.body)
     passwords = {account["account_name"]: account["password"] for account in accounts}
     docs = {app: prepare_api_docs(app, include_private_apis=False) for app in public_apis()}
     headers = {app: _login(gateway, opened.task.supervisor, app, passwords[app]) if app in passwords else {} for app in docs}
     for app, entries in docs.items():
-        known: dict = {}  # by the name of a field
+        known: dict = {}  # by field name
         for doc in sorted(entries, key=lambda doc: (ORDER.index(doc["method"]), doc["path"].count("{"))):
-            if not KEEPS_OUT.search(f"{doc['method']} {doc['path']}"):
+            if not LOCKS_OUT.search(f"{doc['method']} {doc['path']}"):
                 _learn(known, gateway.answer(_plausible(doc, headers[app], known)).response, opened.task.supervisor.values())
     for app in opened.apps:
         for model in import_models_module(app).SQLModel.models():
             model.validator()
     opened.flush(flush_to)
     opened.unfreeze()
-    forget()
+    drop_databases()
 
 
 def _plausible(doc: dict, headers: dict[str, str], known: dict) -> Request:
-    """A request with some value for each argument that the API needs: most are understood, many do what the API does."""
+    """Return a request with a value for each required argument. Most APIs accept it, and many succeed."""
     path, arguments = doc["path"], {}
     for parameter in doc["parameters"]:
         value = _value(parameter["name"], parameter["type"], known)
@@ -77,11 +80,11 @@ def _value(name: str, kind: str, known: dict) -> object:
 
 
 def _learn(known: dict, response: Response, own: Collection) -> None:
-    """Notes values that a response mentions, the first of each name; not the supervisor's own, whom most APIs refuse."""
+    """Remember the first value of each reusable field, except the supervisor's own values, which most APIs reject."""
 
     def note(record: dict) -> None:
         for name, value in record.items():
-            if TELLING.search(name) and value and value not in own:
+            if REUSABLE.search(name) and value and value not in own:
                 known.setdefault(name, value)
 
     if response.status == 200:

@@ -1,41 +1,48 @@
-"""One JSON value a line over a stream socket, with limits and deadlines; and descriptors beside a datagram."""
+"""Sends JSON over sockets: one value per line with limits and deadlines, or one per datagram with descriptors."""
 
 import json
 import socket
 import time
 
 LINE_LIMIT = 64 << 20
-"""Bytes of the longest line that is read, unless told otherwise."""
+"""Default limit of a line that is read, in bytes."""
 MESSAGE_LIMIT = 1 << 16
 CHUNK = 1 << 16
 
 
 class Closed(Exception):
-    """The other side is gone."""
+    """The other side has closed the connection."""
 
 
 class Late(Exception):
-    """Nothing whole came in time."""
+    """No complete message arrived before the deadline."""
 
 
 class Malformed(Exception):
-    """What came is no line of JSON, or too long."""
+    """A line is not JSON, or too long."""
 
 
 def clock() -> float:
-    """Seconds of a clock that AppWorld does not freeze."""
+    """Return the seconds of a monotonic clock that AppWorld does not freeze."""
     return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 class Lines:
-    """Sends and receives lines over a connected stream socket."""
+    """Sends and receives JSON lines over a connected stream socket."""
 
     def __init__(self, connection: socket.socket, limit: int = LINE_LIMIT):
         self._connection, self._limit = connection, limit
         self._pending = bytearray()
 
     def send(self, value: object, deadline: float | None = None) -> None:
-        """Writes one value; `deadline` is on `clock`, None waits for ever."""
+        """Send one value.
+
+        Args:
+            deadline: a time on `clock`; None waits forever.
+
+        Raises:
+            Closed, Late
+        """
         data = memoryview(json.dumps(value).encode() + b"\n")
         try:
             while data:
@@ -47,7 +54,7 @@ class Lines:
             raise Closed from None
 
     def receive(self, deadline: float | None = None) -> object:
-        """The next value.
+        """Return the next value.
 
         Raises:
             Closed, Late, Malformed
@@ -81,16 +88,16 @@ class Lines:
         left = None if deadline is None else deadline - clock()
         if left is not None and left <= 0:
             raise TimeoutError
-        if left is not None or self._connection.gettimeout() is not None:  # the call behind it is forbidden to interpreters
+        if left is not None or self._connection.gettimeout() is not None:  # interpreters may not make the system call behind it
             self._connection.settimeout(left)
 
 
 def send_message(control: socket.socket, message: dict, descriptors: tuple[int, ...] = ()) -> None:
-    """Sends one datagram with open files."""
+    """Send one datagram with open files."""
     socket.send_fds(control, [json.dumps(message).encode()], list(descriptors))
 
 
 def receive_message(control: socket.socket) -> tuple[dict, list[socket.socket]] | None:
-    """One datagram and the sockets sent with it; None where the other side is gone."""
+    """Return one datagram and the sockets sent with it; None if the other side has closed the connection."""
     data, descriptors, _, _ = socket.recv_fds(control, MESSAGE_LIMIT, 8)
     return (json.loads(data), [socket.socket(fileno=descriptor) for descriptor in descriptors]) if data else None

@@ -1,1 +1,1 @@
-"""Makes an AppWorld data root of our own, offline, with AppWorld's own models. Runs inside .venv-appworld: `python -m generator`."""
+"""Generates AppWorld data roots offline with AppWorld's own models. It runs in .venv-appworld: `python -m generator`."""

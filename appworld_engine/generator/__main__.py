@@ -1,4 +1,7 @@
-"""`python -m generator --root DIR --seed N`: makes a data root; progress as JSON lines; exit 2 and one line on stderr where it cannot."""
+"""Generates a data root: `python -m generator --root DIR --seed N`.
+
+It prints progress as JSON lines. If it fails, it exits with 2 and prints one line on stderr.
+"""
 
 import argparse
 import json
@@ -10,16 +13,16 @@ HASH_SEED = "0"
 
 
 def main() -> int:
-    """Parses the command line and builds."""
+    """Parse the command line and build the data root."""
     parser = argparse.ArgumentParser(prog="generator", description="Generate an AppWorld data root.")
-    parser.add_argument("--root", type=Path, required=True, help="folder to make; must not exist or be empty")
+    parser.add_argument("--root", type=Path, required=True, help="folder to create; it must not exist or be empty")
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--scenarios", type=int, help="keep only so many scenarios, each split in proportion")
-    parser.add_argument("--variants", type=int, default=3, help="tasks of each scenario to learn from: 3 (as in AppWorld) to 9; the others have 3")
+    parser.add_argument("--scenarios", type=int, help="number of scenarios to keep, in proportion from each split")
+    parser.add_argument("--variants", type=int, default=3, help="tasks per training scenario, from 3 (as in AppWorld) to 9; the others have 3")
     parser.add_argument("--progress", action="store_true", help='print {"done", "total", "task"} after every task')
     arguments = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
-        # AppWorld writes some sets in the order in which they iterate: the same bytes again need the same hashes.
+        # AppWorld writes some sets in iteration order, so the same bytes need the same hashes.
         os.execve(sys.executable, [*sys.orig_argv[:1], "-m", "generator", *sys.argv[1:]], {**os.environ, "PYTHONHASHSEED": HASH_SEED})
     os.environ["APPWORLD_ROOT"] = str(arguments.root)  # AppWorld reads it when it is imported
 

@@ -1,4 +1,4 @@
-"""Builds a whole data root: documentation, base databases, tasks (each proved before it counts), datasets, and the marker last."""
+"""Builds a data root: documentation, base databases, proven tasks, datasets, and finally the marker of completeness."""
 
 import contextlib
 import hashlib
@@ -32,24 +32,24 @@ from appworld.task import Task
 from generator import content, people
 from generator.draft import Draft, GenerationError, all_steps, login, solution_code
 from generator.evaluation import evaluation_code, private_data
-from generator.gate import COLLATERAL, Proof
+from generator.proof import COLLATERAL, Proof
+from generator.proof_world import ProofWorld, close, drop_databases, end_with_parent, is_warm, warm_up
 from generator.scenarios import SCENARIOS
-from generator.scene import MOST_VARIANTS, VARIANTS, Scenario, Scene
-from generator.world import World, close, end_with_parent, forget, is_warm, warm_up
+from generator.scene import MAX_VARIANTS, VARIANTS, Scenario, Scene
 
 NOW = DateTime(2024, 5, 18, 12, 0, 0)
-"""The moment at which every task is given: a Saturday."""
+"""The time at which every task is given, a Saturday."""
 APPS = get_all_apps(skip_admin=True)
 DATASETS = ("train", "dev", "test_normal")
 MARKER = "generated.json"
 API_DOC_FIELDS = ("api_name", "path", "method", "description", "parameters", "response_schemas")
 
-# A formatter that only AppWorld's developers have installed; how the files look does not matter here.
+# Only AppWorld's developers have this formatter, and the layout of the files does not matter here.
 ground_truth_module.run_ruff = lambda *args, **kwargs: None
 
 
 @dataclass(frozen=True)
-class Order:
+class TaskPlan:
     """One task to build."""
 
     task_id: str
@@ -59,10 +59,10 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltTask:
     """One finished task."""
 
-    order: Order
+    plan: TaskPlan
     cases: Sequence[str]
     answer: int | float | str | None
 
@@ -74,39 +74,39 @@ def build(
     variants: int = VARIANTS,
     progress: Callable[[int, int, str], None] = lambda *_: None,
 ) -> None:
-    """Generates the data root in `root`, which must not exist yet or be empty; on all cores.
+    """Generate a data root in `root`, which must not exist or be empty, on all cores.
 
     Args:
-        scenarios: how many scenarios to keep, each split in proportion; None keeps all.
-        variants: tasks of each scenario of `train`; the others have VARIANTS.
-        progress: called with (tasks done, tasks in all, task id).
+        scenarios: number of scenarios to keep, in proportion from each split; None keeps all.
+        variants: tasks of each `train` scenario; the others have VARIANTS.
+        progress: called with (tasks done, total tasks, task id).
 
     Raises:
-        GenerationError: the folder is not empty, or a task did not come out as it must.
+        GenerationError: the folder is not empty, or a task fails its proof.
     """
     if root.exists() and any(root.iterdir()):
         raise GenerationError(f"{root} is not empty")
-    if not VARIANTS <= variants <= MOST_VARIANTS:
-        raise GenerationError(f"--variants {variants}: from {VARIANTS} to {MOST_VARIANTS} are possible")
+    if not VARIANTS <= variants <= MAX_VARIANTS:
+        raise GenerationError(f"--variants {variants}: must be from {VARIANTS} to {MAX_VARIANTS}")
     chosen = choose(scenarios)
-    orders = [order for scenario in chosen for order in _orders(seed, scenario, variants if scenario.split == "train" else VARIANTS)]
+    plans = [plan for scenario in chosen for plan in plan_tasks(seed, scenario, variants if scenario.split == "train" else VARIANTS)]
     appworld.update_root(str(root))
     data = root / "data"
     data.mkdir(parents=True, exist_ok=True)
-    marker = {"seed": seed, "appworld": appworld.__version__, "scenarios": len(chosen), "variants": variants, "tasks": len(orders), "complete": False}
+    marker = {"seed": seed, "appworld": appworld.__version__, "scenarios": len(chosen), "variants": variants, "tasks": len(plans), "complete": False}
     _write_marker(root, marker)
     (data / "version.txt").write_text(DB_VERSION + "\n")
     _write_api_docs(data)
     _write_base(data, seed)
     built = []
-    for task in _build_tasks(data, seed, orders):
+    for task in _build_tasks(data, seed, plans):
         built.append(task)
-        progress(len(built), len(orders), task.order.task_id)
+        progress(len(built), len(plans), task.plan.task_id)
     _check_answers(built)
     (data / "datasets").mkdir()
     for split in DATASETS:
         names = {scenario.name for scenario in chosen if scenario.split == split}
-        (data / "datasets" / f"{split}.txt").write_text("".join(f"{order.task_id}\n" for order in orders if order.scenario in names))
+        (data / "datasets" / f"{split}.txt").write_text("".join(f"{plan.task_id}\n" for plan in plans if plan.scenario in names))
     shutil.rmtree(root / "experiments", ignore_errors=True)
     cases = Counter(case.split(" in ")[0] for task in built for case in task.cases)
     _write_marker(root, marker | {"cases": dict(sorted(cases.items())), "complete": True})
@@ -117,22 +117,24 @@ def _write_marker(root: Path, marker: dict[str, Any]) -> None:
 
 
 def choose(count: int | None) -> list[Scenario]:
-    """The first `count` scenarios, an eighth of them (at least one) for each of dev and test_normal; None chooses all.
+    """Return the first `count` scenarios, with an eighth of them (at least one) in each of dev and test_normal.
+
+    None chooses all.
 
     Raises:
-        GenerationError: fewer than one a split, or more than there are.
+        GenerationError: `count` is less than one per split, or more than there are.
     """
     if count is None:
         return list(SCENARIOS)
     if not len(DATASETS) <= count <= len(SCENARIOS):
-        raise GenerationError(f"--scenarios {count}: from {len(DATASETS)} to {len(SCENARIOS)} are possible")
+        raise GenerationError(f"--scenarios {count}: must be from {len(DATASETS)} to {len(SCENARIOS)}")
     held_out = max(1, count // 8)
     wanted = {"train": count - 2 * held_out, "dev": held_out, "test_normal": held_out}
     return [scenario for split in DATASETS for scenario in [one for one in SCENARIOS if one.split == split][: wanted[split]]]
 
 
 def _random(*parts) -> random.Random:
-    """A generator of its own for every purpose; seeds AppWorld's factories (Faker) alike."""
+    """Return a random generator for one purpose, and seed AppWorld's factories (Faker) with the same number."""
     number = int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:6], "big")
     set_random_seed(number, python=True, faker_=True, model_factory=True)
     return random.Random(number)
@@ -148,7 +150,7 @@ def _write_api_docs(data: Path) -> None:
 
 
 def _write_base(data: Path, seed: int) -> None:
-    """The databases that all tasks start from: everyone, with all that they own, and the documentation that agents look up."""
+    """Write the databases from which all tasks start: all people, their data, and the API documentation."""
     with _frozen():
         home = ":memory:base"
         rng = _random(seed, "base")
@@ -164,65 +166,70 @@ def _write_base(data: Path, seed: int) -> None:
 
 @contextlib.contextmanager
 def _frozen():
-    """AppWorld's clock at NOW, and no databases left over from before or for later."""
-    forget()
+    """Freeze AppWorld's clock at NOW; no cached database crosses into or out of the block."""
+    drop_databases()
     freezer = set_local_date_and_time(NOW)
     try:
         yield
     finally:
-        forget()
+        drop_databases()
         unset_local_date_and_time(freezer)
 
 
-def _orders(seed: int, scenario: Scenario, variants: int) -> list[Order]:
-    """The tasks of a scenario: a different person gives each."""
+def plan_tasks(seed: int, scenario: Scenario, variants: int) -> list[TaskPlan]:
+    """Return the tasks of a scenario, each given by a different supervisor."""
     supervisors = _random(seed, scenario.name, "supervisors").sample(range(1, people.SUPERVISORS + 1), variants)
     name = hashlib.sha256(f"{seed}:{scenario.name}".encode()).hexdigest()[:7]
-    return [Order(f"{name}_{variant + 1}", scenario.name, variant, supervisor) for variant, supervisor in enumerate(supervisors)]
+    return [TaskPlan(f"{name}_{variant + 1}", scenario.name, variant, supervisor) for variant, supervisor in enumerate(supervisors)]
 
 
-def _build_tasks(data: Path, seed: int, orders: Sequence[Order]) -> Iterator[Built]:
-    """Builds every task, as many at once as there are cores; gives each when it is finished.
+def _build_tasks(data: Path, seed: int, plans: Sequence[TaskPlan]) -> Iterator[BuiltTask]:
+    """Build the tasks on all cores, and yield each when it is finished.
 
     Raises:
-        GenerationError: a task did not come out as it must; those under way are given up.
+        GenerationError: a task fails its proof; the remaining tasks are cancelled.
     """
     cores = len(os.sched_getaffinity(0))
-    pool = ProcessPoolExecutor(min(cores, len(orders)), get_context("fork"), end_with_parent)
+    pool = ProcessPoolExecutor(min(cores, len(plans)), get_context("fork"), end_with_parent)
     try:
-        futures: Iterable[Future[Built]] = [pool.submit(_build_task, data, seed, order) for order in orders]
+        futures: Iterable[Future[BuiltTask]] = [pool.submit(build_task, data, seed, plan) for plan in plans]
         for future in as_completed(futures):
             yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _build_task(data: Path, seed: int, order: Order) -> Built:
-    scenario = next(one for one in SCENARIOS if one.name == order.scenario)
+def build_task(data: Path, seed: int, plan: TaskPlan) -> BuiltTask:
+    """Build and prove one task.
+
+    Raises:
+        GenerationError: the task fails its proof, or its instruction contains the answer.
+    """
+    scenario = next(one for one in SCENARIOS if one.name == plan.scenario)
     try:
         with _frozen():
-            draft = _save_task(data, seed, order, scenario)
+            draft = _save_task(data, seed, plan, scenario)
         if not is_warm():
-            warm_up(order.task_id, [login(*sorted(COLLATERAL)), *COLLATERAL.values()])
-        cases = _prove(order.task_id, scenario, draft)
+            warm_up(plan.task_id, [login(*sorted(COLLATERAL)), *COLLATERAL.values()])
+        cases = _prove(plan.task_id, scenario, draft)
         if draft.answer is not None and str(draft.answer).casefold() in draft.instruction.casefold():
-            raise GenerationError(f"task {order.task_id}: the instruction gives the answer away: {draft.answer}")
+            raise GenerationError(f"task {plan.task_id}: the instruction gives the answer away: {draft.answer}")
     except GenerationError as error:
         raise GenerationError(f"scenario {scenario.name}: {error}") from error
-    (data / "tasks" / order.task_id / "ground_truth" / "steps.json").write_text(json.dumps(all_steps(draft), indent=1) + "\n")
-    return Built(order, cases, draft.answer)
+    (data / "tasks" / plan.task_id / "ground_truth" / "steps.json").write_text(json.dumps(all_steps(draft), indent=1) + "\n")
+    return BuiltTask(plan, cases, draft.answer)
 
 
-def _save_task(data: Path, seed: int, order: Order, scenario: Scenario) -> Draft:
-    home = f":memory:task_input-{order.task_id}"
+def _save_task(data: Path, seed: int, plan: TaskPlan, scenario: Scenario) -> Draft:
+    home = f":memory:task_input-{plan.task_id}"
     models = ModelCollection.load(to_db_home_path=home, from_db_home_path=str(data / "base_dbs"), load_apps=get_all_apps())
-    user = models.admin.MainUser.by_id(order.supervisor)
-    rng = _random(seed, scenario.name, order.variant)
+    user = models.admin.MainUser.by_id(plan.supervisor)
+    rng = _random(seed, scenario.name, plan.variant)
     account = _install_supervisor(models, user)
-    draft = scenario.build(Scene(models, user, NOW, rng, order.variant))
+    draft = scenario.build(Scene(models, user, NOW, rng, plan.variant))
     models.supervisor.Task.create_save(supervisor_id=account.id, instruction=draft.instruction)
     task = Task(
-        id=order.task_id,
+        id=plan.task_id,
         instruction=draft.instruction,
         supervisor=MainUserMunch.from_main_user(user),
         datetime=NOW.to_datetime(),
@@ -230,14 +237,14 @@ def _save_task(data: Path, seed: int, order: Order, scenario: Scenario) -> Draft
         db_version=DB_VERSION,
         model_collection=models,
     )
-    task.ground_truth = _ground_truth(order.task_id, scenario, draft)
+    task.ground_truth = _ground_truth(plan.task_id, scenario, draft)
     task.save(delete_if_exists=True, ground_truth_mode="full", model_collection_format="changes")
     task.close()
     return draft
 
 
 def _install_supervisor(models, user):
-    """Copies into the supervisor app what the agent may know of the person it works for."""
+    """Copy what the agent may know about its supervisor into the supervisor app."""
     admin, app = models.admin, models.supervisor
     names = ("first_name", "last_name", "email", "phone_number", "birthday", "sex")
     account = app.Supervisor.create_save(**{name: getattr(user, name) for name in names})
@@ -272,8 +279,8 @@ def _ground_truth(task_id: str, scenario: Scenario, draft: Draft, test_data: lis
 
 
 def _prove(task_id: str, scenario: Scenario, draft: Draft) -> list[str]:
-    """Proves the task and writes down what the proof found out: which checks tell something, and which calls the solution makes."""
-    world = World(task_id)
+    """Prove the task, save which checks distinguish the solution and which calls it makes, and return the cases."""
+    world = ProofWorld(task_id)
     try:
         proof = Proof(task_id, draft, world)
         found = proof.run()
@@ -286,11 +293,11 @@ def _prove(task_id: str, scenario: Scenario, draft: Draft) -> list[str]:
         shutil.rmtree(world.output_directory, ignore_errors=True)
 
 
-def _check_answers(built: Sequence[Built]) -> None:
-    """An answer that all variants of a scenario share could be learned by heart."""
+def _check_answers(built: Sequence[BuiltTask]) -> None:
+    """Refuse a scenario whose variants share one answer, which a model could memorise."""
     answers: dict[str, set] = {}
     for task in built:
-        answers.setdefault(task.order.scenario, set()).add(task.answer)
+        answers.setdefault(task.plan.scenario, set()).add(task.answer)
     for scenario, given in answers.items():
         if len(given) == 1 and given != {None}:
             raise GenerationError(f"scenario {scenario}: all variants have the same answer: {given.pop()}")

@@ -1,4 +1,4 @@
-"""What everyone keeps in the apps before any task: enough that lists have several pages and that nothing stands out."""
+"""Fills the apps before any task, so that lists have several pages and a task's data does not stand out."""
 
 import random
 from collections.abc import Sequence
@@ -24,26 +24,34 @@ from generator.words import (
 
 
 def populate(models, now, rng: random.Random, people: Sequence[Person], supervisors: Sequence[Person]) -> None:
-    """Fills every app: the shared catalogues, then what each supervisor owns."""
+    """Fill every app: the shared catalogues first, then the data of each supervisor."""
     _music(models, now, rng, people)
-    _catalogue(models, now, rng)
+    _catalogue(models, rng)
     for person in people:
         _cards(models, person)
         _home(models, now, person)
         models.todoist.Project.create_save(user_id=person.accounts["todoist"].id, name="Inbox", is_inbox=True, created_at=now.subtract(days=700))
     for person in supervisors:
         contacts = [other for other in people if other.user.id in person.relations]
-        for fill in (_listening, _payments, _messages, _alarms, _files, _notes, _todos, _orders, _shared_bills, _mails):
-            fill(models, now, rng, person, contacts)
+        _listening(models, now, rng, person)
+        _payments(models, now, rng, person, contacts)
+        _messages(models, now, rng, person, contacts)
+        _alarms(models, now, rng, person)
+        _files(models, now, rng, person)
+        _notes(models, now, rng, person)
+        _todos(models, now, rng, person)
+        _orders(models, now, rng, person)
+        _shared_bills(models, now, rng, person, contacts)
+        _mails(models, now, rng, person, contacts)
 
 
 def past(now, rng: random.Random, first_day: int, last_day: int):
-    """A moment between `first_day` and `last_day` days ago, in whole minutes."""
+    """Return a time between `first_day` and `last_day` days ago, in whole minutes."""
     return now.subtract(days=rng.randint(first_day, last_day), hours=rng.randint(0, 11), minutes=rng.randint(0, 59))
 
 
 def send_mail(models, sender, recipients: Sequence, subject: str, body: str, created_at, **flags):
-    """A thread of one mail, in the sender's outbox and every recipient's inbox; `flags` go to the recipients' copies."""
+    """Create a thread of one mail for the sender and every recipient; `flags` apply to the recipients' copies."""
     mail = models.gmail.Email.create_save(
         sender_id=sender.id, recipient_ids=[user.id for user in recipients], subject=subject, body=body, created_at=created_at
     )
@@ -54,14 +62,14 @@ def send_mail(models, sender, recipients: Sequence, subject: str, body: str, cre
 
 
 def send_text(models, sender, receiver, message: str, created_at) -> None:
-    """A text message, in the lists of both sides."""
+    """Create a text message for the sender and the receiver."""
     text = models.phone.GlobalTextMessage.create_save(sender_id=sender.id, receiver_id=receiver.id, message=message, created_at=created_at)
     for user in (sender, receiver):
         models.phone.UserTextMessage.create_save(global_text_message_id=text.id, user_id=user.id, created_at=created_at)
 
 
 def add_expense(models, creator, group_id: int | None, payer, debtors: Sequence, amount: float, description: str, created_at):
-    """An expense split evenly over `debtors` (of whom the payer may be one); shares are rounded to cents as the app rounds them."""
+    """Create an expense that `debtors`, possibly with the payer, share evenly, rounded to cents as in the app."""
     expense = models.splitwise.Expense.create_save(
         user_id=creator.id, group_id=group_id, payer_id=payer.id, amount=amount, description=description, created_at=created_at
     )
@@ -111,7 +119,7 @@ def _song(app, rng: random.Random, title: str, artist, released, album_id: int |
     )
 
 
-def _catalogue(models, now, rng: random.Random) -> None:
+def _catalogue(models, rng: random.Random) -> None:
     app = models.amazon
     sellers = [app.Seller.create_save(name=name, rating=rng.randint(25, 50) / 10) for name in SELLERS]
     for kind, names in PRODUCTS.items():
@@ -148,7 +156,7 @@ def _home(models, now, person: Person) -> None:
         models.file_system.Directory.create_save(path=path, user_id=user.id, created_at=now.subtract(days=900), updated_at=now.subtract(days=30))
 
 
-def _listening(models, now, rng: random.Random, person: Person, contacts: Sequence[Person]) -> None:
+def _listening(models, now, rng: random.Random, person: Person) -> None:
     app, user = models.spotify, person.accounts["spotify"]
     songs = rng.sample(app.Song.all(), 70)
     for song in songs[:55]:
@@ -194,7 +202,7 @@ def _messages(models, now, rng: random.Random, person: Person, contacts: Sequenc
         send_text(models, *pair, rng.choice(CHATTER), past(now, rng, 1, 120))
 
 
-def _alarms(models, now, rng: random.Random, person: Person, contacts: Sequence[Person]) -> None:
+def _alarms(models, now, rng: random.Random, person: Person) -> None:
     days = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
     for label in rng.sample(ALARM_LABELS, 8):
         models.phone.Alarm.create_save(
@@ -209,7 +217,7 @@ def _alarms(models, now, rng: random.Random, person: Person, contacts: Sequence[
         )
 
 
-def _files(models, now, rng: random.Random, person: Person, contacts: Sequence[Person]) -> None:
+def _files(models, now, rng: random.Random, person: Person) -> None:
     user = person.accounts["file_system"]
     for folder in ("documents", "downloads", "photos"):
         for number in range(10):
@@ -224,7 +232,7 @@ def _files(models, now, rng: random.Random, person: Person, contacts: Sequence[P
             )
 
 
-def _notes(models, now, rng: random.Random, person: Person, contacts: Sequence[Person]) -> None:
+def _notes(models, now, rng: random.Random, person: Person) -> None:
     for title in rng.sample(NOTE_TITLES, 14):
         when = past(now, rng, 5, 300)
         models.simple_note.Note.create_save(
@@ -238,7 +246,7 @@ def _notes(models, now, rng: random.Random, person: Person, contacts: Sequence[P
         )
 
 
-def _todos(models, now, rng: random.Random, person: Person, contacts: Sequence[Person]) -> None:
+def _todos(models, now, rng: random.Random, person: Person) -> None:
     app, user = models.todoist, person.accounts["todoist"]
     for name in rng.sample(PROJECTS, 3):
         project = app.Project.create_save(user_id=user.id, name=name, created_at=past(now, rng, 100, 400))
@@ -256,7 +264,7 @@ def _todos(models, now, rng: random.Random, person: Person, contacts: Sequence[P
             )
 
 
-def _orders(models, now, rng: random.Random, person: Person, contacts: Sequence[Person]) -> None:
+def _orders(models, now, rng: random.Random, person: Person) -> None:
     app, user = models.amazon, person.accounts["amazon"]
     home = person.user.home_address
     names = ("street_address", "city", "state", "country", "zip_code")
@@ -292,7 +300,7 @@ def _orders(models, now, rng: random.Random, person: Person, contacts: Sequence[
 
 
 def _shared_bills(models, now, rng: random.Random, person: Person, contacts: Sequence[Person]) -> None:
-    """A group for the flat, made once by the first of the flatmates, with a year's bills."""
+    """Create a group for the flat with a year's bills; only the flatmate with the lowest account id creates it."""
     app, user = models.splitwise, person.accounts["splitwise"]
     flat = [user, *(other.accounts["splitwise"] for other in contacts if "roommate" in person.relations[other.user.id])]
     if user.id != min(member.id for member in flat):

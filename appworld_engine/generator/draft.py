@@ -1,4 +1,4 @@
-"""What a scenario hands over for one task, and the idioms in which reference solutions are written."""
+"""The draft of one task that a scenario returns, and the code idioms of reference solutions."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,23 +6,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 HELPER_APPS = ("admin", "api_docs", "supervisor")
-"""Apps that serve the task itself; a task is never about them."""
+"""Apps that serve the task itself; no task is about them."""
 PAGE_LIMIT = 20
 
 
 class GenerationError(Exception):
-    """A task that cannot be made as asked; the message names the task and the case."""
+    """A data root or task cannot be generated; the message names the task and the case."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """All that may change in one model (`app.Class`): everything else about it has to stay as it was.
+    """The required changes of one model (`app.Class`); everything else in it must stay unchanged.
 
     Args:
-        added: field values of each new record; all with the same fields (dotted names follow relations), other fields are free.
+        added: field values of each new record. All have the same fields, and dotted names follow relations. Other
+            fields are free.
         updated: record id -> new value of every field that changes.
-        removed: ids of the records that go.
-        upkeep: fields of updated records that the app keeps itself (dates): these may change too.
+        removed: ids of the removed records.
+        upkeep: fields of updated records that the app maintains itself (dates), which may change too.
     """
 
     model: str
@@ -34,7 +35,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Upkeep:
-    """Fields that the app itself keeps up to date (counters, dates): these, and only these, may change in existing records."""
+    """Fields that the app maintains itself (counters, dates): only these may change in existing records."""
 
     model: str
     fields: tuple[str, ...]
@@ -46,10 +47,10 @@ class Draft:
 
     Args:
         instruction: what the supervisor asks for.
-        steps: the reference solution in code blocks, one a turn; the look-up of documentation is put before them.
-        answer: what `complete_task` has to be given; None where the task asks nothing.
-        changes, upkeep: what the databases have to look like afterwards; empty means untouched.
-        public: the parameters of this variant, as they stand in the instruction.
+        steps: the reference solution in code blocks, one per turn, without the look-up of documentation before them.
+        answer: the required argument of `complete_task`; None if the task asks for no answer.
+        changes, upkeep: the required changes of the databases; empty means none.
+        public: the parameters of this variant, as in the instruction.
     """
 
     instruction: str
@@ -61,7 +62,7 @@ class Draft:
 
     @property
     def endpoints(self) -> list[tuple[str, str]]:
-        """(app, api) of every endpoint that the steps call, in order of first use."""
+        """Return (app, api) of every endpoint that the steps call, in order of first use."""
         return list(dict.fromkeys(re.findall(r"apis\.(\w+)\.(\w+)\(", "\n".join(self.steps))))
 
     @property
@@ -70,7 +71,7 @@ class Draft:
 
 
 def login(*apps: str) -> str:
-    """Code that leaves `<app>_token` for every app."""
+    """Return code that logs in and sets `<app>_token` for every app."""
     lines = [
         'passwords = {entry["account_name"]: entry["password"] for entry in apis.supervisor.show_account_passwords()}',
         "profile = apis.supervisor.show_profile()",
@@ -83,11 +84,11 @@ def login(*apps: str) -> str:
 
 
 def pages(name: str, endpoint: str, *arguments: str, token: str | None = None) -> str:
-    """Code that collects every page of `endpoint` (`app.api`) in the list `name`, and shows how many there are and the first.
+    """Return code that collects all pages of `endpoint` (`app.api`) in the list `name` and prints a summary.
 
     Args:
         arguments: further keyword arguments, as code.
-        token: the variable that holds the access token; None is `<app>_token`, "" sends none.
+        token: the variable with the access token; None means `<app>_token`, and "" sends no token.
     """
     app = endpoint.split(".")[0]
     token = f"{app}_token" if token is None else token
@@ -106,12 +107,12 @@ def pages(name: str, endpoint: str, *arguments: str, token: str | None = None) -
 
 
 def complete(answer: str = "") -> str:
-    """Code that ends the task; `answer` is an expression."""
+    """Return code that completes the task; `answer` is an expression."""
     return f"apis.supervisor.complete_task(answer={answer})" if answer else "apis.supervisor.complete_task()"
 
 
 def look_up(endpoints: Sequence[tuple[str, str]]) -> str:
-    """Code that shows which parameters each endpoint takes, app by app."""
+    """Return code that prints the parameters of each endpoint, app by app."""
     apps = {app: [api for other, api in endpoints if other == app] for app, _ in endpoints}
     return "\n".join(
         [
@@ -124,11 +125,11 @@ def look_up(endpoints: Sequence[tuple[str, str]]) -> str:
 
 
 def all_steps(draft: Draft) -> list[str]:
-    """The steps of one task, as an agent would take them: documentation first."""
+    """Return the steps of one task as an agent would take them, with the documentation first."""
     return [look_up(draft.endpoints), *(step.strip() for step in draft.steps)]
 
 
 def solution_code(draft: Draft) -> str:
-    """The same solution as AppWorld keeps it: one function, without looking things up."""
+    """Return the solution in AppWorld's form: one function that does not look up documentation."""
     body = "\n".join(step.strip() for step in draft.steps)
     return "def solution(apis, requester) -> None:\n" + "\n".join(f"    {line}" if line else "" for line in body.splitlines()) + "\n"

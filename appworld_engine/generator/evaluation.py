@@ -1,4 +1,4 @@
-"""Writes a task's evaluation in AppWorld's form: a function of checks on the answer and on how the models changed."""
+"""Writes a task's evaluation in AppWorld's form: a function that checks the answer and the changes of the models."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -31,14 +31,14 @@ def evaluate(test, models, public_data, private_data, main_user, ground_truth_an
 
 
 def plain(value: Any) -> Any:
-    """A field's value as JSON holds it."""
+    """Return a field's value as JSON stores it."""
     if isinstance(value, float):
         return round(value, 2)
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
 def private_data(draft: Draft) -> dict[str, list]:
-    """What the evaluation compares with: for each changed model the rows added and updated and the ids removed."""
+    """Return what the evaluation compares with: the added and updated rows and removed ids of each changed model."""
     data: dict[str, list] = {}
     for change in draft.changes:
         key = _key(change)
@@ -49,7 +49,7 @@ def private_data(draft: Draft) -> dict[str, list]:
 
 
 def evaluation_code(draft: Draft) -> str:
-    """The text of evaluation.py: alike for all variants of a scenario, what differs is in the private data."""
+    """Return the text of evaluation.py, which all variants of a scenario share; differences are in the private data."""
     required = sorted(change.model for change in draft.changes)
     free = sorted(upkeep.model for upkeep in draft.upkeep)
     what = ", ".join(required) if required else "none"

@@ -1,7 +1,7 @@
-"""The people of a data root: families, flatmates, colleagues and friends, their accounts in every app and their phone books.
+"""The people of a data root, with their relations, their accounts in every app, and their phone books.
 
-Twelve supervisors (the people an assistant may work for) live three to a flat, have parents and a brother or sister among
-the other supervisors, work in one of four companies and have friends outside it. Everyone has an account in every app.
+The twelve supervisors are the people whom an assistant may serve. They live three to a flat. Each has parents, a sibling
+among the other supervisors, a job in one of four companies, and friends outside it.
 """
 
 import random
@@ -26,21 +26,21 @@ PASSWORD_LETTERS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789#%*+
 
 @dataclass
 class Person:
-    """One human being: the row in the admin app, an account in every app, and what others are to them."""
+    """One person: the row in the admin app, an account in every app, and the relations to others by user id."""
 
     user: Any
     accounts: dict[str, Any] = field(default_factory=dict)
     relations: dict[int, list[str]] = field(default_factory=dict)
 
     def related(self, other: "Person", relation: str) -> None:
-        """Notes that `other` is this person's `relation`."""
+        """Record that `other` is this person's `relation`."""
         names = self.relations.setdefault(other.user.id, [])
         if relation not in names:
             names.append(relation)
 
 
 def populate(models, now, rng: random.Random) -> list[Person]:
-    """Creates everyone with accounts and phone books; the first `SUPERVISORS` are those that tasks may be given by."""
+    """Create everyone with accounts and phone books; the first `SUPERVISORS` people are the supervisors."""
     people = [_person(models, now, rng, *identity) for identity in _identities(rng)]
     supervisors, parents, others = people[:SUPERVISORS], people[SUPERVISORS : 2 * SUPERVISORS], people[2 * SUPERVISORS :]
     _families(models, supervisors, parents)
@@ -53,7 +53,7 @@ def populate(models, now, rng: random.Random) -> list[Person]:
 
 
 def _identities(rng: random.Random) -> list[tuple[str, str, str]]:
-    """(first name, last name, sex) of everyone; brothers, sisters and their parents share a family name."""
+    """Return (first name, last name, sex) of everyone; siblings and their parents share a family name."""
     women, men = rng.sample(FIRST_NAMES["female"], 18), rng.sample(FIRST_NAMES["male"], 18)
     names = rng.sample(FAMILY_NAMES, 18)
     pool = [pair for couple in zip([(name, "female") for name in women], [(name, "male") for name in men], strict=True) for pair in couple]
@@ -91,7 +91,7 @@ def _person(models, now, rng: random.Random, first: str, last: str, sex: str) ->
 
 
 def _unused(models, name: str, draw: Callable[[], str]) -> str:
-    """A value that nobody has yet: AppWorld's factories do not look."""
+    """Return a value that nobody has yet, which AppWorld's factories do not check."""
     return next(value for value in iter(draw, None) if not models.admin.MainUser.exists(**{name: value}))
 
 
@@ -121,7 +121,7 @@ def _families(models, supervisors: Sequence[Person], parents: Sequence[Person]) 
 
 
 def _flats(models, rng: random.Random, supervisors: Sequence[Person], parents: Sequence[Person], others: Sequence[Person]) -> None:
-    # Every fourth supervisor: brothers and sisters do not share a flat.
+    # Every fourth supervisor, so that siblings do not share a flat.
     flats = [(list(supervisors[start::4]), "roommates") for start in range(4)]
     couples = [(list(parents[start : start + 2]), "family") for start in range(0, SUPERVISORS, 2)]
     for residents, kind in [*flats, *couples, *(([person], "single") for person in others)]:
@@ -139,7 +139,7 @@ def _flats(models, rng: random.Random, supervisors: Sequence[Person], parents: S
 
 def _companies(models, rng: random.Random, supervisors: Sequence[Person], others: Sequence[Person]) -> None:
     for index, name in enumerate(COMPANIES):
-        # Three supervisors of three different flats and families, and three other people of whom the first is the manager.
+        # Three supervisors from different flats and families, and three others, the first of whom is the manager.
         staff = [*others[3 * index : 3 * index + 3], *(supervisors[(3 * index + 5 * step) % SUPERVISORS] for step in range(3))]
         manager = staff[0]
         company = models.admin.Company.create_save(name=name, manager_id=manager.user.id, weekly_standup_time=f"{rng.randint(9, 11):02d}:30")

@@ -1,4 +1,4 @@
-"""The vocabulary of generated data: names of songs, products, projects and so on, all made up."""
+"""The vocabulary of generated data: invented names of songs, products, projects, and so on."""
 
 GENRES = ["rock", "jazz", "pop", "EDM", "classical", "folk"]
 ARTISTS = [

@@ -1,4 +1,7 @@
-"""The personal assistant as the stages see it. What is heavy is imported where it is used: parameters are read with this module loaded."""
+"""The personal assistant as a use case of the pipeline.
+
+Reading parameters imports this module, so heavy imports stand inside the functions that need them.
+"""
 
 import argparse
 from collections.abc import AsyncIterator
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def check_appworld(_chosen: argparse.Namespace) -> int:
-    """Run AppWorld's own tests; 1 if one failed."""
+    """Run AppWorld's own tests and return the exit code: 1 if one failed."""
     from tempfile import TemporaryDirectory
 
     from apprentice.usecases.assistant.source.bundled import run_bundled_tests
@@ -72,24 +75,25 @@ class Assistant(UseCase):
 
     @asynccontextmanager
     async def opened(self, encode: Encode) -> AsyncIterator[MakeEnvironment]:
-        """Start the engine, which cuts what a block prints by itself (`observation_chars`).
+        """Start the engine, which truncates the output of a block itself (`observation_chars`).
 
         Raises:
-            ApprenticeError: AppWorld is not installed, its data root is gone, or this machine cannot isolate the agent's code.
+            ApprenticeError: AppWorld or its data root is missing, or this machine cannot isolate the agent's code.
         """
         from apprentice.usecases.assistant.environment.appworld import AppWorldEnvironment
-        from apprentice.usecases.assistant.environment.client import AppWorldWorkers, WorkerLimits
+        from apprentice.usecases.assistant.environment.client import AppWorldClient
+        from apprentice.usecases.assistant.environment.episode import EpisodeLimits
 
         config = self.config.environment
-        limits = WorkerLimits(timeout_s=config.timeout_s, memory_mb=config.memory_mb, output_chars=config.observation_chars)
+        limits = EpisodeLimits(timeout_s=config.timeout_s, memory_mb=config.memory_mb, output_chars=config.observation_chars)
         root = self.layout.raw / read_json(self.reads[0])["root"]
         python, scratch = self.layout.root / INTERPRETER, self.layout.runtime / "appworld"
-        workers = AppWorldWorkers(python, root, scratch, limits=limits, isolation=config.isolation)
-        await workers.start()
+        client = AppWorldClient(python, root, scratch, limits=limits, isolation=config.isolation)
+        await client.start()
         try:
-            yield lambda kind=AGENT: AppWorldEnvironment(workers, config)
+            yield lambda kind=AGENT: AppWorldEnvironment(client, config)
         finally:
-            await workers.close()
+            await client.close()
 
     @classmethod
     def measure(cls) -> "Measure":

@@ -1,6 +1,7 @@
-"""Splitwise, alone, with notes, and with Venmo to settle."""
+"""Scenarios about Splitwise, alone, with notes, and with payments on Venmo."""
 
 from collections import Counter
+from collections.abc import Sequence
 from textwrap import dedent
 
 from generator.content import add_expense
@@ -9,7 +10,7 @@ from generator.scene import Scene, scenario
 
 
 def _debts(scene: Scene) -> dict[int, float]:
-    """Splitwise user id -> what the supervisor owes them in the end (negative: is owed), over all expenses and payments."""
+    """Return Splitwise user id -> the balance that the supervisor owes them, negative if they owe it."""
     app, user = scene.models.splitwise, scene.account("splitwise")
     debts: Counter = Counter()
     for expense in app.Expense.find_all(deleted=False):
@@ -27,7 +28,7 @@ def _debts(scene: Scene) -> dict[int, float]:
 
 
 def _advance(scene: Scene, contact, amount: float, lent: bool = False) -> None:
-    """The contact paid something for the supervisor, outside any group; `lent`: the other way round."""
+    """Let the contact pay something for the supervisor, outside any group; with `lent`, the other way round."""
     payer, debtor = scene.account("splitwise", contact), scene.account("splitwise")
     if lent:
         payer, debtor = debtor, payer
@@ -40,12 +41,12 @@ RANKS = {
     "third most": (-3, 'sorted(owed, key=lambda entry: entry["amount"])[-3]'),
     "least": (0, 'min(owed, key=lambda entry: entry["amount"])'),
 }
-"""Where one of a rank stands among all, by amount, and the code that finds them."""
+"""The position of a rank among all people sorted by amount, and the code that finds it."""
 
 
 @scenario("train", 1)
 def biggest_creditor(scene: Scene) -> Draft:
-    """A rank, mostly the first, over balances of one direction."""
+    """Find the person with a rank, mostly the first, among the balances in one direction."""
     direction, rank = scene.choose(
         [
             ("you_owe_them", "most"),
@@ -87,9 +88,22 @@ def biggest_creditor(scene: Scene) -> Draft:
     )
 
 
+def _recorded(group, members: Sequence, bills: Sequence[tuple[str, int]]) -> list[Change]:
+    """Return the changes after the first of four members has entered all bills as shared expenses of the group."""
+    payer, *others = members
+    expenses = [{"group_id": group.id, "payer_id": payer.id, "amount": float(amount), "description": what} for what, amount in bills]
+    shares = [{"expense.description": what, "debtor_id": member.id, "share_amount": float(amount / 4)} for what, amount in bills for member in members]
+    notifications = [{"user_id": member.id, "type": "expense_added"} for _ in bills for member in others]
+    return [
+        Change("splitwise.Expense", added=expenses),
+        Change("splitwise.ExpenseShare", added=shares),
+        Change("splitwise.Notification", added=notifications),
+    ]
+
+
 @scenario("train", 3)
 def expenses_from_note(scene: Scene) -> Draft:
-    """Lines of a note become expenses of a group, split evenly."""
+    """Enter the lines of a note as expenses of a group, split evenly."""
     name = scene.choose(
         ["Cabin weekend", "Canoe tour", "City trip", "Ski hut", "Beach house 2024", "Jazz festival", "Family reunion", "Road trip west", "Wine tasting"]
     )
@@ -113,18 +127,7 @@ def expenses_from_note(scene: Scene) -> Draft:
             "with the same description, shared equally by all members of the group including me."
         ),
         public={"group": name},
-        changes=[
-            Change(
-                "splitwise.Expense", added=[{"group_id": group.id, "payer_id": user.id, "amount": float(amount), "description": what} for what, amount in bills]
-            ),
-            Change(
-                "splitwise.ExpenseShare",
-                added=[
-                    {"expense.description": what, "debtor_id": member.id, "share_amount": float(amount / 4)} for what, amount in bills for member in members
-                ],
-            ),
-            Change("splitwise.Notification", added=[{"user_id": member.id, "type": "expense_added"} for _ in bills for member in members[1:]]),
-        ],
+        changes=_recorded(group, members, bills),
         steps=[
             login("simple_note", "splitwise"),
             dedent(f"""
@@ -152,7 +155,7 @@ def expenses_from_note(scene: Scene) -> Draft:
 
 @scenario("test_normal", 3)
 def settle_on_venmo(scene: Scene) -> Draft:
-    """Balances of one app become payments in another."""
+    """Pay the balances of one app in another."""
     what = scene.choose(["Splitwise debts", "All square", "What I owed you"])
     for contact in scene.rng.sample(scene.contacts(), 4):
         _advance(scene, contact, scene.rng.randint(1000, 7000) / 100)

@@ -1,4 +1,4 @@
-"""File system: names and dates, sorting into folders, sums over many small files."""
+"""Scenarios about the file system: names and dates, sorting into folders, and sums over many files."""
 
 from textwrap import dedent
 
@@ -9,7 +9,7 @@ FOLDER_DATES = Upkeep("file_system.Directory", ("updated_at",))
 
 
 def _folder(scene: Scene, *names: str) -> str:
-    """Creates a folder below the supervisor's home, parents first; returns its path."""
+    """Create a folder and its parents in the supervisor's home, and return its path."""
     user = scene.account("file_system")
     path = user.home_directory_path
     for name in names:
@@ -25,9 +25,23 @@ def _file(scene: Scene, path: str, content: str, when):
     )
 
 
+def _dated_files(scene: Scene, folder: str, trash: str) -> tuple[list[dict], list[int]]:
+    """Fill `folder` with files of several years; return the files expected after the move and the original ids."""
+    added, removed = [], []
+    for number in range(14):
+        year = scene.now.year - (0 if number % 2 else scene.rng.randint(1, 3))
+        when = scene.now.set(year=year, month=scene.rng.randint(1, 5), day=scene.rng.randint(1, 17), minute=5)
+        stem = scene.rng.choice(["rent", "power", "phone", "gym", "hotel"])
+        file = _file(scene, f"{folder}{stem}_{number:02d}.{scene.rng.choice(['pdf', 'txt', 'md'])}", f"{stem} no. {scene.rng.randint(1000, 9999)}", when)
+        target = folder if year == scene.now.year else trash
+        added.append({"path": f"{target}{when.strftime('%Y-%m-%d')}_{file.path.split('/')[-1]}", "content": file.content, "created_at": file.created_at})
+        removed.append(file.id)
+    return added, removed
+
+
 @scenario("train", 3)
 def date_prefix_and_bin(scene: Scene) -> Draft:
-    """Names that begin with their date; what is not of this year goes to the recycle bin."""
+    """Put the date in front of every file name, and move the files of earlier years away."""
     source, away = scene.choose(
         [
             ("documents/receipts", "recycle_bin"),
@@ -41,16 +55,7 @@ def date_prefix_and_bin(scene: Scene) -> Draft:
             ("documents/reminders", "downloads/outdated"),
         ]
     )
-    folder, trash = _folder(scene, *source.split("/")), _folder(scene, *away.split("/"))
-    added, removed = [], []
-    for number in range(14):
-        year = scene.now.year - (0 if number % 2 else scene.rng.randint(1, 3))
-        when = scene.now.set(year=year, month=scene.rng.randint(1, 5), day=scene.rng.randint(1, 17), minute=5)
-        stem = scene.rng.choice(["rent", "power", "phone", "gym", "hotel"])
-        file = _file(scene, f"{folder}{stem}_{number:02d}.{scene.rng.choice(['pdf', 'txt', 'md'])}", f"{stem} no. {scene.rng.randint(1000, 9999)}", when)
-        target = folder if year == scene.now.year else trash
-        added.append({"path": f"{target}{when.strftime('%Y-%m-%d')}_{file.path.split('/')[-1]}", "content": file.content, "created_at": file.created_at})
-        removed.append(file.id)
+    added, removed = _dated_files(scene, _folder(scene, *source.split("/")), _folder(scene, *away.split("/")))
     return Draft(
         instruction=(
             f"Tidy up ~/{source}: put the creation date in front of every file's name, like 2022-09-30_name.txt, and then move "
@@ -82,7 +87,7 @@ def date_prefix_and_bin(scene: Scene) -> Draft:
 
 @scenario("train", 2)
 def move_by_ending(scene: Scene) -> Draft:
-    """One kind of file out of a mixed folder."""
+    """Move the files of one kind out of a mixed folder."""
     ending, source, target = scene.choose(
         [
             ("pdf", "downloads", "documents/papers"),
@@ -130,7 +135,7 @@ def move_by_ending(scene: Scene) -> Draft:
 
 @scenario("train", 2)
 def bills_of_year(scene: Scene) -> Draft:
-    """A sum over the contents of many files, of one kind and one year."""
+    """Sum an amount in the files of one kind and one year."""
     kind, year = scene.choose(
         [
             ("electricity", 2023),

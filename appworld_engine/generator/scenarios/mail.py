@@ -1,4 +1,4 @@
-"""Gmail: finding one fact, tidying up, and alarms out of mails."""
+"""Scenarios about Gmail: finding a fact, tidying up, and alarms from mails."""
 
 from textwrap import dedent
 
@@ -9,7 +9,7 @@ from generator.scene import Scene, scenario
 
 @scenario("train", 1)
 def booking_reference(scene: Scene) -> Draft:
-    """One fact out of one of several similar mails."""
+    """Find a fact in one of several similar mails."""
     wanted = scene.choose(["Oslo", "Kyoto", "Lisbon", "Nairobi", "Montreal", "Prague", "Buenos Aires", "Seville", "Hanoi"])
     cities = dict.fromkeys(["Lisbon", "Oslo", "Kyoto", "Lima", "Vienna", wanted])
     agent, references = scene.account("gmail", scene.choose(scene.contacts("coworker"))), {}
@@ -38,7 +38,7 @@ def booking_reference(scene: Scene) -> Draft:
 
 @scenario("train", 2)
 def archive_newsletters(scene: Scene) -> Draft:
-    """Old mails of one kind leave the inbox."""
+    """Archive the old mails of one kind."""
     name, days = scene.choose(
         [
             ("The Sourdough Letter", 30),
@@ -82,7 +82,7 @@ def archive_newsletters(scene: Scene) -> Draft:
 
 @scenario("test_normal", 3)
 def alarm_before_flight(scene: Scene) -> Draft:
-    """A time of day read in a mail, less some hours, becomes an alarm."""
+    """Set an alarm some hours before a time in a mail."""
     city, hours, label = scene.choose([("Reykjavik", 3, "Leave for airport"), ("Dublin", 2, "Taxi to airport"), ("Naples", 4, "Start packing")])
     sender = scene.account("gmail", scene.choose(scene.contacts("coworker")))
     for other in ("Boston", city, "Tampa"):

@@ -1,4 +1,4 @@
-"""Spotify: what is in the library, liking, making and pruning playlists, whom to follow."""
+"""Scenarios about Spotify: the library, likes, playlists, and followed artists."""
 
 from textwrap import dedent
 
@@ -10,7 +10,7 @@ SUPERLATIVES = {"most-played": (max, "play_count"), "least-played": (min, "play_
 
 @scenario("train", 1)
 def most_played_in_library(scene: Scene) -> Draft:
-    """One genre, one maximum or minimum over the library."""
+    """Find the extreme song of one genre in the library."""
     genre, superlative = scene.choose(
         [
             ("rock", "most-played"),
@@ -27,7 +27,7 @@ def most_played_in_library(scene: Scene) -> Draft:
     pick, field = SUPERLATIVES[superlative]
     songs = [entry.song for entry in scene.account("spotify").user_library_songs if entry.song.genre == genre]
     best = pick(songs, key=lambda song: getattr(song, field))
-    setattr(best, field, getattr(best, field) + 500 if pick is max else getattr(best, field) // 2)  # clear of any tie
+    setattr(best, field, getattr(best, field) + 500 if pick is max else getattr(best, field) // 2)  # excludes ties
     best.save()
     return Draft(
         instruction=f"What is the title of the {superlative} {genre} song in my Spotify song library?",
@@ -49,7 +49,7 @@ def most_played_in_library(scene: Scene) -> Draft:
 
 @scenario("train", 2)
 def like_artist_in_library(scene: Scene) -> Draft:
-    """Likes by one artist, some of them from a length on, leaving out what is liked already."""
+    """Like the songs of one artist, some variants only those above a length, unless they are liked already."""
     user = scene.account("spotify")
     length = scene.choose([0, 0, 0, 180, 240, 150, 210, 165, 200])
     liked = {entry.song_id for entry in user.song_likes}
@@ -83,7 +83,7 @@ def like_artist_in_library(scene: Scene) -> Draft:
 
 @scenario("train", 2)
 def playlist_from_downloads(scene: Scene) -> Draft:
-    """A new playlist out of downloads of some years."""
+    """Create a playlist from the downloads of some years."""
     user = scene.account("spotify")
     title, year = scene.choose(
         [
@@ -128,7 +128,7 @@ def playlist_from_downloads(scene: Scene) -> Draft:
 
 @scenario("train", 2)
 def unfollow_genre(scene: Scene) -> Draft:
-    """Unfollows by genre, some with one exception."""
+    """Unfollow the artists of a genre, in some variants with one exception."""
     app, user = scene.models.spotify, scene.account("spotify")
     following = app.UserArtistFollowing.find_all(user_id=user.id)
     genres = sorted({entry.artist.genre for entry in following}, key=lambda genre: (-sum(entry.artist.genre == genre for entry in following), genre))
@@ -168,7 +168,7 @@ def unfollow_genre(scene: Scene) -> Draft:
 
 @scenario("test_normal", 2)
 def prune_playlists(scene: Scene) -> Draft:
-    """Takes low-rated songs out of all own playlists."""
+    """Remove low-rated songs from all own playlists."""
     user = scene.account("spotify")
     limit = scene.choose([2.5, 2.2, 3.0])
     entries = [entry for playlist in scene.models.spotify.Playlist.find_all(user_id=user.id) for entry in playlist.playlist_songs]

@@ -1,4 +1,4 @@
-"""Simple Note, alone and as the source of payment requests."""
+"""Scenarios about Simple Note, alone and as the source of payment requests."""
 
 from textwrap import dedent
 
@@ -20,7 +20,7 @@ def _note(scene: Scene, title: str, content: str, tags: list[str]):
 
 
 def _show_note(title: str) -> str:
-    """Code that leaves the note of this title in `note`."""
+    """Return code that assigns the note with this title to `note`."""
     return dedent(f"""
     found = apis.simple_note.search_notes(query="{title}", access_token=simple_note_token)
     note_id = [entry["note_id"] for entry in found if entry["title"] == "{title}"][0]
@@ -40,12 +40,12 @@ CHECKLISTS = [
     ("Places to see", ["Cinque Terre", "Petra", "Angkor Wat", "Machu Picchu", "Bergen", "Dubrovnik", "Zanzibar", "Hokkaido"]),
     ("New employee", ["order laptop", "create accounts", "print badge", "assign mentor", "reserve desk", "plan welcome lunch", "sign contract", "give tour"]),
 ]
-"""Titles of notes and what is on them; none of the items begins like another of its note."""
+"""Titles and items of notes; no item is a prefix of another item of its note."""
 
 
 @scenario("train", 1)
 def best_book_of_year(scene: Scene) -> Draft:
-    """A maximum over lines of a note."""
+    """Find the maximum over the lines of a note."""
     year, note_title = scene.choose(
         [
             (2022, "Books I have read"),
@@ -90,7 +90,7 @@ def best_book_of_year(scene: Scene) -> Draft:
 
 @scenario("train", 2)
 def tick_off_items(scene: Scene) -> Draft:
-    """Edits some lines of a note and leaves the others as they are."""
+    """Edit some lines of a note and leave the others unchanged."""
     title, things = scene.choose(CHECKLISTS)
     done = scene.rng.sample(things, 3)
     before = {thing: thing not in done and scene.rng.random() < 0.3 for thing in things}
@@ -121,7 +121,7 @@ def tick_off_items(scene: Scene) -> Draft:
 
 @scenario("train", 3)
 def request_shares_from_note(scene: Scene) -> Draft:
-    """Note, phone book and Venmo: requests to those who have not paid."""
+    """Request money on Venmo from the people who, according to a note, have not paid."""
     trip = scene.choose(["Yosemite", "Lake Tahoe", "Yellowstone", "Key West", "Grand Canyon", "New Orleans", "Acadia", "Big Sur", "Mount Rainier"])
     user = scene.account("venmo")
     lines, expected = ["What everyone owes me:"], []

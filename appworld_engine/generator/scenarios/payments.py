@@ -1,6 +1,7 @@
-"""Venmo, alone and with the phone book: who was paid, what is owed, what to approve and whom to remind."""
+"""Scenarios about Venmo, alone and with the phone book: payments, debts, approvals, and reminders."""
 
 from collections import Counter
+from collections.abc import Sequence
 from textwrap import dedent
 
 from generator.draft import Change, Draft, complete, login, pages
@@ -9,7 +10,7 @@ from generator.scene import Scene, scenario
 
 @scenario("train", 1)
 def top_recipient_of_month(scene: Scene) -> Draft:
-    """A sum per person over one month, of what was sent or of what came in."""
+    """Sum the payments of one month per person, sent or received."""
     user = scene.account("venmo")
     month, name, direction = scene.choose(
         [
@@ -32,7 +33,7 @@ def top_recipient_of_month(scene: Scene) -> Draft:
     top = max(sorted(sums), key=lambda person: sums[person]) if sums else scene.contacts()[0].name
     friend = next(contact for contact in scene.contacts() if contact.name == top)
     sides = {f"{here}_id": user.id, f"{there}_id": scene.account("venmo", friend).id}
-    for day in (6, 17):  # clear of any tie
+    for day in (6, 17):  # excludes ties
         when = scene.now.set(year=int(month[:4]), month=int(month[5:]), day=day)
         scene.models.venmo.Transaction.create_save(**sides, amount=60.5 + day, description="Rent share", created_at=when, updated_at=when)
     question = "Who did I send the most money to" if direction == "sent" else "Who sent me the most money"
@@ -57,23 +58,12 @@ def top_recipient_of_month(scene: Scene) -> Draft:
     )
 
 
-@scenario("train", 3)
-def approve_requests_of_relation(scene: Scene) -> Draft:
-    """Approves what people of one relation or two ask for, and nobody else."""
-    relations = scene.choose(
-        [
-            ["coworker"],
-            ["friend"],
-            ["roommate"],
-            ["parent"],
-            ["friend", "sibling"],
-            ["sibling"],
-            ["roommate", "coworker"],
-            ["parent", "friend"],
-            ["coworker", "manager"],
-        ]
-    )
-    lists = ["contacts", "others"][: len(relations)]
+def _pending_requests(scene: Scene, relations: Sequence[str]) -> tuple[list, dict[int, float]]:
+    """Let every contact request money once or twice.
+
+    Returns:
+        The requests of contacts with one of `relations`, and the balances by user id after all of these are paid.
+    """
     app, user = scene.models.venmo, scene.account("venmo")
     chosen, balances = [], {user.id: user.venmo_balance}
     for contact in scene.contacts():
@@ -92,6 +82,27 @@ def approve_requests_of_relation(scene: Scene) -> Draft:
                 chosen.append(request)
                 balances[user.id] -= request.amount
                 balances[other.id] = balances.get(other.id, other.venmo_balance) + request.amount
+    return chosen, balances
+
+
+@scenario("train", 3)
+def approve_requests_of_relation(scene: Scene) -> Draft:
+    """Approve the requests of people with one or two relations, and no others."""
+    relations = scene.choose(
+        [
+            ["coworker"],
+            ["friend"],
+            ["roommate"],
+            ["parent"],
+            ["friend", "sibling"],
+            ["sibling"],
+            ["roommate", "coworker"],
+            ["parent", "friend"],
+            ["coworker", "manager"],
+        ]
+    )
+    lists, user = ["contacts", "others"][: len(relations)], scene.account("venmo")
+    chosen, balances = _pending_requests(scene, relations)
     return Draft(
         instruction=(
             f"Accept all the Venmo payment requests that are still waiting from any of my {' or '.join(f'{relation}s' for relation in relations)}, "
@@ -128,7 +139,7 @@ def approve_requests_of_relation(scene: Scene) -> Draft:
 
 @scenario("train", 2)
 def remind_old_requests(scene: Scene) -> Draft:
-    """Reminders for requests of a certain age."""
+    """Send reminders for requests of a certain age."""
     days = scene.choose([14, 21, 30, 10, 45, 18, 60, 25, 90])
     app, user = scene.models.venmo, scene.account("venmo")
     reminded = []
@@ -179,7 +190,7 @@ def remind_old_requests(scene: Scene) -> Draft:
 
 @scenario("train", 3)
 def sent_to_relation_last_month(scene: Scene) -> Draft:
-    """Phone book, payments and the calendar in one sum."""
+    """Sum the payments of one month to the contacts with one relation."""
     relation, ago = scene.choose(
         [
             ("friend", 1),
@@ -232,7 +243,7 @@ def sent_to_relation_last_month(scene: Scene) -> Draft:
 
 @scenario("dev", 3)
 def pay_from_table(scene: Scene) -> Draft:
-    """Reads a table in a file and pays each line of it."""
+    """Pay each line of a table in a file."""
     what = scene.choose(["Cello lessons", "Football league", "Cabin deposit"])
     user, home = scene.account("venmo"), scene.account("file_system").home_directory_path
     path = f"{home}documents/{what.lower().replace(' ', '_')}.csv"

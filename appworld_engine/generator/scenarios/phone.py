@@ -1,4 +1,4 @@
-"""Phone: text messages, alarms and birthdays."""
+"""Scenarios about the phone: text messages, alarms, and birthdays."""
 
 from textwrap import dedent
 
@@ -9,7 +9,7 @@ from generator.scene import Scene, scenario
 
 @scenario("train", 1)
 def newest_code_in_texts(scene: Scene) -> Draft:
-    """A number out of the newest of several similar messages."""
+    """Find a number in the newest of several similar messages."""
     what = scene.choose(
         ["door code", "wifi password", "locker code", "gate code", "garage PIN", "safe combination", "voicemail PIN", "alarm code", "printer passcode"]
     )
@@ -40,7 +40,7 @@ def newest_code_in_texts(scene: Scene) -> Draft:
 
 @scenario("train", 2)
 def switch_off_early_alarms(scene: Scene) -> Draft:
-    """Alarms before a time of day."""
+    """Switch off the alarms before a time of day."""
     limit = scene.choose(["07:30", "09:00", "08:15", "06:45", "10:00", "07:05", "11:20", "06:30", "08:50"])
     user = scene.account("phone")
     for hour in (5, 6, 7):
@@ -75,7 +75,7 @@ def switch_off_early_alarms(scene: Scene) -> Draft:
 
 @scenario("dev", 1)
 def next_birthday(scene: Scene) -> Draft:
-    """Whose birthday comes next, from today on, over the turn of the year."""
+    """Find whose birthday comes next, possibly in the next year."""
     relation = scene.choose(["friend", "coworker", "roommate"])
     contacts = scene.contacts(relation)
     today = scene.now.strftime("%m-%d")

@@ -1,4 +1,4 @@
-"""Amazon: what was spent, what to buy, from the wish list to the cart."""
+"""Scenarios about Amazon: spending, choosing a product, and the wish list."""
 
 import math
 from textwrap import dedent
@@ -10,7 +10,7 @@ from generator.words import PRODUCTS
 
 @scenario("train", 1)
 def spent_in_year(scene: Scene) -> Draft:
-    """A sum over the orders of one year, some from an amount on."""
+    """Sum the orders of one year, in some variants only those above an amount."""
     year, least = scene.choose([(2023, 0), (2024, 0), (2023, 0), (2023, 150), (2024, 60), (2023, 250), (2024, 100), (2023, 400), (2023, 320)])
     total = 0.0
     for order in scene.models.amazon.Order.find_all(user_id=scene.account("amazon").id):
@@ -38,7 +38,7 @@ def spent_in_year(scene: Scene) -> Draft:
 
 @scenario("train", 2)
 def cheapest_into_cart(scene: Scene) -> Draft:
-    """The cheapest of the good ones."""
+    """Put the cheapest well-rated product into the cart."""
     kind = scene.rng.choice(sorted(PRODUCTS)[scene.variant % 3 :: 3])
     limit, quantity = scene.choose([(3.5, 1), (3.0, 1), (3.2, 1), (2.8, 2), (4.0, 1), (3.7, 3), (2.5, 1), (3.4, 4), (3.9, 2)])
     pieces = ["one piece", "two pieces", "three pieces", "four pieces"][quantity - 1]
@@ -71,7 +71,7 @@ def cheapest_into_cart(scene: Scene) -> Draft:
 
 @scenario("dev", 2)
 def wish_list_to_cart(scene: Scene) -> Draft:
-    """What is affordable moves from one list to the other."""
+    """Move affordable products from the wish list to the cart."""
     user = scene.account("amazon")
     entries = scene.models.amazon.WishListEntry.find_all(user_id=user.id)
     limit = math.ceil(sorted(entry.product.price for entry in entries)[3 + scene.variant]) + 1

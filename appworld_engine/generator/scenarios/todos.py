@@ -1,4 +1,4 @@
-"""Todoist, alone and with notes and mails as the source of tasks."""
+"""Scenarios about Todoist, alone and with notes and mails as the source of tasks."""
 
 from textwrap import dedent
 
@@ -26,7 +26,7 @@ def _task(scene: Scene, project, title: str, index: int, **fields):
 
 @scenario("train", 2)
 def close_overdue_tasks(scene: Scene) -> Draft:
-    """Tasks past their date in one project."""
+    """Complete the overdue tasks of one project."""
     name = scene.choose(["Balcony", "Tax return", "Flea market", "Vegetable patch", "School fair", "Moving to Denver", "Bike workshop", "Thesis", "Guest room"])
     project, late = _project(scene, name), []
     for index, title in enumerate(scene.rng.sample(CHORES, 8)):
@@ -61,7 +61,7 @@ def close_overdue_tasks(scene: Scene) -> Draft:
 
 @scenario("train", 3)
 def tasks_from_minutes(scene: Scene) -> Draft:
-    """Lines of a note become tasks with dates, in a project that exists."""
+    """Add the lines of a note to an existing project as tasks with due dates."""
     name = scene.choose(
         ["Choir board", "Parents' council", "Garden club", "Street party", "Rowing team", "Tenants' union", "Film festival", "Chess league", "Food bank"]
     )
@@ -114,7 +114,7 @@ def tasks_from_minutes(scene: Scene) -> Draft:
 
 @scenario("dev", 3)
 def tasks_from_starred_mails(scene: Scene) -> Draft:
-    """Starred mails become tasks."""
+    """Add the starred mails to a project as tasks."""
     name = scene.choose(["Inbox zero", "Follow-ups", "Answer these"])
     project, added = _project(scene, name), []
     for number, subject in enumerate(scene.rng.sample(SUBJECTS, 8)):
@@ -152,7 +152,7 @@ def tasks_from_starred_mails(scene: Scene) -> Draft:
 
 @scenario("test_normal", 1)
 def longest_project(scene: Scene) -> Draft:
-    """Sums of durations over the open tasks of several projects."""
+    """Find the project with the largest total duration of open tasks."""
     names = scene.choose([("Attic", "Cellar", "Garage"), ("Novel", "Memoir", "Poems"), ("Course A", "Course B", "Course C")])
     totals = dict.fromkeys(names, 0)
     for number, name in enumerate(names):
@@ -161,7 +161,7 @@ def longest_project(scene: Scene) -> Draft:
             minutes, done = scene.rng.randrange(10, 200, 5), scene.rng.random() < 0.4
             _task(scene, project, f"Part {index + 1}", index, duration=float(minutes), duration_unit="minutes", is_completed=done, priority="low")
             totals[name] += 0 if done else minutes
-        extra = 3 + 11 * number  # clear of any tie
+        extra = 3 + 11 * number  # excludes ties
         _task(scene, project, "Part 8", 7, duration=float(extra), duration_unit="minutes", priority="low")
         totals[name] += extra
     top = max(totals, key=lambda name: totals[name])

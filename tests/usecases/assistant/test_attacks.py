@@ -1,7 +1,8 @@
-"""The agent's code is hostile: each attack stays inside, costs at most its own episode, and the run goes on.
+"""The agent's code is hostile: no attack leaves the sandbox or costs more than its own episode.
 
-An attack is judged from outside: what it printed, whether its episode lives, and that nothing of the machine changed. AppWorld's own guard refuses
-many of them by their wording; so that the walls are what is tested, the attacks first get hold of the real modules past that guard.
+An attack is judged from outside: by its output, by whether its episode is alive, and by the unchanged machine.
+AppWorld's own guard rejects many attacks by their wording. To test the sandbox instead, the attacks first get hold of
+the real modules past that guard.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 from usecases.assistant.conftest import CANARY
 
-from apprentice.usecases.assistant.environment.client import Execution, Judgement
+from apprentice.usecases.assistant.environment.episode import Execution, Judgement
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
@@ -37,19 +38,19 @@ def attempt(action):
 def my_socket():
     return apis._requester.client._transport.lines._connection
 """
-"""Names for the attacks: the modules themselves, past AppWorld's patches."""
+"""Defines names for the attacks: the real modules without AppWorld's patches."""
 
 
 @dataclass(frozen=True)
 class Attack:
-    """One hostile block and how its episode must look afterwards."""
+    """One hostile block and the required state of its episode afterwards."""
 
     name: str
     code: str
     never: tuple[str, ...] = ("RESULT",)
-    """What its output must not hold."""
+    """Texts that its output must not contain."""
     killed: bool | None = False
-    """Whether the episode is ended for it; None where either is right."""
+    """Whether the episode is killed for it; None if both are allowed."""
 
 
 STACK = """
@@ -57,7 +58,7 @@ libc.getauxval.restype = ctypes.c_ulong
 begin = ctypes.c_void_p.in_dll(libc, "program_invocation_name").value
 attempt(lambda: ctypes.string_at(begin, (libc.getauxval(31) | 4095) + 1 - begin).replace(bytes(1), b" ").split())
 """
-"""The strings that the kernel puts on a new process's stack: arguments, environment, program."""
+"""Reads the strings that the kernel puts on a new process's stack: arguments, environment, program."""
 FORGE = """
 def forge(app, who):
     json, hashlib, base64 = imp("json"), imp("hashlib"), imp("base64")
@@ -69,23 +70,23 @@ def forge(app, who):
     return (text + b"." + part(hashlib.sha256(bytes(byte ^ 0x5C for byte in key) + inner).digest())).decode()
 me = apis.supervisor.show_profile()["email"]
 """
-"""A token as AppWorld signs it."""
+"""Forges a token as AppWorld signs it."""
 GUESS = """
 me = apis.supervisor.show_profile()["email"]
 def quietly(api, **arguments):
     try:
         api(email=me, **arguments)
     except Exception:
-        pass  # generated data has nobody who mails codes; what was done before counts all the same
+        pass  # generated data has no account that mails codes; earlier effects still count
 quietly(apis.venmo.send_password_reset_code)
 code = str(imp("uuid").UUID(int=imp("random").Random(100).getrandbits(128), version=4)).replace("-", "")[:7]
 quietly(apis.venmo.reset_password, password_reset_code=code, new_password="another one")
 attempt(lambda: apis.venmo.login(username=me, password="another one"))
 """
-"""The code that AppWorld mails to the owner of an account, from the seed that it starts with."""
+"""Guesses the code that AppWorld mails to the owner of an account from AppWorld's initial seed."""
 
 CALL = ("RESULT 0", "RESULT 1", "RESULT 2", "RESULT 3", "RESULT 4", "RESULT 5", "RESULT 6")
-"""A system call that got through."""
+"""Results of a system call that succeeded."""
 
 ATTACKS = [
     # --- processes ---
@@ -204,7 +205,7 @@ ATTACKS = [
 
 @pytest.fixture(scope="module")
 def listener():
-    """A server on this machine, and whether anybody has connected to it."""
+    """The port of a server on this machine and the list of connections to it."""
     server, visitors = socket.create_server(("127.0.0.1", 0)), []
 
     def listen():
@@ -220,13 +221,13 @@ def listener():
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
-def test_attack_is_contained(attack: Attack, workers, loop, appworld_root: Path, task_ids: list[str], listener, tmp_path: Path):
+def test_attack_is_contained(attack: Attack, client, loop, appworld_root: Path, task_ids: list[str], listener, tmp_path: Path):
     port, visitors = listener
     out, truth = tmp_path / "pwned", appworld_root.resolve() / "data" / "tasks" / task_ids[0] / "ground_truth" / "answer.json"
     os.chmod(tmp_path, 0o777)
 
     async def play() -> tuple[Execution, Execution, Judgement, Execution]:
-        world, bystander = [await workers.open(task_ids[0], f"attack{next(NUMBERS)}") for _ in range(2)]
+        world, bystander = [await client.open(task_ids[0], f"attack{next(NUMBERS)}") for _ in range(2)]
         places = {"@OUT@": str(out), "@TRUTH@": str(truth), "@PORT@": str(port), "@TASK@": task_ids[0], "@WORLD@": str(await world.pid())}
         code = attack.code
         for name, value in places.items():
@@ -239,9 +240,9 @@ def test_attack_is_contained(attack: Attack, workers, loop, appworld_root: Path,
         await bystander.close()
         return execution, after, judgement, beside
 
-    execution, after, judgement, beside = loop.run_until_complete(asyncio.wait_for(play(), 120))
+    execution, after, judgement, beside = loop.run_until_complete(asyncio.wait_for(play(), 240))
     assert not [text for text in attack.never if text in execution.output], execution.output
-    assert len(execution.output) < 2 * workers.limits.output_chars
+    assert len(execution.output) < 2 * client.limits.output_chars
     if attack.killed is not None:
         assert (after.killed is not None) == attack.killed, (execution, after)
     assert not judgement.success

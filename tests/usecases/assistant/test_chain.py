@@ -1,4 +1,4 @@
-"""The assistant's whole chain on a tiny random model: real worlds, real judgements."""
+"""The assistant's whole chain on a tiny random model, with real worlds and judgements."""
 
 import json
 import os
@@ -37,8 +37,8 @@ for stage in sys.argv[1:]:
 
 
 @pytest.fixture(scope="module")
-def project(appworld_root: Path, workers, tmp_path_factory) -> Path:
-    """A project in which every stage has run; the model never solves a task, its expert does."""
+def project(appworld_root: Path, client, tmp_path_factory) -> Path:
+    """A project in which every stage has run. The model never solves a task; its expert does."""
     folder = tmp_path_factory.mktemp("project")
     (folder / ".venv-appworld").symlink_to(ROOT / ".venv-appworld")
     shutil.copy(ROOT / "params.yaml", folder)
@@ -51,7 +51,7 @@ def project(appworld_root: Path, workers, tmp_path_factory) -> Path:
 
 
 def run_stages(folder: Path, *stages: str) -> None:
-    """One process for all: most of a stage's time would go into its imports."""
+    """Run stages in one process, because imports would take most of each stage's time."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **SHARING_CORES, "HF_HUB_OFFLINE": "1"}
     finished = subprocess.run([sys.executable, "-c", SCRIPT, *stages], cwd=folder, env=variables, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr[-3000:]
@@ -59,7 +59,7 @@ def run_stages(folder: Path, *stages: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_expert_s_traces_were_executed_and_learned_from(project):
+def test_the_experts_traces_were_executed_and_learned_from(project):
     assert json.loads(Layout("assistant", project).metrics("distill").read_text())["traces"] == 2
 
 

@@ -1,4 +1,4 @@
-"""The behaviour of an agent that writes code, each figure on hand-written turns."""
+"""Metrics of an agent's behaviour, each computed from hand-written turns."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 from evaluated import episode, turn
 
 from apprentice.records import Trajectory, Turn
-from apprentice.usecases.assistant.metrics.conduct import FIGURES, SHARES, assumptions, calls_of, conduct, has_placeholder
+from apprentice.usecases.assistant.metrics.conduct import METRICS, SHARES, assumptions, calls_of, conduct, has_placeholder
 
 
 def code(text: str, *, prose: str = "") -> str:
@@ -21,10 +21,10 @@ def of_calls(*of_turns: tuple[str, ...]) -> Trajectory:
     return played(*(turn(code("x"), calls=calls) for calls in of_turns))
 
 
-def test_every_figure_has_words_and_a_kind():
+def test_every_metric_has_a_description_and_a_kind():
     figures = conduct([played(turn(code("x")))])
-    assert list(figures) == list(FIGURES)
-    assert set(SHARES) < set(FIGURES)
+    assert list(figures) == list(METRICS)
+    assert set(SHARES) < set(METRICS)
 
 
 def test_turns_and_code():
@@ -40,13 +40,13 @@ def test_code_that_raises_and_code_that_is_killed_are_execution_errors():
     assert figures["execution_errors"] == 0.5
 
 
-def test_an_endpoint_is_given_up_where_it_never_works_after_it_failed():
+def test_an_endpoint_is_abandoned_if_it_never_succeeds_after_a_failure():
     failed, ok = "spotify.login 401", "spotify.login 200"
     assert conduct([of_calls((failed,), ("spotify.show_song 200",))])["given_up"] == 1
     assert conduct([of_calls((failed, failed), (ok,))])["given_up"] == 0
     assert conduct([of_calls((ok, failed))])["given_up"] == 1
     assert conduct([of_calls((ok,))])["given_up"] == 0
-    # Endpoints count, not calls; and an episode's success says nothing of another's.
+    # Endpoints count, not calls, and success in one episode does not affect another.
     assert conduct([of_calls((failed, failed, "venmo.login 422")), of_calls((failed, ok))])["given_up"] == 0.6667
 
 
@@ -67,7 +67,7 @@ def test_look_ups_of_documentation_are_counted_by_episode():
         (("supervisor.show_profile 200", "api_docs.show_app_descriptions 200"), 0),
     ],
 )
-def test_a_first_call_is_documented_where_its_own_documentation_was_shown_before(calls, share):
+def test_a_first_call_is_documented_if_its_own_documentation_was_shown_before(calls, share):
     assert conduct([of_calls(calls)])["documented_first_calls"] == share
 
 
@@ -123,7 +123,7 @@ def test_placeholders_are_counted_by_episode():
     assert conduct([played(bad, bad), played(turn(code("x")))])["placeholders"] == 0.5
 
 
-def test_how_episodes_end():
+def test_completed_and_truncated_episodes_are_counted():
     done = played(turn(code("x")), turn(code("complete_task()"), "complete"), outcome="success")
     figures = conduct([done, played(turn(code("x")), outcome="truncated")])
     assert (figures["completed"], figures["truncated"]) == (0.5, 0.5)

@@ -1,4 +1,4 @@
-"""The personal assistant as an environment: what counts as code, what the agent is told, when the episode ends, who judges."""
+"""The assistant's environment: what counts as code, what the agent is told, and how episodes end."""
 
 import json
 from pathlib import Path
@@ -36,12 +36,12 @@ def test_code_is_what_is_fenced(action, blocks):
 
 
 @pytest.fixture
-def played(workers, loop, appworld_root):
-    """Plays messages in a task's world; the observations, and the verdict with its reward."""
+def played(client, loop, appworld_root):
+    """A function that plays messages in a task's world and returns the observations and the verdict."""
 
     def play(task_id, *actions, reward="goal"):
         config = load_pipeline("assistant", PARAMS).environment.model_copy(update={"reward": reward})
-        environment = AppWorldEnvironment(workers, config)
+        environment = AppWorldEnvironment(client, config)
 
         async def go():
             try:
@@ -71,7 +71,7 @@ def test_the_agent_learns_who_asks_what_and_how_to_work(played, task_ids, appwor
     assert "show_api_doc" in told.text and "complete_task" in told.text and not told.done
 
 
-def test_the_expert_solves_the_task_and_its_calls_are_noted(played, task_ids, appworld_root):
+def test_the_expert_solves_the_task_and_its_calls_are_recorded(played, task_ids, appworld_root):
     of_task = task(appworld_root, task_ids[0])
     actions = list(expert_actions(of_task))
     told, verdict = played(task_ids[0], *actions)
@@ -82,7 +82,7 @@ def test_the_expert_solves_the_task_and_its_calls_are_noted(played, task_ids, ap
     assert "api_docs.show_api_doc(supervisor.show_profile) 200" in calls and "supervisor.complete_task 200" in calls
 
 
-def test_errors_and_messages_without_code_are_told_and_the_episode_goes_on(played, task_ids):
+def test_errors_and_messages_without_code_are_reported_and_the_episode_continues(played, task_ids):
     told, verdict = played(
         task_ids[0], "I would start with the docs.", fenced("1/0"), fenced("print('still here')"), fenced("apis.spotify.show_song(song_id=-1)")
     )
@@ -109,11 +109,11 @@ def test_the_share_of_checks_that_pass_can_be_the_reward(played, task_ids):
     assert (goal.score, goal.success, share.success) == (0.0, False, False) and 0.0 < share.score < 1.0
 
 
-def test_the_expert_gives_up_where_the_task_has_no_plan(task_ids, appworld_root):
+def test_the_expert_does_nothing_if_the_task_has_no_plan(task_ids, appworld_root):
     assert list(expert_actions(task(appworld_root, task_ids[0]).model_copy(update={"plan": ()}))) == []
 
 
-def test_an_episode_leaves_the_data_root_as_it_was(played, task_ids, appworld_root):
+def test_an_episode_leaves_the_data_root_unchanged(played, task_ids, appworld_root):
     before = fingerprint(appworld_root)
     _, verdict = played(task_ids[0], *expert_actions(task(appworld_root, task_ids[0])))
     assert verdict.success and fingerprint(appworld_root) == before

@@ -1,4 +1,4 @@
-"""The generated data root: the same bytes from one seed, tasks that AppWorld itself accepts, and a gate that stops bad ones."""
+"""Generated data roots: one seed gives the same bytes, AppWorld accepts the tasks, and the proof rejects bad ones."""
 
 import hashlib
 import json
@@ -15,23 +15,23 @@ from apprentice.usecases.assistant.source.roots import DataRoot, ensure_generate
 from tests.usecases.assistant.conftest import SCENARIOS, SEED, VARIANTS
 
 TASKS = {"train": VARIANTS, "dev": 3, "test_normal": 3}
-"""Of each scenario."""
+"""Tasks per scenario of each split."""
 
 
 def fingerprints(root: Path) -> dict[str, str]:
-    """Relative path -> hash of the content, of every file below `root`."""
+    """Return relative path -> hash of the content for every file below `root`."""
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 def in_appworld(python: Path, root: Path, code: str) -> subprocess.CompletedProcess:
-    """Runs code with AppWorld's Python and the generator in reach."""
+    """Run code with AppWorld's Python and the generator on its path."""
     environment = {**os.environ, "PYTHONPATH": str(ENGINE), "APPWORLD_ROOT": str(root), "PYTHONHASHSEED": "0", "IPYTHONDIR": str(root / "ipython")}
     return subprocess.run([python, "-c", code], env=environment, capture_output=True, text=True, cwd=root)
 
 
 @pytest.fixture
 def copy(appworld_root: Path, tmp_path: Path) -> Path:
-    """The small root, to be written to."""
+    """A copy of the small root that a test may change."""
     shutil.copytree(appworld_root, tmp_path / "root")
     return tmp_path / "root"
 
@@ -116,7 +116,7 @@ def spoil(draft):
 bad = dataclasses.replace(scenario, build=lambda scene: spoil(scenario.build(scene)))
 try:
     build.SCENARIOS[:] = [bad]
-    build._build_task(Path("data").absolute(), {seed}, build._orders({seed}, bad, 3)[0])
+    build.build_task(Path("data").absolute(), {seed}, build.plan_tasks({seed}, bad, 3)[0])
 except GenerationError as error:
     print(error)
 """
@@ -125,19 +125,19 @@ except GenerationError as error:
 @pytest.mark.parametrize(
     ("spoil", "case"),
     [
-        ('return dataclasses.replace(draft, answer="something else")', "case steps: fails and must not"),
-        ('return dataclasses.replace(draft, steps=["apis.supervisor.complete_task()"], answer=None)', "case bare completion: passes and must not"),
+        ('return dataclasses.replace(draft, answer="something else")', "case steps: must pass but fails"),
+        ('return dataclasses.replace(draft, steps=["apis.supervisor.complete_task()"], answer=None)', "case bare completion: must fail but passes"),
         ('return dataclasses.replace(draft, steps=[*draft.steps[:-1], "unknown_name"])', "case steps: Execution failed"),
     ],
 )
-def test_a_task_that_is_not_sound_is_refused_by_name_and_case(appworld_python: Path, copy: Path, spoil: str, case: str):
+def test_an_unsound_task_is_refused_by_name_and_case(appworld_python: Path, copy: Path, spoil: str, case: str):
     result = in_appworld(appworld_python, copy, SPOILED.format(spoil=spoil, seed=SEED))
     assert result.returncode == 0, result.stderr
     assert "scenario " in result.stdout and f"_1, {case}" in result.stdout
 
 
-@pytest.mark.parametrize(("size", "message"), [({"scenarios": 2}, "--scenarios 2: from 3 to"), ({"variants": 10}, "--variants 10: from 3 to 9")])
-def test_a_size_that_is_not_possible_is_refused_in_one_line(appworld_python: Path, tmp_path: Path, size: dict[str, int], message: str):
+@pytest.mark.parametrize(("size", "message"), [({"scenarios": 2}, "--scenarios 2: must be from 3 to"), ({"variants": 10}, "--variants 10: must be from 3")])
+def test_an_impossible_size_is_refused_in_one_line(appworld_python: Path, tmp_path: Path, size: dict[str, int], message: str):
     with pytest.raises(ApprenticeError, match=f"exit code 2: {message}"):
         ensure_generated(appworld_python, tmp_path / "root", SEED, **size)
 

@@ -1,4 +1,4 @@
-"""Task and scenario goal completion by hand, by AppWorld's own definition, and in evaluation.json."""
+"""Task and scenario goal completion, checked by hand, against AppWorld's definition, and in evaluation.json."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ SCORE_KEYS, DIFFERENCE_KEYS = {"tgc", "sgc", "n", "scenarios", "tgc_ci95"}, {"tg
 
 
 def scores(**runs: tuple[float, ...]) -> list[GoalScore]:
-    """`a1=(1.0, 0.0)`: variant 1 of scenario a, solved in the first of two runs."""
+    """Build scores: `a1=(1.0, 0.0)` is variant 1 of scenario a, solved in the first of two runs."""
     return [GoalScore(errand(name[0], int(name[1])), of_task) for name, of_task in runs.items()]
 
 
@@ -25,21 +25,24 @@ def evaluated(tmp_path_factory):
     return assistant_project(tmp_path_factory.mktemp("project"))
 
 
-def test_a_scenario_is_solved_where_all_of_its_tasks_are():
+def test_a_scenario_is_solved_if_all_of_its_tasks_are():
     figures = summary(scores(a1=(1.0,), a2=(1.0,), b1=(1.0,), b2=(0.0,), c1=(0.0,)))
     assert list(figures) == ["tgc", "sgc", "n", "scenarios", "tgc_ci95"]
     assert (figures["tgc"], figures["sgc"], figures["n"], figures["scenarios"]) == (0.6, 0.3333, 5, 3)
     assert 0 <= figures["tgc_ci95"][0] < 0.6 < figures["tgc_ci95"][1] <= 1
 
 
-def test_several_runs_are_scored_one_by_one_and_averaged():
+def test_several_runs_are_scored_separately_and_averaged():
     # Each task is solved in half of its runs; only b's variants are solved in the same one.
     figures = summary(scores(a1=(1.0, 0.0), a2=(0.0, 1.0), b1=(1.0, 0.0), b2=(1.0, 0.0)))
     assert (figures["tgc"], figures["sgc"]) == (0.5, 0.25)
 
 
 def appworld_aggregate(success: dict[str, bool]) -> tuple[float, float]:
-    """`Metric._compute_metrics` of appworld.evaluator, on `{task id: success}`: percentages with one decimal; a scenario's id ends before `_`."""
+    """Compute what `Metric._compute_metrics` of appworld.evaluator computes from `{task id: success}`.
+
+    The results are percentages with one decimal; a scenario's id ends before `_`.
+    """
     scenarios = defaultdict(list)
     for task_id, solved in success.items():
         scenarios[task_id.split("_")[0]].append(float(solved))
@@ -47,11 +50,11 @@ def appworld_aggregate(success: dict[str, bool]) -> tuple[float, float]:
     return round(100 * round(fmean(tasks), 4), 1), round(100 * round(fmean(min(of_scenario) for of_scenario in scenarios.values()), 4), 1)
 
 
-def test_it_is_what_appworld_computes():
+def test_the_metrics_are_those_of_appworld():
     tasks = [errand(f"s{scenario}", variant) for scenario in range(7) for variant in (1, 2, 3)]
     success = {task.id: index % 4 != 2 or index < 9 for index, task in enumerate(tasks)}
     figures = summary(score_goals(tasks, [run_errand(task, solved=success[task.id]) for task in tasks]))
-    # 85.7 and 57.1 are what AppWorld 0.1.3 itself makes of these.
+    # AppWorld 0.1.3 itself computes 85.7 and 57.1.
     assert (round(100 * figures["tgc"], 1), round(100 * figures["sgc"], 1)) == appworld_aggregate(success) == (85.7, 57.1)
 
 
@@ -75,12 +78,12 @@ def test_a_run_that_lost_a_task_does_not_make_its_scenario_easier():
     assert scenario_completion(scores(a1=())) == (0.0, 0)
 
 
-def test_nothing_scored_is_reported_as_nothing_known():
+def test_no_scored_task_gives_the_widest_interval():
     assert summary(scores(a1=())) == {"tgc": 0.0, "sgc": 0.0, "n": 0, "scenarios": 0, "tgc_ci95": [0.0, 1.0]}
 
 
-def test_where_all_or_none_are_solved_the_interval_claims_no_certainty():
-    # Wilson's interval of none of three reaches to z^2 / (3 + z^2), z = 1.96.
+def test_the_interval_is_not_empty_if_all_or_no_tasks_are_solved():
+    # Wilson's interval for 0 of 3 ends at z^2 / (3 + z^2) with z = 1.96.
     assert summary(scores(a1=(0.0,), b1=(0.0,), c1=(0.0,)))["tgc_ci95"] == [0.0, pytest.approx(3.8415 / 6.8415, abs=1e-4)]
     assert summary(scores(a1=(1.0,), b1=(1.0,), c1=(1.0,)))["tgc_ci95"] == [pytest.approx(3 / 6.8415, abs=1e-4), 1.0]
 
@@ -91,7 +94,7 @@ def test_variants_of_one_scenario_count_as_one_cluster():
     assert tripled[0] <= alone[0] and tripled[1] >= alone[1]
 
 
-def test_levels_are_those_of_the_source():
+def test_levels_are_those_of_the_data_root():
     known = [GoalScore(errand("a", variant, difficulty=level), (float(variant == 1),)) for variant, level in ((1, 2), (2, 2), (3, 1), (4, None))]
     assert by_level(known) == {"1": {"tgc": 0.0, "n": 1}, "2": {"tgc": 0.5, "n": 2}}
 
@@ -110,12 +113,12 @@ def test_stable_keys(evaluated):
     assert figures["seconds"] == {"before": 1.0, "warm_start": 1.0, "trained": 1.0, "total": 3.0}
 
 
-def test_the_figures_of_the_project_by_hand(evaluated):
+def test_the_metrics_of_the_project_by_hand(evaluated):
     figures = evaluated[-1]
-    # Of the variants 0 to 23, 1, 9 and 17 are solved before training; all but 0, 5, 10, 15 and 20 after it.
+    # Of variants 0 to 23, training starts with 1, 9, and 17 solved and ends with all but 0, 5, 10, 15, and 20 solved.
     assert (figures["before"]["heldout_variants"]["tgc"], figures["trained"]["heldout_variants"]["tgc"]) == (0.125, pytest.approx(19 / 24, abs=1e-4))
     assert (figures["before"]["heldout_variants"]["sgc"], figures["trained"]["heldout_variants"]["sgc"]) == (0.0, pytest.approx(7 / 12, abs=1e-4))
-    # Of the tasks 24 to 35 of new scenarios, 25 and 33; all but 25, 30 and 35, so that one scenario of four is whole.
+    # Of tasks 24 to 35 of new scenarios, 25 and 33 are solved before and all but 25, 30, and 35 after training.
     assert (figures["before"]["heldout_scenarios"]["tgc"], figures["trained"]["heldout_scenarios"]["tgc"]) == (pytest.approx(2 / 12, abs=1e-4), 0.75)
     assert (figures["trained"]["heldout_scenarios"]["sgc"], figures["trained"]["heldout_scenarios"]["scenarios"]) == (0.25, 4)
     assert figures["by_level"]["trained"]["heldout_scenarios"]["3"] == {"tgc": pytest.approx(2 / 3, abs=1e-4), "n": 3}
@@ -145,7 +148,7 @@ def test_faults_of_both_sets_are_counted(evaluated):
     assert figures["trained"]["heldout_variants"]["n"] == 23
 
 
-def test_without_sampled_episodes_nothing_is_made_up(evaluated):
+def test_without_sampled_episodes_there_are_no_sampled_metrics(evaluated):
     config, _, tasks, episodes, _ = evaluated
     figures = compare(tasks, episodes, config.evaluate.model_copy(update={"samples": 0}), dict.fromkeys(episodes, 1.0))
     assert figures["sampled"] == {}

@@ -1,4 +1,4 @@
-"""What the interpreter asks of the world is what AppWorld's own client would have asked."""
+"""The interpreter sends the world the same requests that AppWorld's own client would send."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Data roots: what is refused, what is read, and that a generated root appears whole or not at all."""
+"""Data roots: invalid ones are refused, valid ones are read, and a generated root appears completely or not at all."""
 
 import json
 import os
@@ -15,7 +15,7 @@ IDS = {"train": ("aaa1111_1", "aaa1111_2"), "dev": ("bbb2222_1",), "test_normal"
 
 
 def make_root(path: Path, marker: dict | None = None) -> Path:
-    """A root in AppWorld's layout, with nothing in its databases."""
+    """Create a root in AppWorld's layout with empty databases."""
     data = path / "data"
     for part in ("api_docs/standard", "base_dbs", "datasets"):
         (data / part).mkdir(parents=True)
@@ -40,7 +40,7 @@ def marker(**changes) -> dict:
     return {"seed": 7, "appworld": APPWORLD_VERSION, "scenarios": 3, "variants": 3, "tasks": 4, "complete": True} | changes
 
 
-def test_a_sound_root_gives_its_splits_and_tasks(tmp_path: Path):
+def test_a_valid_root_gives_its_splits_and_tasks(tmp_path: Path):
     root = DataRoot.open(make_root(tmp_path / "root"))
     assert root.splits == IDS and root.seed is None
     task = root.task("aaa1111_2")
@@ -55,14 +55,14 @@ def test_tags_of_ids_are_not_part_of_them(tmp_path: Path):
     assert DataRoot.open(path).split("dev") == ("bbb2222_1",)
 
 
-def test_an_unknown_task_is_refused_with_ids_alike(tmp_path: Path):
+def test_an_unknown_task_is_refused_with_similar_ids(tmp_path: Path):
     root = DataRoot.open(make_root(tmp_path / "root"))
     with pytest.raises(ApprenticeError, match="no task 'aaa1111_9'") as refusal:
         root.task("aaa1111_9")
     assert "aaa1111_1" in refusal.value.todo
 
 
-def test_an_unknown_split_is_refused_with_those_there_are(tmp_path: Path):
+def test_an_unknown_split_is_refused_with_the_existing_ones(tmp_path: Path):
     with pytest.raises(ApprenticeError, match="test_normal"):
         DataRoot.open(make_root(tmp_path / "root")).split("test_challenge")
 
@@ -72,7 +72,7 @@ def test_no_such_folder_is_refused(tmp_path: Path):
         DataRoot.open(tmp_path / "nowhere")
 
 
-def test_the_data_folder_itself_is_refused_with_the_folder_above(tmp_path: Path):
+def test_the_data_folder_itself_is_refused_with_its_parent(tmp_path: Path):
     path = make_root(tmp_path / "root")
     with pytest.raises(ApprenticeError) as refusal:
         DataRoot.open(path / "data")
@@ -80,10 +80,10 @@ def test_the_data_folder_itself_is_refused_with_the_folder_above(tmp_path: Path)
 
 
 @pytest.mark.parametrize("part", ["datasets", "base_dbs", "api_docs", "tasks"])
-def test_a_half_downloaded_root_is_refused(tmp_path: Path, part: str):
+def test_an_incomplete_root_is_refused(tmp_path: Path, part: str):
     path = make_root(tmp_path / "root")
     (path / "data" / part).rename(tmp_path / "elsewhere")
-    with pytest.raises(ApprenticeError, match=f"only half there: data/{part} is missing") as refusal:
+    with pytest.raises(ApprenticeError, match=f"AppWorld data root is incomplete: data/{part} is missing") as refusal:
         DataRoot.open(path)
     assert "appworld download data" in refusal.value.todo
 
@@ -91,7 +91,7 @@ def test_a_half_downloaded_root_is_refused(tmp_path: Path, part: str):
 def test_tasks_missing_from_a_split_are_refused(tmp_path: Path):
     path = make_root(tmp_path / "root")
     (path / "data" / "tasks" / "bbb2222_1" / "specs.json").unlink()
-    with pytest.raises(ApprenticeError, match="1 of 1 tasks of dev are missing, bbb2222_1"):
+    with pytest.raises(ApprenticeError, match="1 of 1 tasks of dev are missing, the first is bbb2222_1"):
         DataRoot.open(path)
 
 
@@ -138,7 +138,7 @@ def test_the_official_root_is_where_the_variable_points(tmp_path: Path):
 
 
 def stand_in(folder: Path, body: str) -> Path:
-    """A file that takes the place of AppWorld's Python: writes down that it ran, then does `body` with `root` and `seed`."""
+    """Create a stand-in for AppWorld's Python that records its run and then executes `body` with `root` and `seed`."""
     (folder / "template").exists() or make_root(folder / "template", marker())
     program = folder / "python"
     program.write_text(
@@ -182,12 +182,12 @@ def test_another_seed_replaces_a_generated_root(tmp_path: Path):
     assert runs(tmp_path) == 2 and beside(root) == ["root"]
 
 
-def test_a_failing_generator_leaves_nothing_and_its_words_are_passed_on(tmp_path: Path):
+def test_a_failing_generator_leaves_nothing_and_its_message_is_shown(tmp_path: Path):
     python, root = (
-        stand_in(tmp_path, "root.mkdir(); print('task a_1, case no-op: passes and must not', file=sys.stderr); sys.exit(2)\n"),
+        stand_in(tmp_path, "root.mkdir(); print('task a_1, case no-op: must fail but passes', file=sys.stderr); sys.exit(2)\n"),
         tmp_path / "made" / "root",
     )
-    with pytest.raises(ApprenticeError, match="exit code 2: task a_1, case no-op: passes and must not"):
+    with pytest.raises(ApprenticeError, match="exit code 2: task a_1, case no-op: must fail but passes"):
         ensure_generated(python, root, 7)
     assert beside(root) == []
 
@@ -199,7 +199,7 @@ def test_a_failing_generator_leaves_the_old_root_alone(tmp_path: Path):
     assert DataRoot.open(root).seed == 3 and beside(root) == ["root"]
 
 
-def test_what_was_not_generated_is_never_replaced(tmp_path: Path):
+def test_a_folder_that_was_not_generated_is_never_replaced(tmp_path: Path):
     root = make_root(tmp_path / "made" / "root")
     with pytest.raises(ApprenticeError, match="is not a generated AppWorld root"):
         ensure_generated(stand_in(tmp_path, GOOD), root, 7)
@@ -224,6 +224,6 @@ def test_the_generators_environment_does_not_inherit_another_root(tmp_path: Path
     assert (tmp_path / "seen").read_text() == "None"
 
 
-def test_a_variable_that_names_an_unknown_user_is_one_error():
+def test_a_variable_that_names_an_unknown_user_is_an_error():
     with pytest.raises(ApprenticeError, match="APPWORLD_ROOT='~nosuchuser/x': cannot be looked up"):
         official_root({"APPWORLD_ROOT": "~nosuchuser/x"})

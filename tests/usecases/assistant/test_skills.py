@@ -1,4 +1,4 @@
-"""Functions kept for later tasks: which count, and that they are there in another world."""
+"""Functions kept for later tasks: which ones qualify, and that another world defines them."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ print(len(pages(apis.spotify.show_song_library)))
 '''
 
 
-def test_a_marked_function_that_says_what_it_does_is_kept():
+def test_a_marked_function_with_a_docstring_is_kept():
     [skill] = skills_of(PAGES, "s")
     assert (skill.scenario, skill.name, skill.signature) == ("s", "pages", "pages(api, limit=20, **arguments)")
     assert skill.description == "Everything that a paged API lists." and skill.code.startswith("def pages(api, limit=20, **arguments):")
@@ -67,7 +67,7 @@ def test_a_marked_function_that_says_what_it_does_is_kept():
         "a" + ".b" * 20_000,
     ],
 )
-def test_what_could_not_stand_by_itself_is_not_kept(code):
+def test_a_function_that_does_not_qualify_is_not_kept(code):
     assert skills_of(code, "s") == []
 
 
@@ -82,8 +82,8 @@ def test_the_prelude_defines_the_mark_and_the_functions():
 BEGIN = "\ue001"
 
 
-class Writes:
-    """A policy whose attempts are written down: by task, block after block."""
+class ScriptedPolicy:
+    """A policy that replays scripted actions by task."""
 
     def __init__(self, actions: dict[str, Sequence[str]]):
         self._actions, self.asked = actions, []
@@ -97,7 +97,7 @@ class Writes:
 
 
 class Characters:
-    """A token is a character; a private one begins each of the agent's turns."""
+    """A chat format whose tokens are characters; a private one begins each of the agent's turns."""
 
     end_token_id = 0xE000
 
@@ -117,36 +117,36 @@ class Characters:
         return "".join(map(chr, ids))
 
 
-def test_what_the_first_task_kept_solves_the_second(workers, loop, appworld_root, task_ids):
-    """On the real engine: two variants of one scenario, the first of which keeps a function that reports the second as done."""
-    first, second = (of_root(appworld_root, id) for id in variants_of_one(appworld_root, task_ids))
+def test_what_the_first_task_kept_solves_the_second(client, loop, appworld_root, task_ids):
+    """Two variants of one scenario on the real engine: the first keeps a function that reports the second as done."""
+    first, second = (of_root(appworld_root, id) for id in variants_of_one(task_ids))
     finish = '@keep\ndef finish():\n    """Reports the task as done."""\n    return apis.supervisor.complete_task()'
     plan = [fenced(block) for block in second.plan]
     reports = second.plan[-1].replace("apis.supervisor.complete_task", "finish")
     assert reports != second.plan[-1]
-    policy = Writes({first.instruction: [fenced(finish), fenced("finish()")], second.instruction: [*plan[:-1], fenced(reports)]})
+    policy = ScriptedPolicy({first.instruction: [fenced(finish), fenced("finish()")], second.instruction: [*plan[:-1], fenced(reports)]})
     limits = EnvironmentConfig(use="toy", max_turns=40, max_turn_tokens=5000, max_failed_turns=3, max_tokens=200_000, concurrency=2)
     config = load_pipeline("assistant", PARAMS).environment.model_copy(update={"skills": True})
     library = SkillLibrary()
-    simulator = Simulator(policy, Characters(), lambda: AppWorldEnvironment(workers, config), limits, temperature=1.0)
+    simulator = Simulator(policy, Characters(), lambda: AppWorldEnvironment(client, config), limits, temperature=1.0)
     chains = SequentialRollout(simulator, KeptFunctions(), [first, second], 1.0, library, seed=0)
 
     async def play():
         return [played async for played in chains.played(plan_episodes([first], 2, 0, "x"))]
 
-    played = loop.run_until_complete(asyncio.wait_for(play(), 120))
+    played = loop.run_until_complete(asyncio.wait_for(play(), 240))
     assert len(played) == 2
     for one in played:
-        assert (one.trajectory.outcome, one.trajectory.reward) == ("failure", 1.0), "reported as done without doing it; its function was of use"
+        assert (one.trajectory.outcome, one.trajectory.reward) == ("failure", 1.0), "reported as done without doing it, but its function was used"
         assert (one.then.trajectory.outcome, one.then.trajectory.reward) == ("success", 2.0), one.then.trajectory.turns[-1]
     assert [skill.name for skill in library.of(first.scenario)] == ["finish"]
     assert any("finish(): Reports the task as done." in prompt for prompt in policy.asked)
     assert chains.metrics == {"chains": 2, "chains_kept": 1, "chains_used": 1, "chains_solved": 1, "chains_proven": 1, "skills": 1}
 
 
-def test_no_function_may_have_a_name_that_every_world_has(workers, loop, task_ids):
+def test_every_name_that_a_world_defines_is_taken(client, loop, task_ids):
     async def play():
-        world = await workers.open(task_ids[0], "names")
+        world = await client.open(task_ids[0], "names")
         try:
             return await world.execute("print('\\n'.join([*globals(), *dir(builtins)]))")
         finally:
@@ -176,7 +176,7 @@ USES = {
 
 
 @pytest.mark.parametrize("code", USES)
-def test_a_function_was_of_use_where_it_was_executed_and_called_an_app(workers, loop, appworld_root, task_ids, code):
+def test_a_function_counts_as_used_if_it_ran_and_called_an_app(client, loop, appworld_root, task_ids, code):
     [show] = skills_of(SHOW, "s")
     [idle] = skills_of('@keep\ndef idle():\n    """Calls nothing."""\n    return 1', "s")
     [fails] = skills_of('@keep\ndef fails():\n    """Fails."""\n    return apis.spotify.login(username="x", password="y")', "s")
@@ -185,20 +185,20 @@ def test_a_function_was_of_use_where_it_was_executed_and_called_an_app(workers, 
     block = f"idle()\ntry:\n    fails()\nexcept Exception:\n    pass\n{code}"
     config = load_pipeline("assistant", PARAMS).environment.model_copy(update={"skills": True})
     limits = EnvironmentConfig(use="toy", max_turns=1, max_turn_tokens=5000, max_failed_turns=3, max_tokens=200_000, concurrency=1)
-    policy = Writes({task.instruction: [fenced(block)]})
-    simulator = Simulator(policy, Characters(), lambda: AppWorldEnvironment(workers, config), limits, temperature=1.0)
-    [trajectory] = loop.run_until_complete(asyncio.wait_for(simulator.run(plan_episodes([task], 1, 0, "x")), 60))
+    policy = ScriptedPolicy({task.instruction: [fenced(block)]})
+    simulator = Simulator(policy, Characters(), lambda: AppWorldEnvironment(client, config), limits, temperature=1.0)
+    [trajectory] = loop.run_until_complete(asyncio.wait_for(simulator.run(plan_episodes([task], 1, 0, "x")), 240))
     assert trajectory.turns[0].kind == "code", trajectory.turns[0]
     assert KeptFunctions().used(skills, trajectory) == ([show] if USES[code] else [])
 
 
-def test_the_expert_keeps_how_to_log_in_and_uses_it_in_the_next_task(workers, loop, appworld_root, task_ids):
-    first, second = (of_root(appworld_root, id) for id in variants_of_one(appworld_root, task_ids))
+def test_the_expert_keeps_how_to_log_in_and_uses_it_in_the_next_task(client, loop, appworld_root, task_ids):
+    first, second = (of_root(appworld_root, id) for id in variants_of_one(task_ids))
     config = load_pipeline("assistant", PARAMS).environment.model_copy(update={"skills": True, "max_tokens": 200_000, "max_turn_tokens": 5000})
 
     def enacted(task):
-        expert, environment = partial(expert_actions, keeps=True), AppWorldEnvironment(workers, config)
-        return loop.run_until_complete(asyncio.wait_for(enact(task, environment, Characters(), expert, limits=config, seed=0), 60))
+        expert, environment = partial(expert_actions, keeps=True), AppWorldEnvironment(client, config)
+        return loop.run_until_complete(asyncio.wait_for(enact(task, environment, Characters(), expert, limits=config, seed=0), 240))
 
     reader, trace = KeptFunctions(), enacted(first)
     [skill] = reader.kept(first, trace)
@@ -214,8 +214,8 @@ def test_an_expert_that_logs_in_with_names_from_elsewhere_keeps_nothing():
         assert with_skills(plan, ()) == plan
 
 
-def variants_of_one(root: Path, task_ids: Sequence[str]) -> tuple[str, str]:
-    """The first two tasks of one scenario."""
+def variants_of_one(task_ids: Sequence[str]) -> tuple[str, str]:
+    """Return the first two tasks of one scenario."""
     scenario = task_ids[0].rpartition("_")[0]
     return tuple([id for id in task_ids if id.rpartition("_")[0] == scenario][:2])
 
@@ -227,7 +227,7 @@ def of_root(root: Path, task_id: str) -> Task:
     return Task(id=task_id, scenario=task_id.rpartition("_")[0], split="train", instruction=instruction, judge="environment", plan=plan)
 
 
-def test_a_library_that_holds_something_else_is_refused_by_line(tmp_path):
+def test_a_library_with_an_invalid_line_is_refused_by_line(tmp_path):
     library = SkillLibrary([Skill(scenario="s", name=f"f{n}", signature="f()", description="F.", code="def f(): pass") for n in range(6)])
     library.write(tmp_path / "skills.jsonl")
     assert [skill.name for skill in SkillLibrary.read(tmp_path / "skills.jsonl").of("s")] == ["f2", "f3", "f4", "f5"]

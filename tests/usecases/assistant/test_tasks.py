@@ -1,4 +1,4 @@
-"""Tasks of an AppWorld data root: which split they go to, what is passed on, what is refused."""
+"""Reading tasks of an AppWorld data root: their splits, what is passed on, and what is refused."""
 
 import json
 from collections import Counter
@@ -21,7 +21,7 @@ SCENARIOS = {"train": ("aaa1111", "bbb2222"), "dev": ("ccc3333",), "test_normal"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A root of four scenarios in AppWorld's layout, with nothing in its databases."""
+    """A root of four scenarios in AppWorld's layout with empty databases."""
     data = tmp_path / "root" / "data"
     for part in ("api_docs", "base_dbs", "datasets"):
         (data / part).mkdir(parents=True)
@@ -42,7 +42,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def config(root: Path):
-    """The pipeline `assistant` over that root."""
+    """A factory for the pipeline `assistant` with that root."""
 
     def make(**changes):
         pipeline = load_pipeline("assistant", PARAMS)
@@ -75,12 +75,12 @@ def test_all_variants_can_be_learned_from_and_another_split_held_out(config, tmp
     assert len(found["train"]) == 6 and "variants" not in found and found["dev"][0] == "ccc3333_1"
 
 
-def test_no_held_out_task_brings_its_solution(config, tmp_path):
+def test_held_out_tasks_come_without_their_solution(config, tmp_path):
     plans = {candidate.record["split"]: candidate.record["plan"] for candidate in read(config(), tmp_path).tasks}
     assert plans == {"train": ["print(1)", "apis.supervisor.complete_task()"], "variants": [], "dev": []}
 
 
-def test_a_changed_root_is_told_from_the_one_before(config, root, tmp_path):
+def test_a_changed_root_has_another_digest(config, root, tmp_path):
     before = read(config(), tmp_path).fingerprint
     (root / "data" / "base_dbs" / "venmo.jsonl").write_text("x")
     after = read(config(), tmp_path).fingerprint
@@ -101,12 +101,12 @@ def test_prepare_and_validate_pass_the_tasks_on(config, tmp_path):
     assert read_passages(layout.corpus) == []
 
 
-def test_variants_may_ask_in_the_same_words(config, tmp_path):
+def test_variants_may_have_the_same_wording(config, tmp_path):
     judged = judge(read(config(), tmp_path).tasks, [], config().validation, Lengths(len, 400, 400))
     assert [entry.problems for entry in judged.tasks if entry.problems] == []
 
 
-def test_the_variable_must_be_set_where_it_is_asked_for(config, tmp_path, monkeypatch):
+def test_the_variable_must_be_set_if_the_source_names_it(config, tmp_path, monkeypatch):
     monkeypatch.delenv(ROOT_VARIABLE, raising=False)
     with pytest.raises(ApprenticeError, match="APPWORLD_ROOT is not set"):
         read(config(source=ROOT_VARIABLE), tmp_path)
@@ -123,6 +123,6 @@ def test_without_appworld_a_root_cannot_be_generated(config, tmp_path):
     assert "requirements/install.py appworld" in str(refusal.value)
 
 
-def test_a_split_that_is_not_there_is_refused(config, tmp_path):
+def test_a_missing_split_is_refused(config, tmp_path):
     with pytest.raises(ApprenticeError, match="has no split 'test_challenge'"):
         read(config(heldout_split="test_challenge"), tmp_path)

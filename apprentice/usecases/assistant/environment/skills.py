@@ -1,6 +1,7 @@
-"""Functions that the agent keeps for later tasks (Wang et al. 2025, "Reinforcement Learning for Self-Improving Agent with Skill Library").
+"""Functions that the agent keeps for later tasks.
 
-The agent writes `@keep` above a function with a docstring. In a later task of the scenario the function is there, and the first message names it.
+The agent writes `@keep` above a function with a docstring. In a later task of the scenario the function is defined, and
+the first message lists it. (Wang et al. 2025, "Reinforcement Learning for Self-Improving Agent with Skill Library".)
 """
 
 import ast
@@ -12,23 +13,23 @@ from apprentice.records import Skill
 
 DECORATOR = "keep"
 LINE = 200
-"""Characters of a function's line in the first message; with more it is not kept, as several of them must fit."""
+"""Maximum length of a function's line in the first message, in which several must fit; longer ones are not kept."""
 LOG_IN = "log_in"
-"""What the expert keeps."""
+"""Name of the function that the expert keeps."""
 KNOWN = {"apis", *dir(builtins)}
-"""Names that every world has."""
+"""Names that every world defines."""
 TAKEN = KNOWN | set(
     "ApiCollection Counter Date DateTime In Iterator Out Requester Time MONDAY TUESDAY WEDNESDAY THURSDAY FRIDAY SATURDAY SUNDAY "
     "builtins calendar datetime deepcopy defaultdict display get_ipython itertools json math pendulum random re reduce requester".split()
 )
-"""Names that have a meaning in every world: a kept function of such a name would change what later code means."""
+"""Names that a kept function may not have, because it would change the meaning of later code."""
 NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 def skills_of(code: str, scenario: str) -> list[Skill]:
-    """The functions under `@keep` at the top level of a block that say briefly what they do, have a name of their own and constants for defaults.
+    """Return the functions under `@keep` at the top level of a block.
 
-    The rest is passed over.
+    A function is ignored unless it has a short description, a free name, and constants as defaults.
     """
     try:
         body = ast.parse(code).body
@@ -50,7 +51,7 @@ def _is_free(name: str) -> bool:
 
 
 def _skill(function: ast.FunctionDef, scenario: str) -> Skill:
-    """Its definition stands by itself: without the mark, and without annotations, whose names another world may not know."""
+    """Return the function without its mark and without annotations, whose names another world may not know."""
     function.decorator_list, function.returns = [], None
     for argument in ast.walk(function.args):
         if isinstance(argument, ast.arg):
@@ -62,12 +63,12 @@ def _skill(function: ast.FunctionDef, scenario: str) -> Skill:
 
 
 def prelude(skills: Sequence[Skill]) -> str:
-    """The block that a world begins with: the mark and the functions at hand."""
+    """Return the first block of a world, which defines the mark and the available functions."""
     return "\n\n".join([f"def {DECORATOR}(function):\n    return function", *(skill.code for skill in skills)])
 
 
 def notice(skills: Sequence[Skill]) -> str:
-    """What the first message says of them."""
+    """Return the lines about kept functions in the first message."""
     lines = [f"Put @{DECORATOR} above a function with a docstring, and it is there in my later tasks."]
     if skills:
         lines += ["Functions you kept, ready to be called:", *map(_line, skills)]
@@ -78,19 +79,26 @@ def _line(skill: Skill) -> str:
     return f"{skill.signature}: {skill.description}"
 
 
-def with_skills(plan: Sequence[str], at_hand: Sequence[Skill]) -> list[str]:
-    """An expert's blocks where functions can be kept: the block that logs in defines one and calls it; where it is at hand, it only calls it."""
+def with_skills(plan: Sequence[str], available: Sequence[Skill]) -> list[str]:
+    """Return an expert's blocks such that the log-in is a kept function.
+
+    The block that logs in defines the function and calls it, or only calls it if it is available.
+    """
     place = next((index for index, block in enumerate(plan) if ".login(" in block), None)
     if place is None or not (function := _as_function(plan[place], plan[place + 1 :])):
         return list(plan)
     definition, call = function
     kept = skills_of(definition, scenario=LOG_IN)[0]
-    known = any((skill.name, skill.code) == (kept.name, kept.code) for skill in at_hand)
+    known = any((skill.name, skill.code) == (kept.name, kept.code) for skill in available)
     return [*plan[:place], call if known else f"{definition}\n\n{call}", *plan[place + 1 :]]
 
 
 def _as_function(block: str, later: Sequence[str]) -> tuple[str, str] | None:
-    """A block's leading assignments as a kept function, and its call with the rest of the block; None where they need names from elsewhere."""
+    """Split a block into a kept function made of its leading assignments, and a call with the rest of the block.
+
+    Returns:
+        The definition and the call; None if the assignments need names from elsewhere.
+    """
     body = ast.parse(block).body
     head = body[: next((index for index, node in enumerate(body) if not isinstance(node, ast.Assign)), len(body))]
     if not head or _names(head, ast.Load) - _names(head, ast.Store) - KNOWN:
@@ -105,5 +113,5 @@ def _as_function(block: str, later: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _names(nodes: Sequence[ast.stmt], context: type[ast.expr_context]) -> set[str]:
-    """Names that statements read, or write."""
+    """Return the names that statements read or write."""
     return {node.id for top in nodes for node in ast.walk(top) if isinstance(node, ast.Name) and isinstance(node.ctx, context)}

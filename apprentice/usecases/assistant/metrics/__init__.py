@@ -1,1 +1,1 @@
-"""How the assistant's policies are scored and compared."""
+"""The assistant's metrics."""

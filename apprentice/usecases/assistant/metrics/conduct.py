@@ -1,4 +1,4 @@
-"""How an agent that writes code went about its tasks, whatever came of them."""
+"""Metrics of an agent's behaviour, independent of the outcome of its tasks."""
 
 import io
 import re
@@ -14,7 +14,7 @@ from apprentice.usecases.assistant.environment.appworld import BLOCK, COMPLETE, 
 
 LOOK_UP = re.compile(r"api_docs\.show_api_doc\((.+)\)")
 ASIDE = ("api_docs", "supervisor")
-"""Apps that an agent may call without having looked them up."""
+"""Apps that an agent may call without looking up their documentation."""
 ASSUMING = re.compile(
     r"\b(?:assum(?:e|es|ed|ing|ption|ptions)|presum(?:e|es|ed|ing|ably)|suppos(?:e|ing|edly)|probably|likely|perhaps|maybe|might be|may be|hopefully"
     r"|guess(?:ing)?)\b",
@@ -24,34 +24,34 @@ PLACEHOLDER = re.compile(
     r"\byour[_-]\w+|['\"]<[a-z][\w -]+>['\"]|\bexample\.(?:com|org|net)\b|(?<![a-z])(?:placeholder|dummy|change_?me|replace_with)(?![a-z])", re.IGNORECASE
 )
 
-FIGURES = {
-    "turns": "turns an episode",
-    "code_characters": "characters of code a turn",
+METRICS = {
+    "turns": "turns per episode",
+    "code_characters": "characters of code per turn",
     "several_blocks": "turns with more than one block of code",
-    "execution_errors": "execution errors a turn",
-    "given_up": "endpoints given up after an error",
-    "documentation_lookups": "look-ups of documentation an episode",
-    "documented_first_calls": "first calls of an endpoint after its documentation",
-    "assumption_words": "words of assumption a turn",
+    "execution_errors": "execution errors per turn",
+    "given_up": "endpoints abandoned after an error",
+    "documentation_lookups": "documentation look-ups per episode",
+    "documented_first_calls": "first calls of an endpoint after reading its documentation",
+    "assumption_words": "assumption words per turn",
     "placeholders": "episodes with placeholder values in code",
-    "completed": "episodes that said the task is complete",
+    "completed": "episodes that reported the task as complete",
     "truncated": "episodes that ran out of turns or tokens",
     "malformed": "malformed actions",
 }
-"""What each figure of `conduct` counts, in words."""
+"""Description of each metric that `conduct` returns."""
 SHARES = ("several_blocks", "given_up", "documented_first_calls", "placeholders", "completed", "truncated", "malformed")
-"""Those that are shares; the others are means."""
+"""The metrics that are shares; the others are means."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An API call, as `Turn.calls` names it."""
+    """An API call, parsed from `Turn.calls`."""
 
     endpoint: str
-    """App and API."""
+    """App and API, separated by a dot."""
     ok: bool
     documents: str = ""
-    """The endpoint whose documentation was looked up; empty where it was something else."""
+    """The endpoint whose documentation the call requested; empty for other calls."""
 
     @property
     def app(self) -> str:
@@ -59,14 +59,17 @@ class Call:
 
 
 def conduct(trajectories: Iterable[Trajectory]) -> dict[str, float]:
-    """The figures named in `FIGURES`. Faults are left out.
+    """Compute the metrics named in `METRICS`, without the episodes that ended in a fault.
 
-    `given_up`: of the endpoints that failed in an episode, the share without a successful call after the first failure.
-    `documented_first_calls`: of the endpoints called in an episode (documentation and supervisor aside), the share whose documentation had been shown
-    before. `execution_errors`: blocks that raised, or were killed. `assumption_words`: in prose and comments. `placeholders`: in code without comments.
+    - `given_up`: the share of endpoints that failed in an episode and had no successful call after their first failure.
+    - `documented_first_calls`: the share of endpoints called in an episode, except documentation and supervisor, whose
+      documentation had been shown before.
+    - `execution_errors`: blocks that raised or were killed.
+    - `assumption_words`: counted in prose and comments.
+    - `placeholders`: counted in code without comments.
 
     Returns:
-        Zeros where there is nothing to divide by.
+        The metrics by name; 0 if there is nothing to divide by.
     """
     episodes = [trajectory for trajectory in trajectories if trajectory.outcome != "fault"]
     turns = [turn for episode in episodes for turn in episode.turns]
@@ -89,19 +92,19 @@ def conduct(trajectories: Iterable[Trajectory]) -> dict[str, float]:
 
 
 def calls_of(turns: Iterable[Turn]) -> list[Call]:
-    """The calls of an episode, in order."""
+    """Return the calls of an episode in order."""
     return [_call(entry) for turn in turns for entry in turn.calls]
 
 
 def assumptions(action: str) -> int:
-    """Words of assumption in the prose and in the comments of a message."""
+    """Count the assumption words in the prose and the comments of a message."""
     prose = BLOCK.sub(" ", action)
     comments = [comment for block in code_blocks(action) for comment in _split(block)[1]]
     return sum(len(ASSUMING.findall(text)) for text in (prose, *comments))
 
 
 def has_placeholder(action: str) -> bool:
-    """Whether a message's code holds a value that stands for one it does not know."""
+    """Return whether a message's code contains a placeholder value."""
     return any(PLACEHOLDER.search(_split(block)[0]) for block in code_blocks(action))
 
 
@@ -112,7 +115,7 @@ def _call(entry: str) -> Call:
 
 
 def _given_up(calls: Sequence[Call]) -> Iterator[bool]:
-    """One value an endpoint that failed."""
+    """Yield one value per endpoint that failed."""
     given_up: dict[str, bool] = {}
     for call in calls:
         if not call.ok:
@@ -123,7 +126,7 @@ def _given_up(calls: Sequence[Call]) -> Iterator[bool]:
 
 
 def _documented(calls: Sequence[Call]) -> Iterator[bool]:
-    """One value an endpoint, at its first call."""
+    """Yield one value per endpoint, at its first call."""
     shown, called = set(), set()
     for call in calls:
         if call.documents and call.ok:
@@ -134,7 +137,7 @@ def _documented(calls: Sequence[Call]) -> Iterator[bool]:
 
 
 def _split(code: str) -> tuple[str, list[str]]:
-    """Code without its comments, and these; of what is no Python, everything after a # counts as a comment."""
+    """Return code without its comments, and the comments. In invalid Python, everything after a # is a comment."""
     try:
         comments = [token for token in tokenize.generate_tokens(io.StringIO(code).readline) if token.type == tokenize.COMMENT]
     except (tokenize.TokenError, SyntaxError):

@@ -1,7 +1,7 @@
-"""evaluation.json of tasks that the environment judges: how many goals were reached, as AppWorld counts them, under stable names.
+"""The metrics of AppWorld in evaluation.json.
 
-TGC, task goal completion: the share of tasks solved. SGC, scenario goal completion: the share of scenarios all of whose evaluated tasks were solved.
-(Trivedi et al. 2024, AppWorld, section 4.)
+TGC, task goal completion, is the share of tasks solved. SGC, scenario goal completion, is the share of scenarios whose
+evaluated tasks were all solved (Trivedi et al. 2024, AppWorld, section 4).
 """
 
 from collections import defaultdict
@@ -19,16 +19,16 @@ from apprentice.records import Task, Trajectory
 from apprentice.usecases.assistant.metrics import conduct
 
 SETS = (HeldOut("held-out variants", "heldout_variants", "variants"), HeldOut("held-out scenarios", "heldout_scenarios", "dev"))
-"""The headline first: other variants of scenarios that were learned from. Then scenarios of which nothing was learned."""
+"""The headline set comes first: other variants of training scenarios. Scenarios outside training follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoalScore:
-    """One task under one condition."""
+    """The results of one task under one condition."""
 
     task: Task
     runs: tuple[float, ...]
-    """1.0 where it was solved, else 0.0; one value a run, those that the infrastructure broke left out."""
+    """1.0 for each run that solved the task, else 0.0; runs that ended in a fault are left out."""
 
     @property
     def tgc(self) -> float:
@@ -37,14 +37,14 @@ class GoalScore:
 
 
 Scores = Mapping[str, Sequence[GoalScore]]
-"""Of one condition, by the key of the set."""
+"""The scores of one condition by set key."""
 
 
 def compare(tasks: Sequence[Task], episodes: Episodes, config: EvaluateConfig, seconds: Mapping[str, float]) -> dict:
-    """What evaluation.json holds. The figures at the top are of the greedy episodes; `sampled` has the same of the others.
+    """Return the content of evaluation.json. The top level covers greedy episodes, `sampled` the sampled ones.
 
     Args:
-        tasks: the held-out tasks that every condition was run on.
+        tasks: the held-out tasks, on which every condition was run.
         seconds: wall time of each condition.
     """
     by_greedy = {name: _scores(tasks, greedy(episodes[name])) for name in AGENTS}
@@ -59,7 +59,7 @@ def compare(tasks: Sequence[Task], episodes: Episodes, config: EvaluateConfig, s
 
 
 def strata(figures: Mapping) -> Strata:
-    """TGC by the difficulty that the source gives its tasks, a set at a time."""
+    """Return the TGC of each set by the difficulty that the data root gives."""
     return {
         f"TGC by difficulty level, {held_out.words}, greedy.": {
             name: {f"level {level}": row for level, row in sets[held_out.key].items()} for name, sets in figures["by_level"].items()
@@ -70,12 +70,12 @@ def strata(figures: Mapping) -> Strata:
 
 
 def episode_goals(_task: Task, trajectory: Trajectory) -> dict[str, float]:
-    """Whether the goal was reached, and the reward."""
+    """Return whether the goal was reached, and the reward."""
     return {"tgc": float(trajectory.outcome == "success"), "reward": trajectory.reward}
 
 
 def score_goals(tasks: Iterable[Task], trajectories: Iterable[Trajectory]) -> list[GoalScore]:
-    """A score a task, in the order of the tasks; without runs where all of them broke."""
+    """Return one score per task, in the order of the tasks; it has no runs if all of them ended in faults."""
     runs: dict[str, list[float]] = defaultdict(list)
     for trajectory in trajectories:
         if trajectory.outcome != "fault":
@@ -84,7 +84,7 @@ def score_goals(tasks: Iterable[Task], trajectories: Iterable[Trajectory]) -> li
 
 
 def summary(scores: Sequence[GoalScore]) -> dict:
-    """`{tgc, sgc, n, scenarios, tgc_ci95: [low, high]}`, means over the runs; n counts tasks."""
+    """Return `{tgc, sgc, n, scenarios, tgc_ci95: [low, high]}` as means over the runs; n counts tasks."""
     scored = [score for score in scores if score.runs]
     if not scored:
         return {"tgc": 0.0, "sgc": 0.0, "n": 0, "scenarios": 0, "tgc_ci95": [0.0, 1.0]}
@@ -96,21 +96,21 @@ def summary(scores: Sequence[GoalScore]) -> dict:
 
 
 def scenario_completion(scores: Sequence[GoalScore]) -> tuple[float, int]:
-    """SGC, of each run and then their mean; and how many scenarios it is of.
+    """Return the mean SGC over the runs, and the number of scenarios in the first run.
 
-    A scenario is left out of a run that lost one of its tasks: with fewer variants to solve it would be easier than it is.
+    A run that lost a task omits its scenario, because the scenario would be easier with fewer variants.
     """
     scenarios: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     for score in scores:
         scenarios[score.task.scenario].append(score.runs)
-    # zip ends at the variant with the fewest runs.
+    # zip stops at the variant with the fewest runs.
     solved = [[min(of_run) for of_run in zip(*variants, strict=False)] for variants in scenarios.values()]
     runs = [[of_scenario[run] for of_scenario in solved if run < len(of_scenario)] for run in range(max(map(len, solved), default=0))]
     return (fmean(map(fmean, runs)), len(runs[0])) if runs else (0.0, 0)
 
 
 def by_level(scores: Iterable[GoalScore]) -> dict[str, dict]:
-    """`{difficulty: {tgc, n}}`; tasks of unknown difficulty are left out."""
+    """Return `{difficulty: {tgc, n}}`; tasks of unknown difficulty are left out."""
     levels: dict[int, list[float]] = defaultdict(list)
     for score in scores:
         if score.runs and score.task.difficulty is not None:
@@ -119,7 +119,7 @@ def by_level(scores: Iterable[GoalScore]) -> dict[str, dict]:
 
 
 def _scores(tasks: Sequence[Task], trajectories: Sequence[Trajectory]) -> Scores:
-    """Of the sets that have tasks."""
+    """Score the sets that have tasks."""
     by_set = {held_out.key: [task for task in tasks if held_out.holds(task)] for held_out in SETS}
     return {key: score_goals(of_set, trajectories) for key, of_set in by_set.items() if of_set}
 
@@ -149,17 +149,17 @@ MEASURE = Measure(
     full_name="task goal completion",
     also={"sgc": "SGC"},
     counts={"n": "tasks", "scenarios": "scenarios"},
-    method="Task goal completion (TGC): the share of tasks solved, one greedy episode a task, with 95% Wilson intervals that count "
-    "the tasks of a scenario as one cluster. "
-    "Scenario goal completion (SGC): the share of scenarios all of whose evaluated tasks were solved. "
-    "Held-out variants: of scenarios whose other variants were learned from. Held-out scenarios: nothing of them was learned from.",
+    method="Task goal completion (TGC) is the share of tasks solved, with one greedy episode per task and 95% Wilson intervals in which "
+    "the tasks of a scenario form one cluster. "
+    "Scenario goal completion (SGC) is the share of scenarios whose evaluated tasks were all solved. "
+    "Held-out variants belong to training scenarios; held-out scenarios do not occur in training.",
     conditions=AGENTS,
     sets=SETS,
     marks=("solved", "failed"),
     scores=episode_goals,
     compare=compare,
     strata=strata,
-    behaviour=conduct.FIGURES,
+    behaviour=conduct.METRICS,
     shares=conduct.SHARES,
-    drawn=tuple(conduct.FIGURES),
+    drawn=tuple(conduct.METRICS),
 )

@@ -1,1 +1,1 @@
-"""Where the assistant's tasks come from: an AppWorld data root, official or generated."""
+"""The source of the assistant's tasks: an AppWorld data root, official or generated."""

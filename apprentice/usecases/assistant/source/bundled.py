@@ -1,4 +1,4 @@
-"""AppWorld's own tests of its apps, run against the environment that is installed here."""
+"""Runs AppWorld's own tests of its apps against the installed environment."""
 
 import os
 import re
@@ -13,25 +13,25 @@ import os, pathlib, sys, appworld.verify, pytest
 pathlib.Path("pytest.ini").write_text(appworld.verify.PYTEST_INI)
 sys.exit(pytest.main(["-n", str(len(os.sched_getaffinity(0))), "tests/package/apps"]))
 """
-"""As `appworld verify tests` does; its other tests need the official tasks."""
+"""Does what `appworld verify tests` does, without its tests that need the official tasks."""
 CLOSING_LINE = re.compile(r"=+ (.*) in [\d.]+s.*=+")
 COUNT = re.compile(r"(\d+) (passed|failed|error)")
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How AppWorld's tests ended."""
+    """The results of AppWorld's tests."""
 
     passed: int
     failed: int
 
 
 def run_bundled_tests(python: Path, root: Path) -> Counts:
-    """Runs them and shows what they print; some minutes.
+    """Run the tests, which takes some minutes, and print their output.
 
     Args:
-        python: of .venv-appworld.
-        root: a data root.
+        python: the interpreter of .venv-appworld.
+        root: an AppWorld data root.
 
     Raises:
         ApprenticeError: AppWorld is not installed, or its tests did not run.

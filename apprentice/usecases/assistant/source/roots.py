@@ -1,8 +1,8 @@
-"""AppWorld data roots, official or generated: found, checked and read without AppWorld itself.
+"""Finds, checks, and reads AppWorld data roots without AppWorld itself.
 
-A data root holds `data/{api_docs,base_dbs,tasks,datasets}`. The official one is what `appworld download data` left where
-APPWORLD_ROOT points; a generated one is made by the generator of this package and carries `generated.json`, which says
-that it is complete.
+A data root holds `data/{api_docs,base_dbs,tasks,datasets}`. The official one is the folder that APPWORLD_ROOT names and
+into which `appworld download data` wrote. The generator (appworld_engine/generator) makes the others; their
+`generated.json` states that they are complete.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ from apprentice.records.files import local_path, replace_folder
 from apprentice.usecases.assistant.config import ENGINE
 
 APPWORLD_VERSION = "0.1.3.post1"
-"""Of the package that the data has to fit."""
+"""Version of the appworld package that the data must fit."""
 DATA_VERSION = "0.1.0"
-"""Of the data that this package reads, as every task's specs.json and data/version.txt say it."""
+"""Version of the data that this package reads, as in data/version.txt and every task's specs.json."""
 ROOT_VARIABLE = "APPWORLD_ROOT"
 MARKER = "generated.json"
 SPLITS = ("train", "dev", "test_normal", "test_challenge")
 VARIANTS = 3
-"""Tasks of a scenario, as AppWorld has them."""
+"""Tasks per scenario, as in AppWorld."""
 PARTS = ("api_docs", "base_dbs", "datasets", "tasks")
 POLL_S = 0.2
 DOWNLOAD = "run `appworld download data` again (it replaces the folder)"
@@ -37,13 +37,13 @@ DOWNLOAD = "run `appworld download data` again (it replaces the folder)"
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """What is known of one task without opening it.
+    """One task as it is known without opening it.
 
     Args:
         scenario: the part of the id that variants of one scenario share.
-        difficulty: 1 to 3; None where the root does not say.
-        apps: the apps that the reference solution uses; empty where the root does not say.
-        supervisor: first_name, last_name, email and phone_number of who gives the task.
+        difficulty: 1 to 3; None if the root does not contain it.
+        apps: the apps that the reference solution uses; empty if the root does not contain them.
+        supervisor: first_name, last_name, email, and phone_number of the person who gives the task.
     """
 
     task_id: str
@@ -57,12 +57,12 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class DataRoot:
-    """A data root that has been checked.
+    """A checked data root.
 
     Args:
-        path: what APPWORLD_ROOT has to be.
+        path: the value of APPWORLD_ROOT for this root.
         splits: name -> task ids, in the order of the dataset file.
-        seed: of a generated root; None for the official one.
+        seed: seed of a generated root; None for the official one.
     """
 
     path: Path
@@ -71,10 +71,10 @@ class DataRoot:
 
     @classmethod
     def open(cls, path: Path) -> "DataRoot":
-        """Checks the root at `path` and reads its splits.
+        """Check the root at `path` and read its splits.
 
         Raises:
-            ApprenticeError: no such folder, an incomplete or half-downloaded root, or data of a version that the package does not read.
+            ApprenticeError: the folder is missing, the root is incomplete, or its data has another version.
         """
         marker = _marker(path)
         _check_folders(path, marker)
@@ -83,16 +83,16 @@ class DataRoot:
         for split, ids in splits.items():
             missing = [task_id for task_id in ids if not (path / "data" / "tasks" / task_id / "specs.json").is_file()]
             if missing:
-                raise _incomplete(path, marker, f"{len(missing)} of {len(ids)} tasks of {split} are missing, {missing[0]} first")
+                raise _incomplete(path, marker, f"{len(missing)} of {len(ids)} tasks of {split} are missing, the first is {missing[0]}")
         return cls(path, splits, marker["seed"] if marker else None)
 
     @property
     def task_ids(self) -> tuple[str, ...]:
-        """Of all splits, in their order."""
+        """Task ids of all splits, in order."""
         return tuple(task_id for ids in self.splits.values() for task_id in ids)
 
     def split(self, name: str) -> tuple[str, ...]:
-        """Task ids of one split.
+        """Return the task ids of one split.
 
         Raises:
             ApprenticeError: this root has no such split.
@@ -102,10 +102,10 @@ class DataRoot:
         return self.splits[name]
 
     def task(self, task_id: str) -> TaskRecord:
-        """What is known of one task.
+        """Read one task.
 
         Raises:
-            ApprenticeError: no task has this id; names those that look alike.
+            ApprenticeError: no task has this id; the error suggests similar ids.
         """
         split = next((name for name, ids in self.splits.items() if task_id in ids), None)
         if split is None:
@@ -129,7 +129,7 @@ class DataRoot:
         )
 
     def steps(self, task_id: str) -> tuple[str, ...]:
-        """The reference solution in blocks, one a turn; empty where the root has none (the official root has none).
+        """Return the reference solution in blocks, one per turn; empty if the root has none, as the official one.
 
         Raises:
             ApprenticeError: no task has this id.
@@ -139,10 +139,10 @@ class DataRoot:
 
 
 def official_root(environment: Mapping[str, str] = os.environ) -> DataRoot | None:
-    """The root that APPWORLD_ROOT names, checked; None where the variable is not set.
+    """Open the root that APPWORLD_ROOT names; None if the variable is not set.
 
     Raises:
-        ApprenticeError: what it names is no sound data root.
+        ApprenticeError: the variable does not name a valid data root.
     """
     named = environment.get(ROOT_VARIABLE)
     return DataRoot.open(local_path(named, ROOT_VARIABLE).absolute()) if named else None
@@ -157,16 +157,18 @@ def ensure_generated(
     scenarios: int | None = None,
     variants: int = VARIANTS,
 ) -> DataRoot:
-    """The generated root at `root`, made first where there is none for this seed, version and size: beside it, then renamed.
+    """Open the generated root at `root`, after generating it unless it exists with this seed, version, and size.
+
+    A root is generated beside `root` and renamed when it is complete.
 
     Args:
-        python: of .venv-appworld.
-        progress: called with (tasks done, tasks in all).
+        python: the interpreter of .venv-appworld.
+        progress: called with (tasks done, total tasks).
         scenarios: how many scenarios to keep; None keeps all.
-        variants: tasks of each scenario of `train`; the others have VARIANTS.
+        variants: tasks of each `train` scenario; the others have VARIANTS.
 
     Raises:
-        ApprenticeError: no such Python, something else lies at `root`, or the generator failed.
+        ApprenticeError: AppWorld is not installed, `root` is not a generated root, or the generator failed.
     """
     root = root.absolute()
     size = {"variants": variants} | ({} if scenarios is None else {"scenarios": scenarios})
@@ -183,7 +185,7 @@ def ensure_generated(
 
 
 def _generate(python: Path, made: Path, seed: int, size: Mapping[str, int], progress: Callable[[int, int], None]) -> None:
-    """Runs the generator to its end; it ends with this process."""
+    """Run the generator; it ends when this process ends."""
     command = [str(python), "-m", "generator", "--root", str(made), "--seed", str(seed), "--progress"]
     command += [word for name, count in size.items() for word in (f"--{name}", str(count))]
     log = made.parent / "log"
@@ -199,18 +201,18 @@ def _generate(python: Path, made: Path, seed: int, size: Mapping[str, int], prog
     if code:
         said = log.read_text(errors="replace").strip().splitlines()
         raise ApprenticeError(
-            f"the AppWorld data generator failed with exit code {code}: {said[-1] if said else 'it said nothing'}",
+            f"the AppWorld data generator failed with exit code {code}: {said[-1] if said else 'it printed nothing'}",
             where=made.parent.parent,
             todo="try another seed; if every seed fails, reinstall .venv-appworld",
         )
 
 
 def _report(log: Path, seen: int, progress: Callable[[int, int], None]) -> int:
-    """Passes on the progress lines after the first `seen` characters; returns how many characters are complete lines by now."""
+    """Report the progress lines after the first `seen` characters; return the characters in complete lines."""
     text = log.read_text(errors="replace") if log.is_file() else ""
     end = text.rfind("\n") + 1
     for line in text[seen:end].splitlines():
-        with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):  # anything else that AppWorld prints
+        with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):  # other output of AppWorld
             said = json.loads(line)
             progress(said["done"], said["total"])
     return max(seen, end)
@@ -223,9 +225,9 @@ def _is_made(root: Path, seed: int, size: Mapping[str, int]) -> bool:
 
 
 def _check_replaceable(root: Path) -> None:
-    """Nothing that we did not generate is ever deleted."""
+    """Refuse to delete anything that the generator did not make."""
     if root.exists() and (not root.is_dir() or (any(root.iterdir()) and not (root / MARKER).is_file())):
-        raise ApprenticeError("is not a generated AppWorld root, so it is not replaced by one", where=root, todo="choose another folder or remove this one")
+        raise ApprenticeError("is not a generated AppWorld root and is therefore not replaced", where=root, todo="choose another folder or remove this one")
 
 
 def _marker(path: Path) -> dict[str, Any] | None:
@@ -236,18 +238,20 @@ def _check_folders(path: Path, marker: Mapping[str, Any] | None) -> None:
     if not path.is_dir():
         raise ApprenticeError("no such AppWorld data root", where=path, todo=f"set {ROOT_VARIABLE} to the folder in which you ran `appworld download data`")
     if path.name == "data" and all((path / part).is_dir() for part in PARTS):
-        raise ApprenticeError(f"is the data folder of an AppWorld root; {ROOT_VARIABLE} is the folder above it", where=path, todo=f"use {path.parent}")
+        raise ApprenticeError(f"is the data folder of an AppWorld root; {ROOT_VARIABLE} must name the folder above it", where=path, todo=f"use {path.parent}")
     missing = [part for part in PARTS if not (path / "data" / part).is_dir() or not any((path / "data" / part).iterdir())]
     if missing:
         raise _incomplete(path, marker, f"data/{', data/'.join(missing)} {'is' if len(missing) == 1 else 'are'} missing or empty")
     if marker is not None and not marker.get("complete"):
-        raise _incomplete(path, marker, f"{MARKER} says that the generation did not end")
+        raise _incomplete(path, marker, f"according to {MARKER}, its generation did not finish")
 
 
 def _check_version(path: Path, marker: Mapping[str, Any] | None) -> None:
     if marker is not None and marker.get("appworld") != APPWORLD_VERSION:
         raise ApprenticeError(
-            f"was generated for appworld {marker.get('appworld')}, and {APPWORLD_VERSION} is used here", where=path, todo="remove it; it is generated anew"
+            f"was generated for appworld {marker.get('appworld')}, but {APPWORLD_VERSION} is used here",
+            where=path,
+            todo="remove it; it will be generated again",
         )
     file = path / "data" / "version.txt"
     version = file.read_text().strip() if file.is_file() else DATA_VERSION
@@ -255,7 +259,7 @@ def _check_version(path: Path, marker: Mapping[str, Any] | None) -> None:
         raise ApprenticeError(f"holds AppWorld data {version}; appworld {APPWORLD_VERSION} reads {DATA_VERSION}", where=file, todo=DOWNLOAD)
     specs = next((path / "data" / "tasks").glob("*/specs.json"), None)
     if specs is None:
-        raise _incomplete(path, marker, "data/tasks holds no task")
+        raise _incomplete(path, marker, "data/tasks contains no task")
     found = _read_json(specs).get("db_version")
     if found != DATA_VERSION:
         raise ApprenticeError(f"holds AppWorld data {found}; appworld {APPWORLD_VERSION} reads {DATA_VERSION}", where=specs, todo=DOWNLOAD)
@@ -263,21 +267,21 @@ def _check_version(path: Path, marker: Mapping[str, Any] | None) -> None:
 
 def _incomplete(path: Path, marker: Mapping[str, Any] | None, what: str) -> ApprenticeError:
     if marker is None:
-        return ApprenticeError(f"the AppWorld data root is only half there: {what}", where=path, todo=DOWNLOAD)
-    return ApprenticeError(f"the generated AppWorld root is incomplete: {what}", where=path, todo="remove it; it is generated anew")
+        return ApprenticeError(f"the AppWorld data root is incomplete: {what}", where=path, todo=DOWNLOAD)
+    return ApprenticeError(f"the generated AppWorld root is incomplete: {what}", where=path, todo="remove it; it will be generated again")
 
 
 def _read_split(path: Path, split: str) -> tuple[str, ...]:
     lines = (path / "data" / "datasets" / f"{split}.txt").read_text().splitlines()
-    # An id may carry a tag after a colon.
+    # A tag may follow the id after a colon.
     return tuple(line.split(":")[0].strip() for line in lines if line.strip())
 
 
 def _read_json(path: Path, *default: Any) -> Any:
-    """The file's content; `default` where there is no such file and one is given.
+    """Read a JSON file, or return `default`, if one is given, for a missing file.
 
     Raises:
-        ApprenticeError: the file is missing (and no default given) or no JSON.
+        ApprenticeError: the file is not JSON, or it is missing and there is no default.
     """
     try:
         return json.loads(path.read_text())
@@ -286,4 +290,4 @@ def _read_json(path: Path, *default: Any) -> Any:
             return default[0]
         raise ApprenticeError("is missing from the AppWorld data root", where=path, todo=DOWNLOAD) from error
     except json.JSONDecodeError as error:
-        raise ApprenticeError(f"is not JSON: {error}", where=path, todo="get or generate the data root again") from error
+        raise ApprenticeError(f"is not JSON: {error}", where=path, todo="download or generate the data root again") from error

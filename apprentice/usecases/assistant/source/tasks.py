@@ -1,4 +1,4 @@
-"""Tasks of an AppWorld data root: generated here, or the official one."""
+"""Reads the tasks of an AppWorld data root, which is generated or official."""
 
 import os
 import shutil
@@ -16,16 +16,16 @@ from apprentice.usecases.assistant.config import ENGINE, INTERPRETER, AppWorldDa
 from apprentice.usecases.assistant.source.roots import ROOT_VARIABLE, DataRoot, ensure_generated, official_root
 
 FOLDER = "appworld"
-"""Of a generated root, among what prepare writes."""
+"""Name of a generated root's folder in the output of `prepare`."""
 CACHE = Path(".cache") / "appworld"
-"""Generated roots, so that the same one is made once."""
+"""Folder of generated roots, so that each is generated once."""
 
 
 def read_appworld(data: AppWorldDataConfig, layout: Layout, progress: Progress) -> DataSet:
-    """The tasks to learn from, those of `data.heldout_split`, and the held-out variants of the first. A generated root is made first.
+    """Read the training tasks, their held-out variants, and the tasks of `data.heldout_split`.
 
     Raises:
-        ApprenticeError: AppWorld is not installed, the root is no sound one, or it has no such split.
+        ApprenticeError: AppWorld is not installed, the root is invalid, or it has no such split.
     """
     root, place = _root(data, layout, progress)
     tasks = tuple(_candidates(root, data))
@@ -34,7 +34,7 @@ def read_appworld(data: AppWorldDataConfig, layout: Layout, progress: Progress) 
 
 
 def _root(data: AppWorldDataConfig, layout: Layout, progress: Progress) -> tuple[DataRoot, str]:
-    """The root, and where the other stages find it: relative to what prepare writes, or absolute."""
+    """Return the root and its path for the other stages, absolute or relative to the output of `prepare`."""
     if data.source is None:
         made = _generated(data, layout, progress)
         shutil.copytree(made, layout.raw / FOLDER, dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""AppWorld's own environment, forked instead of opened again, and saved once instead of after every block."""
+"""AppWorld's own environment, but forked instead of opened again, and saved once instead of after every block."""
 
 import ctypes
 import functools
@@ -23,12 +23,12 @@ EXPERIMENT = "generation"
 PR_SET_PDEATHSIG = 1
 FAILED = "Execution failed."
 
-# Stateless and slow to build: once is enough for all worlds of this process.
+# The app is stateless and slow to build, so all worlds of this process share one.
 requester_module.build_main_app = functools.cache(requester_module.build_main_app)
 
 
-class World(AppWorld):
-    """Stock semantics; the databases go to disk when they are judged."""
+class ProofWorld(AppWorld):
+    """A world with AppWorld's semantics that writes its databases to disk only when they are judged."""
 
     _flushing = False
 
@@ -40,13 +40,13 @@ class World(AppWorld):
             super()._save_state(directory)
 
     def save_logs(self) -> None:
-        """Nobody reads the logs of a proof."""
+        """Do nothing: nobody reads the logs of a proof."""
 
     def run(self, code: str) -> str:
-        """Executes one block.
+        """Execute one block.
 
         Raises:
-            GenerationError: the block failed; the message is its output.
+            GenerationError: the block failed; the message contains its output.
         """
         output = self.execute(code)
         if output.startswith(FAILED):
@@ -54,18 +54,18 @@ class World(AppWorld):
         return output
 
     def judge(self) -> TestTracker:
-        """What AppWorld's evaluator says of the databases as they are now; the last thing to do with a world."""
+        """Run AppWorld's evaluator on the current databases. The world must not be used afterwards."""
         self._flushing = True
-        # The evaluator trusts the hashes that saving refreshes: without this, collateral changes would go unseen.
+        # The evaluator relies on hashes that only saving refreshes. Without saving, it would miss collateral changes.
         self._save_state(self.output_db_home_path_on_disk)
         self._flushing = False
         return evaluate_task(task_id=self.task_id, experiment_name=EXPERIMENT, save_report=False)
 
-    def in_fork(self, action: Callable[["World"], Any]) -> Any:
-        """What `action` returns (as JSON) in a copy of this world that is thrown away.
+    def in_fork(self, action: Callable[["ProofWorld"], Any]) -> Any:
+        """Run `action` in a copy of this world, discard the copy, and return the result, which must be JSON.
 
         Raises:
-            GenerationError: the action raised one, or the copy died.
+            GenerationError: the action raised an exception, or the copy died.
         """
         self._detach()
         reader, writer = os.pipe()
@@ -82,21 +82,21 @@ class World(AppWorld):
             raise GenerationError(reply["error"])
         return reply["result"]
 
-    def _serve(self, action: Callable[["World"], Any], writer: int) -> None:
+    def _serve(self, action: Callable[["ProofWorld"], Any], writer: int) -> None:
         end_with_parent()
         try:
             self._attach()
             reply = {"result": action(self)}
-        except Exception as error:  # whatever it is has to reach the parent, which raises it
+        except Exception as error:  # sent to the parent, which raises it
             reply = {"error": str(error) or repr(error)}
         try:
             with os.fdopen(writer, "w") as pipe:
                 json.dump(reply, pipe)
         finally:
-            os._exit(0)  # never up the stack: that is the parent's
+            os._exit(0)  # never return up the stack, which belongs to the parent
 
     def _detach(self) -> None:
-        """A fork copies neither the client's thread nor open handles safely: both go before it."""
+        """Close the client's thread and open handles, which a fork cannot copy safely."""
         client = Requester.clients.pop(self.requester.apps, None)
         if client:
             client.__exit__(None, None, None)
@@ -108,47 +108,46 @@ class World(AppWorld):
 
 
 def end_with_parent() -> None:
-    """Lets the kernel end this process with the one that forked it."""
+    """Make the kernel kill this process when its parent ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def warm_up(task_id: str, blocks: Sequence[str]) -> None:
-    """Runs and judges a throw-away world, so that what AppWorld imports and builds on first use is there before any fork."""
-    importlib.import_module("pytest")  # the evaluator compares with it
-    world = World(task_id)
+    """Run and judge a throw-away world, so that what AppWorld builds at its first use exists before any fork."""
+    importlib.import_module("pytest")  # the evaluator uses it for comparisons
+    world = ProofWorld(task_id)
     try:
         verdict(world, blocks)
     finally:
         close(world)
     gc.collect()
-    gc.freeze()  # a collection would touch, and so copy, every page that forks share
+    gc.freeze()  # a collection would touch, and thus copy, every page that forks share
 
 
 def is_warm() -> bool:
-    """Whether this process has warmed up."""
+    """Return whether this process has warmed up."""
     return gc.get_freeze_count() > 0
 
 
-def close(world: World) -> None:
-    """Closes the world and forgets its databases."""
+def close(world: ProofWorld) -> None:
+    """Close the world and drop its databases."""
     world.close()
-    forget()
+    drop_databases()
 
 
-def forget() -> None:
-    """Drops every cached database."""
+def drop_databases() -> None:
+    """Drop every cached database."""
     CachedDBHandler.reset()
     get_direct_cached_sqlite3_connection.cache_clear()
 
 
-def passed(tracker: TestTracker) -> list[dict]:
-    """The requirements met, as AppWorld lists them."""
-    return [dict(entry) for entry in tracker.passes]
+def verdict(world: ProofWorld, blocks: Sequence[str] = ()) -> dict[str, Any]:
+    """Run the blocks and judge the world.
 
-
-def verdict(world: World, blocks: Sequence[str] = ()) -> dict[str, Any]:
-    """Runs the blocks and judges: success, requirements met, requirements missed with their traces."""
+    Returns:
+        `success`, the requirements met (`passes`), and those missed with their traces (`failures`).
+    """
     for block in blocks:
         world.run(block)
     tracker = world.judge()
-    return {"success": tracker.success, "passes": passed(tracker), "failures": [dict(entry) for entry in tracker.failures]}
+    return {"success": tracker.success, "passes": [dict(entry) for entry in tracker.passes], "failures": [dict(entry) for entry in tracker.failures]}

@@ -1,4 +1,4 @@
-"""Proves a task before it may be used: the reference solutions pass, and everything that must not pass fails."""
+"""Proves a task before it may be used: the reference solutions must pass, and everything else must fail."""
 
 import contextlib
 import json
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from generator.draft import Draft, GenerationError, all_steps, complete, login, solution_code
-from generator.world import World, verdict
+from generator.proof_world import ProofWorld, verdict
 
 COLLATERAL = {
     "amazon": """apis.amazon.add_address(name="Office", street_address="1 Stray Street", city="Salem", state="Oregon", country="United States",
@@ -21,30 +21,33 @@ COLLATERAL = {
     "venmo": """others = [user for user in apis.venmo.search_users(page_limit=20, access_token=venmo_token) if user["email"] != profile["email"]]
 apis.venmo.create_payment_request(user_email=others[0]["email"], amount=1.5, description="Stray", access_token=venmo_token)""",
 }
-"""One change that nobody asked for, in each app."""
+"""One unrequested change in each app."""
 
 
 def _without_token(call: dict[str, Any]) -> dict[str, Any]:
-    """Access tokens hold the second of their making: they would differ from one generation to the next, and tell nothing."""
+    """Remove access tokens, which contain the time of their creation and would differ between generations."""
     return call | {"data": {name: "<token>" if name.endswith("access_token") else value for name, value in call["data"].items()}}
 
 
 class Proof:
-    """Proves one task in one opened world; counts the cases it has seen come out as they must.
+    """Proves one task in one open world, and lists the cases that had the required outcome.
 
-    Each case runs and is judged in a fork of its own: a world that has been judged records later changes wrongly, so that
-    the evaluator no longer sees them.
+    Each case runs and is judged in a fork of its own: a judged world records later changes incorrectly, so that the
+    evaluator no longer sees them.
     """
 
-    def __init__(self, task_id: str, draft: Draft, world: World):
+    def __init__(self, task_id: str, draft: Draft, world: ProofWorld):
         self._task_id, self._draft, self._world = task_id, draft, world
         self.cases: list[str] = []
 
     def run(self) -> dict[str, Any]:
-        """All cases; returns the requirements met by doing nothing (`nothing`) and by the solution (`solved`), and its API `calls`.
+        """Run all cases.
+
+        Returns:
+            The requirements met by doing nothing (`nothing`) and by the solution (`solved`), and its API `calls`.
 
         Raises:
-            GenerationError: a case came out wrong; names task and case.
+            GenerationError: a case had the wrong outcome; the message names the task and the case.
         """
         nothing = self._case(self._world, "no-op", False, [])
         self._case(self._world, "bare completion", False, [complete()])
@@ -53,8 +56,8 @@ class Proof:
         self.cases += solved.pop("cases")
         return {"nothing": nothing, **solved}
 
-    def _solve(self, world: World) -> dict[str, Any]:
-        """Solves the task in `world`, then, each in a fork of the solved world, judges it and spoils it."""
+    def _solve(self, world: ProofWorld) -> dict[str, Any]:
+        """Solve the task in `world`; then judge it and each unwanted change in forks of the solved world."""
         with self._named("solution"):
             world.run(solution_code(self._draft) + "\nsolution(apis, requester)")
         calls, self.cases = world.requester.requests, []
@@ -66,13 +69,13 @@ class Proof:
             self._case(world, f"collateral change in {app}", False, [login(app) + "\n" + COLLATERAL[app]])
         return {"solved": solved, "calls": [_without_token(call) for call in json.loads(json.dumps(calls, default=str))], "cases": self.cases}
 
-    def _case(self, world: World, case: str, wanted: bool, blocks: Sequence[str]) -> list[dict[str, str]]:
-        """Runs the blocks in a fork of `world`; returns the requirements met."""
+    def _case(self, world: ProofWorld, case: str, wanted: bool, blocks: Sequence[str]) -> list[dict[str, str]]:
+        """Run the blocks in a fork of `world`, and return the requirements met."""
         with self._named(case):
             result = world.in_fork(lambda copy: verdict(copy, blocks))
             if result["success"] != wanted:
                 missed = "; ".join(f"{entry['requirement']} {entry['trace']}" for entry in result["failures"])
-                raise GenerationError(f"{'fails' if wanted else 'passes'} and must not. {missed}".strip())
+                raise GenerationError(f"must {'pass' if wanted else 'fail'} but {'fails' if wanted else 'passes'}. {missed}".strip())
         self.cases.append(case)
         return result["passes"]
 

@@ -81,7 +81,7 @@ class Entry(Generic[R]):
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Validation:
     """All candidates with the results of their checks."""
 
     tasks: Sequence[Entry[Task]]
@@ -106,7 +106,7 @@ class Judged:
         return {reason: found[reason] for reason in REASONS}
 
 
-def judge(tasks: Iterable[Candidate], passages: Iterable[Candidate], limits: ValidateConfig, lengths: Lengths) -> Judged:
+def validate_candidates(tasks: Iterable[Candidate], passages: Iterable[Candidate], limits: ValidateConfig, lengths: Lengths) -> Validation:
     """Check every candidate. Checks that compare records skip rejected ones, and keep the first of several duplicates.
 
     If a task leaks between splits, its held-out copy is kept, so that evaluations stay comparable. Answers are searched
@@ -120,27 +120,27 @@ def judge(tasks: Iterable[Candidate], passages: Iterable[Candidate], limits: Val
     _reject_leakage(task_entries)
     if limits.require_answer_in_corpus and passage_entries and share_rejected(passage_entries) <= limits.max_bad_share:
         _reject_absent_answers(task_entries, [entry.record for entry in _clean(passage_entries)])
-    return Judged(task_entries, passage_entries)
+    return Validation(task_entries, passage_entries)
 
 
-def summarise(judged: Judged) -> dict[str, float]:
+def summarise(validation: Validation) -> dict[str, float]:
     """Return the metrics for validation.json; shares are between 0 and 1."""
-    tasks, passages = judged.clean_tasks, judged.clean_passages
+    tasks, passages = validation.clean_tasks, validation.clean_passages
     hops = Counter(min(task.hops, MAX_HOPS_COUNTED) for task in tasks)
     return {
-        "tasks_read": len(judged.tasks),
+        "tasks_read": len(validation.tasks),
         "tasks_clean": len(tasks),
-        "tasks_quarantined": len(judged.tasks) - len(tasks),
-        "bad_share": share_rejected(judged.tasks),
-        "passages_read": len(judged.passages),
+        "tasks_quarantined": len(validation.tasks) - len(tasks),
+        "bad_share": share_rejected(validation.tasks),
+        "passages_read": len(validation.passages),
         "passages_clean": len(passages),
-        "passages_quarantined": len(judged.passages) - len(passages),
-        "passages_bad_share": share_rejected(judged.passages),
+        "passages_quarantined": len(validation.passages) - len(passages),
+        "passages_bad_share": share_rejected(validation.passages),
         **{f"tasks_{split}": sum(task.split == split for task in tasks) for split in (*SPLITS, VARIANTS)},
         **{f"tasks_{count}_hops{'_or_more' if count == MAX_HOPS_COUNTED else ''}": hops[count] for count in range(1, MAX_HOPS_COUNTED + 1)},
         "tasks_unanswerable": sum(not task.answerable for task in tasks),
-        "answers_dropped": sum(entry.dropped_answers for entry in judged.tasks),
-        **{f"refused_{reason}": count for reason, count in judged.count_reasons().items()},
+        "answers_dropped": sum(entry.dropped_answers for entry in validation.tasks),
+        **{f"refused_{reason}": count for reason, count in validation.count_reasons().items()},
     }
 
 

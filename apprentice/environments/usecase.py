@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """A command that a use case adds to the command line: `python -m apprentice NAME …`."""
+    """A command that a use case adds to the command line: `apprentice NAME …`."""
 
     name: str
     words: str

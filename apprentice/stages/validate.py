@@ -7,7 +7,7 @@ from apprentice.config import Layout, PipelineConfig
 from apprentice.config.schema import ValidateConfig
 from apprentice.data.candidates import SPLITS, Candidate
 from apprentice.data.expectations import check_tasks
-from apprentice.data.validation import Judged, Lengths, judge, share_rejected, summarise
+from apprentice.data.validation import Lengths, Validation, share_rejected, summarise, validate_candidates
 from apprentice.environments.usecase import use_case
 from apprentice.errors import ApprenticeError
 from apprentice.records.events import Progress
@@ -26,23 +26,23 @@ def run(config: PipelineConfig, layout: Layout, progress: Progress) -> None:
     for stale in (layout.tasks, layout.corpus):
         stale.unlink(missing_ok=True)
     lengths = _lengths(config, progress)
-    judged = judge(_candidates(layout.raw / "tasks.jsonl"), _candidates(layout.raw / "corpus.jsonl"), config.validation, lengths)
-    write_text(layout.quarantine, "".join(json.dumps(entry.quarantine_row()) + "\n" for entry in judged.rejected))
-    metrics = summarise(judged) | {"expectations_passed": 0, "expectations_total": 0}
+    validation = validate_candidates(_candidates(layout.raw / "tasks.jsonl"), _candidates(layout.raw / "corpus.jsonl"), config.validation, lengths)
+    write_text(layout.quarantine, "".join(json.dumps(entry.quarantine_row()) + "\n" for entry in validation.rejected))
+    metrics = summarise(validation) | {"expectations_passed": 0, "expectations_total": 0}
     write_json(layout.metrics("validation"), metrics)
     progress.note(f"{metrics['tasks_clean']} of {metrics['tasks_read']} tasks and {metrics['passages_clean']} of {metrics['passages_read']} passages are clean")
     case = use_case(config, layout)
-    for warning in case.warnings((entry.place, answer) for entry in judged.tasks if not entry.problems for answer in entry.record.answers):
+    for warning in case.warnings((entry.place, answer) for entry in validation.tasks if not entry.problems for answer in entry.record.answers):
         progress.note(warning)
-    _check_bad_share(judged, config.validation, layout)
-    _check_not_empty(judged, layout, case.needs_passages)
-    outcome = check_tasks(judged.clean_tasks, lengths, layout.data_docs)
+    _check_bad_share(validation, config.validation, layout)
+    _check_not_empty(validation, layout, case.needs_passages)
+    outcome = check_tasks(validation.clean_tasks, lengths, layout.data_docs)
     write_json(layout.metrics("validation"), metrics | {"expectations_passed": outcome.passed, "expectations_total": outcome.total})
     if outcome.failures:
         what = f"the set of tasks fails {len(outcome.failures)} expectations: {'; '.join(outcome.failures)}"
         raise ApprenticeError(what, where=layout.data_docs / "index.html", todo="correct the source of the tasks")
-    write_passages(layout.corpus, judged.clean_passages)
-    write_tasks(layout.tasks, judged.clean_tasks)
+    write_passages(layout.corpus, validation.clean_passages)
+    write_tasks(layout.tasks, validation.clean_tasks)
 
 
 def _lengths(config: PipelineConfig, progress: Progress) -> Lengths:
@@ -71,13 +71,13 @@ def _candidates(path: Path) -> list[Candidate]:
         raise ApprenticeError(f"was not written by the stage prepare: {error}", where=path, todo="run prepare again") from None
 
 
-def _check_bad_share(judged: Judged, limits: ValidateConfig, layout: Layout) -> None:
+def _check_bad_share(validation: Validation, limits: ValidateConfig, layout: Layout) -> None:
     """Check passages first, because bad passages can cause tasks to be rejected."""
-    for words, entries in (("passages", judged.passages), ("tasks", judged.tasks)):
+    for words, entries in (("passages", validation.passages), ("tasks", validation.tasks)):
         share = share_rejected(entries)
         if share > limits.max_bad_share:
             rejected = [entry for entry in entries if entry.problems]
-            reasons = ", ".join(f"{reason} {count}" for reason, count in judged.count_reasons(entries).items() if count)
+            reasons = ", ".join(f"{reason} {count}" for reason, count in validation.count_reasons(entries).items() if count)
             raise ApprenticeError(
                 f"{len(rejected)} of {len(entries)} {words} ({share:.1%}) are rejected, more than validation.max_bad_share={limits.max_bad_share} allows "
                 f"({reasons}); the first: {rejected[0].quarantine_row()['reasons'][0]}",
@@ -86,17 +86,17 @@ def _check_bad_share(judged: Judged, limits: ValidateConfig, layout: Layout) -> 
             )
 
 
-def _check_not_empty(judged: Judged, layout: Layout, needs_passages: bool) -> None:
-    left = {task.split for task in judged.clean_tasks}
+def _check_not_empty(validation: Validation, layout: Layout, needs_passages: bool) -> None:
+    left = {task.split for task in validation.clean_tasks}
     for split in SPLITS:
         if split not in left:
-            files = sorted({entry.candidate.file for entry in judged.tasks if entry.candidate.split == split})
+            files = sorted({entry.candidate.file for entry in validation.tasks if entry.candidate.split == split})
             raise ApprenticeError(
                 f"the split {split!r} has no valid task",
                 where=", ".join(files) or layout.raw / "tasks.jsonl",
                 todo=f"see {layout.quarantine} for the reasons, and add tasks to this split",
             )
-    if needs_passages and not judged.clean_passages:
+    if needs_passages and not validation.clean_passages:
         raise ApprenticeError("there is no valid passage", where=layout.raw / "corpus.jsonl", todo=f"see {layout.quarantine} for the reasons")
 
 

@@ -42,7 +42,7 @@ def reports_store_errors(function: Callable[Concatenate[PipelineConfig, Layout, 
 
 
 def _as_user_error(error: Exception, layout: Layout) -> ApprenticeError:
-    register = f"`.venv/bin/python -m apprentice register {layout.pipeline}`"
+    register = f"`.venv/bin/apprentice register {layout.pipeline}`"
     reason = redacted(str(getattr(error, "orig", None) or error).strip().splitlines()[0])
     place = redacted(named_store()) if named_store() else (layout.root / DATABASE).resolve()
     what = f"the results are complete, but MLflow could not store them: {reason}"

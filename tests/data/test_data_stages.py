@@ -8,7 +8,7 @@ import pytest
 
 from apprentice.config import Layout, load_pipeline
 from apprentice.data.expectations import check_tasks
-from apprentice.data.validation import REASONS, Lengths, judge
+from apprentice.data.validation import REASONS, Lengths, validate_candidates
 from apprentice.errors import ApprenticeError
 from apprentice.evaluation import report
 from apprentice.records import Task
@@ -111,8 +111,10 @@ def test_ids_that_restart_in_each_file_lose_no_task(folder, layout):
     found = [row["record"] for row in lines(layout.raw / "tasks.jsonl")]
     assert [record["id"] for record in found if record["split"] == "dev"] == [f"dev/{n}" for n in range(4)]
     assert "4" in [record["id"] for record in found]
-    judged = judge([Candidate(**row) for row in lines(layout.raw / "tasks.jsonl")], passages_of(layout), configured().validation, Lengths(len, 400, 400))
-    assert judged.rejected == []
+    validation = validate_candidates(
+        [Candidate(**row) for row in lines(layout.raw / "tasks.jsonl")], passages_of(layout), configured().validation, Lengths(len, 400, 400)
+    )
+    assert validation.rejected == []
     assert any("4 ids are in both splits" in event.get("text", "") for event in lines(layout.events))
 
 

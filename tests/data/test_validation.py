@@ -5,7 +5,7 @@ import time
 import pytest
 
 from apprentice.config.schema import ValidateConfig
-from apprentice.data.validation import Lengths, judge, summarise
+from apprentice.data.validation import Lengths, summarise, validate_candidates
 from apprentice.usecases.deepsearch.source.readers import Candidate
 
 LIMITS = ValidateConfig(max_bad_share=0.5, require_answer_in_corpus=True)
@@ -19,9 +19,9 @@ def task(**changes):
     return {"id": number, "scenario": f"s-{number}", "split": "train", "instruction": f"question {number}?", "answers": ["Rome"]} | changes
 
 
-def judged(*records, passages=PASSAGES, limits=LIMITS):
+def validation(*records, passages=PASSAGES, limits=LIMITS):
     tasks = [record if isinstance(record, Candidate) else Candidate("tasks.jsonl", line, record) for line, record in enumerate(records, 1)]
-    return judge(tasks, [Candidate("corpus.jsonl", line, passage) for line, passage in enumerate(passages, 1)], limits, LENGTHS)
+    return validate_candidates(tasks, [Candidate("corpus.jsonl", line, passage) for line, passage in enumerate(passages, 1)], limits, LENGTHS)
 
 
 def reasons(result):
@@ -29,95 +29,95 @@ def reasons(result):
 
 
 def test_a_valid_task_is_kept():
-    assert [task.id for task in judged(task()).clean_tasks] == ["t1"]
+    assert [task.id for task in validation(task()).clean_tasks] == ["t1"]
 
 
 def test_a_missing_answer_is_refused_with_file_line_and_field():
     record = task(id="t2")
     del record["answers"]
-    assert reasons(judged(task(), record)) == ["tasks.jsonl:2:answers: a task that is judged by its answers needs one"]
+    assert reasons(validation(task(), record)) == ["tasks.jsonl:2:answers: a task that is validation by its answers needs one"]
 
 
 @pytest.mark.parametrize("answers", [[], [""], ["  "], ["?"], ["the"]])
 def test_an_empty_answer_is_refused(answers):
-    assert judged(task(answers=answers)).count_reasons()["invalid_field"] == 1
+    assert validation(task(answers=answers)).count_reasons()["invalid_field"] == 1
 
 
 def test_every_problem_of_a_record_is_listed():
-    assert len(reasons(judged({"id": "x"}))) == 4
+    assert len(reasons(validation({"id": "x"}))) == 4
 
 
 def test_an_unparsable_line_is_refused_with_its_error():
-    result = judged(task(), Candidate("tasks.jsonl", 9, None, "is not JSON"))
+    result = validation(task(), Candidate("tasks.jsonl", 9, None, "is not JSON"))
     assert result.rejected[0].quarantine_row() == {"file": "tasks.jsonl", "line": 9, "record": None, "reasons": ["tasks.jsonl:9: is not JSON"]}
 
 
 def test_the_second_of_two_equal_ids_is_refused():
-    result = judged(task(), task(instruction="another?"))
+    result = validation(task(), task(instruction="another?"))
     assert len(result.clean_tasks) == 1
     assert reasons(result) == ["tasks.jsonl:2:id: 't1' is also the id of tasks.jsonl:1"]
 
 
 def test_a_refused_record_does_not_make_a_good_one_a_duplicate():
-    assert [task.instruction for task in judged(task(answers=[]), task(instruction="good?")).clean_tasks] == ["good?"]
+    assert [task.instruction for task in validation(task(answers=[]), task(instruction="good?")).clean_tasks] == ["good?"]
 
 
 def test_the_same_question_with_the_same_answers_is_refused_once():
-    result = judged(task(id="a", instruction="The capital?"), task(id="b", instruction="capital"))
+    result = validation(task(id="a", instruction="The capital?"), task(id="b", instruction="capital"))
     assert result.count_reasons()["duplicate_task"] == 1
 
 
 def test_the_same_question_in_two_splits_keeps_the_held_out_one():
-    result = judged(task(id="a", instruction="Capital?"), task(id="b", instruction="capital", split="dev"))
+    result = validation(task(id="a", instruction="Capital?"), task(id="b", instruction="capital", split="dev"))
     assert [task.split for task in result.clean_tasks] == ["dev"]
     assert reasons(result) == ["tasks.jsonl:1:instruction: the split 'dev' has the same instruction at tasks.jsonl:2"]
 
 
 def test_a_scenario_in_two_splits_keeps_the_held_out_task():
-    result = judged(task(id="a", scenario="s"), task(id="b", scenario="s", split="dev"))
+    result = validation(task(id="a", scenario="s"), task(id="b", scenario="s", split="dev"))
     assert [task.id for task in result.clean_tasks] == ["b"]
     assert result.count_reasons()["leakage"] == 1
 
 
 def test_variants_within_a_split_may_share_a_scenario():
-    assert len(judged(task(id="a", scenario="s"), task(id="b", scenario="s")).clean_tasks) == 2
+    assert len(validation(task(id="a", scenario="s"), task(id="b", scenario="s")).clean_tasks) == 2
 
 
 def test_an_unknown_split_is_refused():
-    assert "test" in reasons(judged(task(split="test")))[0]
+    assert "test" in reasons(validation(task(split="test")))[0]
 
 
 def test_an_answer_that_no_passage_holds_is_refused():
-    assert judged(task(answers=["Paris"])).count_reasons()["answer_absent"] == 1
+    assert validation(task(answers=["Paris"])).count_reasons()["answer_absent"] == 1
 
 
 @pytest.mark.parametrize("answer", ["the Capital", "Ptolemy", "1572", "rome"])
 def test_an_answer_is_found_whatever_its_case_articles_and_punctuation(answer):
-    assert judged(task(answers=[answer])).clean_tasks
+    assert validation(task(answers=[answer])).clean_tasks
 
 
 def test_a_part_of_a_word_is_not_an_occurrence():
-    assert not judged(task(answers=["Ital"])).clean_tasks
+    assert not validation(task(answers=["Ital"])).clean_tasks
 
 
 def test_one_answer_in_the_corpus_is_enough():
-    assert judged(task(answers=["Paris", "Rome"])).clean_tasks
+    assert validation(task(answers=["Paris", "Rome"])).clean_tasks
 
 
 def test_a_task_without_an_answer_needs_none_in_the_corpus():
-    assert judged(task(answerable=False, answers=["unknown"])).clean_tasks
+    assert validation(task(answerable=False, answers=["unknown"])).clean_tasks
 
 
 def test_a_task_without_an_answer_must_not_name_one():
-    assert judged(task(answerable=False)).count_reasons()["invalid_field"] == 1
+    assert validation(task(answerable=False)).count_reasons()["invalid_field"] == 1
 
 
 def test_absent_answers_are_let_through_where_they_are_not_required_in_the_corpus():
-    assert judged(task(answers=["Paris"]), limits=LIMITS.model_copy(update={"require_answer_in_corpus": False})).clean_tasks
+    assert validation(task(answers=["Paris"]), limits=LIMITS.model_copy(update={"require_answer_in_corpus": False})).clean_tasks
 
 
 def test_over_long_texts_are_refused():
-    result = judged(task(instruction="word " * 21), passages=[*PASSAGES, {"id": "q", "title": "", "text": "word " * 31}])
+    result = validation(task(instruction="word " * 21), passages=[*PASSAGES, {"id": "q", "title": "", "text": "word " * 31}])
     assert result.count_reasons()["too_long"] == 2
 
 
@@ -131,9 +131,9 @@ def test_over_long_texts_are_refused():
     ids=["letters", "CJK", "one word"],
 )
 def test_a_long_text_of_few_words_is_refused(text, said):
-    [reason] = reasons(judged(task(instruction=text)))
+    [reason] = reasons(validation(task(instruction=text)))
     assert reason.startswith(f"tasks.jsonl:1:instruction: {said}")
-    [entry] = judged(passages=[*PASSAGES * 1, {"id": "q", "title": text, "text": "t"}]).rejected
+    [entry] = validation(passages=[*PASSAGES * 1, {"id": "q", "title": text, "text": "t"}]).rejected
     assert [(problem.reason, problem.field) for problem in entry.problems] == [("too_long", "title")]
 
 
@@ -141,29 +141,29 @@ def test_a_short_text_is_not_counted():
     def never(text):
         raise AssertionError(text)
 
-    assert judge([Candidate("tasks.jsonl", 1, task())], [], LIMITS, Lengths(never, 100, 100)).rejected == []
+    assert validate_candidates([Candidate("tasks.jsonl", 1, task())], [], LIMITS, Lengths(never, 100, 100)).rejected == []
 
 
 @pytest.mark.parametrize("field", ["plan", "supporting", "scenario"])
 def test_half_a_surrogate_pair_is_refused_in_every_field(field):
     text = "a\ud800b"
-    assert len(judged(task(**{field: text if field == "scenario" else [text]})).rejected) == 1
+    assert len(validation(task(**{field: text if field == "scenario" else [text]})).rejected) == 1
 
 
 @pytest.mark.parametrize("nothing", ["", "  ", "?", "the", None])
 def test_an_alias_that_says_nothing_drops_only_itself(nothing):
-    result = judged(task(answers=["Rome", nothing]))
+    result = validation(task(answers=["Rome", nothing]))
     assert [one.answers for one in result.clean_tasks] == [("Rome",)]
     assert summarise(result)["answers_dropped"] == 1
 
 
 @pytest.mark.parametrize(("changes", "said"), [({"plan": ["s"] * 40}, "plan: 40 steps, more than 30"), ({"hops": 11}, "hops: 11 hops, more than 10")])
 def test_a_row_that_would_fail_the_whole_set_is_refused_by_itself(changes, said):
-    assert reasons(judged(task(), task(id="t2", **changes))) == [f"tasks.jsonl:2:{said}"]
+    assert reasons(validation(task(), task(id="t2", **changes))) == [f"tasks.jsonl:2:{said}"]
 
 
 def test_the_same_question_with_the_same_first_answer_is_refused_once():
-    result = judged(task(id="a", instruction="Capital?", answers=["Rome", "Roma"]), task(id="b", instruction="Capital?"))
+    result = validation(task(id="a", instruction="Capital?", answers=["Rome", "Roma"]), task(id="b", instruction="Capital?"))
     assert result.count_reasons()["duplicate_task"] == 1
 
 
@@ -186,55 +186,55 @@ HELD = [
 
 @pytest.mark.parametrize(("text", "answer"), HELD)
 def test_an_answer_is_found_in_every_script_and_unicode_form(text, answer):
-    assert judged(task(answers=[answer]), passages=[{"id": "p", "title": "T", "text": text}]).clean_tasks
+    assert validation(task(answers=[answer]), passages=[{"id": "p", "title": "T", "text": text}]).clean_tasks
 
 
 @pytest.mark.parametrize(("text", "answer"), [("Ptolemaic", "Ptolemy"), ("Italy", "Ital"), ("東北の京", "東京"), ("1514", "15"), ("Малина", "Мали")])
 def test_what_a_passage_does_not_say_is_not_found(text, answer):
-    assert not judged(task(answers=[answer]), passages=[{"id": "p", "title": "T", "text": text}]).clean_tasks
+    assert not validation(task(answers=[answer]), passages=[{"id": "p", "title": "T", "text": text}]).clean_tasks
 
 
 def test_a_corpus_without_ids_is_blamed_and_not_the_answers():
-    result = judged(task(), passages=[{"title": "Rome", "text": "Rome."}])
+    result = validation(task(), passages=[{"title": "Rome", "text": "Rome."}])
     assert reasons(result) == ["corpus.jsonl:1:id: field required"]
 
 
 def test_without_a_corpus_here_no_answer_is_looked_for():
-    assert judged(task(answers=["Paris"]), passages=[]).clean_tasks
+    assert validation(task(answers=["Paris"]), passages=[]).clean_tasks
 
 
 def test_empty_texts_are_refused():
-    result = judged(task(instruction=" "), passages=[*PASSAGES, {"id": "q", "title": "", "text": ""}])
+    result = validation(task(instruction=" "), passages=[*PASSAGES, {"id": "q", "title": "", "text": ""}])
     assert result.count_reasons()["invalid_field"] == 2
 
 
 @pytest.mark.parametrize("text", ["caf\ufffd", "a\x00b", "a\x1bb", "cafÃ©", "itâ€™s", "Â£5", "ï»¿x"])
 def test_broken_encodings_are_refused(text):
-    assert judged(task(instruction=text)).count_reasons()["broken_encoding"] == 1
+    assert validation(task(instruction=text)).count_reasons()["broken_encoding"] == 1
 
 
 @pytest.mark.parametrize("text", ["café", "São Paulo", "SÃO PAULO", "Ångström", "50 € – «été»", "東京", "a\tb\nc", "Â"])
 def test_sound_texts_in_other_alphabets_are_kept(text):
-    assert judged(task(instruction=text)).clean_tasks
+    assert validation(task(instruction=text)).clean_tasks
 
 
 def test_half_a_surrogate_pair_is_refused():
-    assert not judged(task(instruction="a\ud800b")).clean_tasks
+    assert not validation(task(instruction="a\ud800b")).clean_tasks
 
 
 def test_a_duplicate_passage_id_is_refused():
-    result = judged(task(), passages=[*PASSAGES, {"id": "p", "title": "x", "text": "y"}])
+    result = validation(task(), passages=[*PASSAGES, {"id": "p", "title": "x", "text": "y"}])
     assert reasons(result) == ["corpus.jsonl:2:id: 'p' is also the id of corpus.jsonl:1"]
 
 
 def test_metrics_are_numbers_with_the_same_names_whatever_the_data():
-    good, bad = summarise(judged(task())), summarise(judged())
+    good, bad = summarise(validation(task())), summarise(validation())
     assert list(good) == list(bad)
     assert all(isinstance(value, int | float) for value in (*good.values(), *bad.values()))
 
 
 def test_metrics_count_tasks_and_reasons():
-    metrics = summarise(judged(task(id="a", hops=2), task(id="b", split="dev"), task(id="c", answers=["Paris"])))
+    metrics = summarise(validation(task(id="a", hops=2), task(id="b", split="dev"), task(id="c", answers=["Paris"])))
     expected = {"tasks_read": 3, "tasks_clean": 2, "tasks_dev": 1, "tasks_2_hops": 1, "refused_answer_absent": 1, "bad_share": 0.333333}
     assert {name: metrics[name] for name in expected} == expected
 
@@ -242,5 +242,5 @@ def test_metrics_count_tasks_and_reasons():
 def test_a_corpus_of_a_million_characters_is_searched_in_seconds():
     text = "“Quoted” words, with a dash – and 東京. " * 100
     began = time.monotonic()
-    result = judged(task(answers=["東京"]), passages=[{"id": str(n), "title": "", "text": text[:150]} for n in range(7000)])
+    result = validation(task(answers=["東京"]), passages=[{"id": str(n), "title": "", "text": text[:150]} for n in range(7000)])
     assert result.clean_tasks and time.monotonic() - began < 15

@@ -42,7 +42,7 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pipeline
 def failure(evaluated: tuple[PipelineConfig, Layout]) -> str:
     with pytest.raises(ApprenticeError, match="the results are complete, but MLflow could not store them") as raised:
         log_run(*evaluated, {"data/quick/tasks.parquet": "a" * 32})
-    assert str(raised.value).endswith("then run `.venv/bin/python -m apprentice register quick`")
+    assert str(raised.value).endswith("then run `.venv/bin/apprentice register quick`")
     return str(raised.value)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apprentice.config.schema import ValidateConfig
-from apprentice.data.validation import Lengths, judge
+from apprentice.data.validation import Lengths, validate_candidates
 from apprentice.errors import ApprenticeError
 from apprentice.stages.prepare import limit, trained_variants
 from apprentice.usecases.deepsearch.source.readers import read_data
@@ -304,7 +304,7 @@ def test_no_record_whatever_its_types_breaks_a_reader_or_validation(value, forma
             (Path(folder) / f"{split}.jsonl").write_text(json.dumps(record) + "\n")
         data = read_data(format, folder, 0, 1, 1, needs_corpus=False)
     taken = trained_variants(limit(data.tasks, "train", 1, 0))
-    judged = judge(taken, data.passages, ValidateConfig(max_bad_share=1, require_answer_in_corpus=True), Lengths(len, 400, 400))
-    assert [entry.candidate.split for entry in judged.tasks][-1] == "dev"
-    for entry in (*judged.tasks, *judged.passages):
+    validation = validate_candidates(taken, data.passages, ValidateConfig(max_bad_share=1, require_answer_in_corpus=True), Lengths(len, 400, 400))
+    assert [entry.candidate.split for entry in validation.tasks][-1] == "dev"
+    for entry in (*validation.tasks, *validation.passages):
         json.dumps(entry.quarantine_row())

@@ -1,4 +1,4 @@
-"""Serves a knowledge base on the loopback interface with Search-R1's protocol (`python -m apprentice serve-index`)."""
+"""Serves a knowledge base on the loopback interface with Search-R1's protocol (`apprentice serve-index`)."""
 
 import socket
 from pathlib import Path

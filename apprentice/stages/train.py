@@ -63,7 +63,7 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
         library.write(layout.skills)
     write_lines(layout.train_quarantine, training.quarantine)
     write_text(layout.curves("training"), _csv(rows))
-    write_json(layout.metrics("training"), _summary(rows))
+    write_json(layout.metrics("training"), training_metrics(rows))
     shutil.rmtree(layout.checkpoints, ignore_errors=True)
 
 
@@ -71,7 +71,7 @@ def _csv(rows: list[dict[str, float]]) -> str:
     return csv_text([{key: round(value, 6) for key, value in row.items()} for row in rows]) if rows else "step\n"
 
 
-def _summary(rows: list[dict[str, float]]) -> dict[str, float]:
+def training_metrics(rows: list[dict[str, float]]) -> dict[str, float]:
     """Return the metrics for training.json: first and last rewards, means of the diagnostics, and cost."""
 
     def mean_of(key: str, chosen: list[dict[str, float]]) -> float:

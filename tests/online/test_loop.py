@@ -18,7 +18,7 @@ from apprentice.records.events import Progress
 from apprentice.records.tables import read_trajectories
 from apprentice.rollout.busy import BusyTime
 from apprentice.rollout.simulator import Played
-from apprentice.stages.train import _summary
+from apprentice.stages.train import training_metrics
 
 SOUND = Trajectory("sound", "t", "g", (1, 2, 3), (0, 1, 1), (0.0, -1.0, -1.0), (Turn(1, 3, "a", "", "answer", 0),), 1.0, "success", "a", 0, 1.0)
 BROKEN = replace(SOUND, id="broken", logprobs=(0.0, 0.5, -1.0))
@@ -301,5 +301,5 @@ def test_a_step_without_a_sound_trajectory_says_what_is_wrong(tmp_path):
 
 def test_the_summary_of_a_training_leaves_out_what_an_undone_update_could_not_say():
     row = {"reward": 0.5, "faults": 0, "quarantined": 0, "seconds_step": 1.0, "entropy": 2.0}
-    summary = _summary([row, row | {"entropy": float("nan")}])
+    summary = training_metrics([row, row | {"entropy": float("nan")}])
     assert summary["entropy"] == 2.0 and all(map(math.isfinite, summary.values()))

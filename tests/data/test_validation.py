@@ -35,7 +35,7 @@ def test_a_valid_task_is_kept():
 def test_a_missing_answer_is_refused_with_file_line_and_field():
     record = task(id="t2")
     del record["answers"]
-    assert reasons(validation(task(), record)) == ["tasks.jsonl:2:answers: a task that is validation by its answers needs one"]
+    assert reasons(validation(task(), record)) == ["tasks.jsonl:2:answers: a task that is judged by its answers needs one"]
 
 
 @pytest.mark.parametrize("answers", [[], [""], ["  "], ["?"], ["the"]])

@@ -35,10 +35,11 @@ class ExitCode(IntEnum):
     """Exit codes of the commands, the stages and the flow."""
 
     FAILED = 1
-    """Something failed that is neither the user's to mend nor a passing fault."""
+    """An unexpected failure: neither an error that the user can fix nor a transient fault."""
     USER_ERROR = 2
+    """An error that the user can fix."""
     FAULT = 3
     """The infrastructure failed; another attempt may succeed."""
     INTERRUPTED = 130
     UNREAD = 141
-    """Nobody reads the output any longer (`| head`); a shell reports the same of a command that SIGPIPE ended."""
+    """The reader of the output has gone (`| head`); shells use this code for a command that SIGPIPE ended."""

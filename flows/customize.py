@@ -68,7 +68,7 @@ def _opening(pipeline: str, changed: Sequence[str]) -> str:
 
 
 def _ready_model(name: str, console: Console) -> None:
-    """Fetches and checks the base model before any stage starts."""
+    """Fetch and check the base model before any stage starts."""
     from apprentice.policy.base_models import fetch_notice
 
     console.print(f"model: {name}{fetch_notice(name)}", markup=False, highlight=False, soft_wrap=True)
@@ -92,5 +92,5 @@ def _serving(config: PipelineConfig, layout: Layout, changed: Sequence[str]) -> 
 
 
 def needs_policy_server(config: PipelineConfig, changed: Sequence[str]) -> bool:
-    """Whether one of the stages samples from a policy, and the policy is a server."""
+    """Return whether one of the stages samples from a policy, and the policy is a server."""
     return config.policy.engine == "vllm" and any(samples_from_policy(stage, config) for stage in changed)

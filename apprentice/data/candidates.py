@@ -31,6 +31,6 @@ class DataSet:
     passages: tuple[Candidate, ...] = ()
     """The knowledge base; empty if the use case has none."""
     fingerprint: dict[str, Any] = field(default_factory=dict)
-    """What the records were read or generated from; prepare writes it to source.json."""
+    """Description of the source, such as files with their hashes, or a seed; prepare writes it to source.json."""
     notes: tuple[str, ...] = ()
     """Messages for the user: the chosen files, and what was renamed or left out."""

@@ -59,7 +59,9 @@ class Environment(Protocol):
 MakeEnvironment = Callable[..., Environment]
 """Creates the environment of one episode. Its optional argument is AGENT (the default) or one of the use case's
 baselines."""
-Expert = Callable[[Task], Generator[str, str, None]]
+Actions = Generator[str, str, None]
+"""Yields actions and receives the observation of each one."""
+Expert = Callable[[Task], Actions]
 """Yields actions as text and receives the observation of each; returns when it gives up."""
 
 

@@ -15,7 +15,7 @@ from apprentice.config import Layout, PipelineConfig
 from apprentice.config.schema import DataConfig, EnvironmentConfig
 from apprentice.config.usecases import find_use_case
 from apprentice.environments.cutting import Encode
-from apprentice.environments.protocol import Expert, MakeEnvironment, Skills
+from apprentice.environments.protocol import Actions, MakeEnvironment, Skills
 from apprentice.records import Task
 from apprentice.records.events import Progress
 
@@ -85,7 +85,7 @@ class UseCase(ABC):
             encode: tokenizes as the policy does, for environments that truncate observations.
         """
 
-    def expert(self, task: Task) -> Expert:
+    def expert(self, task: Task) -> Actions:
         """Solve a task from its plan: yield actions and receive observations. The default gives up immediately."""
         yield from ()
 

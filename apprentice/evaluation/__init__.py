@@ -1,1 +1,1 @@
-"""What the policies are worth: scores, behaviour, statistics, and the page for people."""
+"""Evaluation of policies: metrics, statistics, and the HTML report."""

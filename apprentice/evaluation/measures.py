@@ -1,7 +1,5 @@
 """The measure of a use case: the metric that compares its policies, the held-out tasks, and labels for reports."""
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,11 +8,12 @@ from apprentice.config.schema import EvaluateConfig
 from apprentice.config.usecases import find_use_case
 from apprentice.evaluation.comparison import Episodes, HeldOut, Strata
 from apprentice.records import Task, Trajectory
+from apprentice.records.metrics import csv_text
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What the report, the summary, and the registry need to know about a use case."""
+    """The metrics of a use case and their labels, for the report, the summary, and the registry."""
 
     key: str
     """Key of the main metric of a condition in evaluation.json; the key of its 95% interval is `<key>_ci95`."""
@@ -65,15 +64,14 @@ class Measure:
     def curve_rows(self, metrics: Mapping) -> str:
         """Return a CSV for `dvc plots`: `condition,score,low,high` and the other greedy metrics, one row per condition
         and set."""
-        others = (*self.also, *self.beside)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["condition", "score", "low", "high", *others])
+        rows = []
         for held_out in self.evaluated(metrics):
             for name in self.conditions:
                 row = held_out.of(metrics[name])
-                writer.writerow([held_out.label(name), row[self.key], *row[self.interval], *(row[key] for key in others)])
-        return text.getvalue()
+                low, high = row[self.interval]
+                others = {key: row[key] for key in (*self.also, *self.beside)}
+                rows.append({"condition": held_out.label(name), "score": row[self.key], "low": low, "high": high, **others})
+        return csv_text(rows)
 
 
 def measure_of(config: PipelineConfig) -> Measure:

@@ -1,4 +1,4 @@
-"""What a pipeline's run used, from the events of its stages: wall time by stage, and training tokens."""
+"""Resources that a run used, from the events of its stages: wall time of each stage, and training tokens."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

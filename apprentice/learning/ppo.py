@@ -38,7 +38,7 @@ LEARNER = "learner.json"
 
 @dataclass(frozen=True)
 class _Plan:
-    """What an update is about to learn."""
+    """The inputs of an update."""
 
     stats: TokenStats
     advantages: Tensor

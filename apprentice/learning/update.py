@@ -18,7 +18,7 @@ from apprentice.records import Trajectory
 
 @dataclass
 class TokenStats:
-    """What the loss needs of each action token; all [A], fp32, on the CPU."""
+    """Inputs of the loss for each action token; all [A], fp32, on the CPU."""
 
     behaviour: Tensor
     """Log-probability under the sampler."""
@@ -39,7 +39,7 @@ class TokenStats:
 
 @dataclass(frozen=True)
 class _Minibatch:
-    """What the micro-batches of an optimizer step have in common."""
+    """Values that the micro-batches of an optimizer step share."""
 
     sequences: Tensor
     """[A] index of each token's trajectory."""

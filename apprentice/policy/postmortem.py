@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PREFIX = re.compile(r"(?:\([^()]* pid=\d+\) )*(?:(DEBUG|INFO|WARNING|ERROR|CRITICAL) [\d-]+ [\d:]+ \[[^\]]*\] ?)?")
-"""What vLLM's logger writes before each line of a message; other output has no such prefix."""
+"""Prefix of each line from vLLM's logger; other output has no such prefix."""
 HARMLESS = ("DEBUG", "INFO", "WARNING")
 TRACEBACK = "Traceback (most recent call last):"
 CHAINED = ("The above exception was the direct cause of the following", "During handling of the above exception")

@@ -65,14 +65,14 @@ class ChatTemplate:
 
     @property
     def own_text(self) -> str:
-        """What the template writes in a conversation besides the messages' texts."""
+        """Return the text that the template adds to the messages of a conversation."""
         talk = self.render(FIRST, ANSWER, SECOND)
         return talk.replace(FIRST, " ").replace(ANSWER, " ").replace(SECOND, " ")
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """What a template writes around the texts of messages, with sealed control tokens."""
+    """The parts of a template around the texts of messages, with sealed control tokens."""
 
     opening: str
     """From the beginning of a conversation to the first user text."""
@@ -83,7 +83,7 @@ class Pieces:
     answered: str
     """`assistant` in an earlier turn: without the opening of a thought, which only the newest turn has."""
     lead: str
-    """What the template writes between `answered` and an answer, such as a space."""
+    """Text of the template between `answered` and an answer, such as a space."""
     closing: str
     """From an answer to the control token that ends the turn."""
     end: ControlToken

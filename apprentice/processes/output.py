@@ -1,4 +1,4 @@
-"""What this process prints: quiet libraries, and no output at all once its reader is gone."""
+"""Controls what this process prints: silences libraries, and discards output that nobody reads."""
 
 import os
 

@@ -11,7 +11,7 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 def normalise(text: str) -> str:
     """Normalise as `normalize_answer` of google-research/language (orqa/utils/eval_utils.py), which scores NQ-open.
 
-    Canonical decomposition (NFD), lower case, without ASCII punctuation, without articles, single spaces; in that order. The
-    script of SQuAD does the same without NFD.
+    The steps, in this order: canonical decomposition (NFD), lower case, no ASCII punctuation, no articles, single
+    spaces. The script of SQuAD does the same without NFD.
     """
     return " ".join(ARTICLES.sub(" ", unicodedata.normalize("NFD", text).lower().translate(PUNCTUATION)).split())

@@ -21,9 +21,9 @@ class Task(Record):
     split: Text
     """`train`, `dev` (held out), or `variants` (held out, while other variants of the scenario are in `train`)."""
     instruction: Text
-    """What the agent is asked to do."""
+    """The request to the agent, in natural language."""
     judge: Literal["answers", "environment"] = "answers"
-    """What decides whether the task is solved: its accepted answers, or the environment."""
+    """The judge of success: the accepted answers, or the environment."""
     answers: tuple[Text, ...] = Field(default=(), validate_default=True)
     """Every accepted answer: `UNKNOWN` for an unanswerable question, and none if the environment judges."""
     answerable: bool = True

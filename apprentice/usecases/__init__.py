@@ -1,7 +1,7 @@
-"""The use cases that Apprentice ships, one package each. A use case of your own enters by the same door (`environment.use`)."""
+"""The use cases that ship with Apprentice, one package each. `environment.use` selects one of them or your own."""
 
 SHIPPED = {
     "deepsearch": "apprentice.usecases.deepsearch.usecase:DeepSearch",
     "assistant": "apprentice.usecases.assistant.usecase:Assistant",
 }
-"""Names for `environment.use`, with the class that each one stands for."""
+"""Value of `environment.use` -> `module:Class`."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from apprentice.config import Layout, PipelineConfig
 from apprentice.environments.cutting import Encode
-from apprentice.environments.protocol import AGENT, Expert, MakeEnvironment
+from apprentice.environments.protocol import AGENT, Actions, MakeEnvironment
 from apprentice.environments.usecase import Command, UseCase
 from apprentice.records import Task
 from apprentice.records.events import Progress
@@ -67,7 +67,7 @@ class Assistant(UseCase):
 
         return read_appworld(self.config.data, self.layout, progress)
 
-    def expert(self, task: Task) -> Expert:
+    def expert(self, task: Task) -> Actions:
         """Play the reference solution."""
         from apprentice.usecases.assistant.environment.expert import expert_actions
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from apprentice.config import Layout, PipelineConfig, load_pipeline
 from apprentice.environments.cutting import Encode
-from apprentice.environments.protocol import AGENT, Expert, MakeEnvironment
+from apprentice.environments.protocol import AGENT, Actions, MakeEnvironment
 from apprentice.environments.usecase import Command, UseCase
 from apprentice.records import Task
 from apprentice.records.events import Progress
@@ -54,7 +54,7 @@ class DeepSearch(UseCase):
         data = self.config.data
         return read_data(data.format, data.source, data.seed, data.train, data.dev, needs_corpus=self.needs_passages)
 
-    def expert(self, task: Task) -> Expert:
+    def expert(self, task: Task) -> Actions:
         """Search for each step of the task's plan, then answer from the passages."""
         from apprentice.usecases.deepsearch.environment.expert import expert_actions
 

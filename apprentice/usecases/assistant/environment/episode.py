@@ -23,7 +23,7 @@ class EpisodeLimits:
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """What an agent is told about its task, and the task's difficulty."""
+    """The task as the agent sees it, and its difficulty."""
 
     task_id: str
     instruction: str

@@ -18,7 +18,25 @@ def project(tmp_path: Path) -> Path:
     return make_project(tmp_path)
 
 
+HEAVY = (
+    "learning",
+    "online",
+    "policy/test_folders.py",
+    "policy/test_loading.py",
+    "policy/test_packaged.py",
+    "policy/test_policy_server.py",
+    "policy/test_transformers_engine.py",
+)
+"""Tests that load models or start servers. Those that are slow or use AppWorld are found by their marker and fixture."""
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: two processes that take file after file then end at about the same time."""
+    """Mark the heavy tests, and put files with slow tests first, so that two processes end at about the same time."""
+    folder = Path(__file__).parent
+    for item in items:
+        listed = any(item.path.is_relative_to(folder / place) for place in HEAVY)
+        if listed or item.get_closest_marker("slow") or item.get_closest_marker("gpu") or "appworld_python" in item.fixturenames:
+            item.add_marker("heavy")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)

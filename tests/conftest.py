@@ -40,3 +40,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("heavy")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+class LeftOut:
+    """Counts the tests that the marker expression leaves out; with pytest-xdist only the workers know them."""
+
+    def __init__(self, config: pytest.Config):
+        self._config, self._count = config, 0
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        self._count += len(items)
+
+    def pytest_sessionfinish(self) -> None:
+        if hasattr(self._config, "workeroutput"):
+            self._config.workeroutput["left_out"] = self._count
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node) -> None:
+        self._count = max(self._count, getattr(node, "workeroutput", {}).get("left_out", 0))
+
+    def pytest_terminal_summary(self, terminalreporter) -> None:
+        if self._count:
+            terminalreporter.write_line(f"{self._count} tests were left out (-m {self._config.option.markexpr!r})")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(LeftOut(config))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from apprentice.config import Layout, load_pipeline
-from apprentice.data.validation import Lengths, judge
+from apprentice.data.validation import Lengths, validate_candidates
 from apprentice.errors import ApprenticeError
 from apprentice.records.events import Progress
 from apprentice.stages.prepare import run as prepare
@@ -102,7 +102,7 @@ def test_prepare_and_validate_pass_the_tasks_on(config, tmp_path):
 
 
 def test_variants_may_have_the_same_wording(config, tmp_path):
-    judged = judge(read(config(), tmp_path).tasks, [], config().validation, Lengths(len, 400, 400))
+    judged = validate_candidates(read(config(), tmp_path).tasks, [], config().validation, Lengths(len, 400, 400))
     assert [entry.problems for entry in judged.tasks if entry.problems] == []
 
 

@@ -2,7 +2,6 @@
 
     .venv/bin/python docs/report_svg.py reports/quick/report.html docs/report.svg
 
-
 The chart and the curves are the report's own SVG elements, and the colors come from its style sheet, light and dark.
 """
 
@@ -19,6 +18,7 @@ STYLE = "text { font-family: system-ui, sans-serif; fill: var(--ink); } .verdict
 
 
 def main(report: Path, picture: Path) -> None:
+    """Write the picture of a report."""
     page = report.read_text(encoding="utf-8")
     title = re.search(r"<h1>(.*?)</h1>", page)[1]
     verdict = textwrap.wrap(html.unescape(re.search(r'<section class="verdict[^>]*>(.*?)</section>', page)[1]), CHARACTERS_PER_LINE)

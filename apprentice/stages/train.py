@@ -47,7 +47,7 @@ async def _train(config: PipelineConfig, layout: Layout, progress: Progress) -> 
     if config.train.sequential_rollout and case.skills is None:
         todo = "use a use case with skills, such as the assistant, and set environment.skills, or turn this parameter off"
         raise ApprenticeError("the use case has no skills that one attempt could pass on to the next", where="train.sequential_rollout", todo=todo)
-    run_id = fingerprint(config.train, config.environment, config.model, start, layout.curriculum, layout.rollouts)
+    run_id = fingerprint(config.train, config.environment, config.model, start, layout.curriculum, layout.rollouts, *case.reads)
     library = SkillLibrary()
     store = CheckpointStore(layout.checkpoints / f"train-{run_id}")
     with open_learner(config.train, start, layout.runtime) as learner:

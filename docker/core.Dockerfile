@@ -11,6 +11,7 @@ RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements/hashes
 USER apprentice
 COPY --chown=apprentice .dvc/config .dvc/config
 COPY --chown=apprentice apprentice apprentice
+COPY --chown=apprentice appworld_engine appworld_engine
 COPY --chown=apprentice tasks tasks
 COPY --chown=apprentice flows flows
 COPY --chown=apprentice params.yaml dvc.yaml pipelines.yaml .dvcignore .gitignore ./

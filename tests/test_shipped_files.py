@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from apprentice.config import Layout, load_pipeline, pipeline_names
 from apprentice.config.stages import STAGES
+from apprentice.config.usecases import shipped, watched_code
 
 ROOT = Path(__file__).resolve().parent.parent
 PIN = re.compile(r"^[A-Za-z0-9._-]+==[A-Za-z0-9.]+$")
@@ -131,6 +132,12 @@ def test_pins_keep_prefects_server_whole():
 
 def dockerfiles() -> list[Path]:
     return sorted((ROOT / "docker").glob("*.Dockerfile"))
+
+
+def test_the_core_image_holds_the_code_of_every_use_case():
+    text = (ROOT / "docker" / "core.Dockerfile").read_text(encoding="utf-8")
+    copied = {source for line in text.splitlines() if line.startswith("COPY") for source in line.split()[1:-1]}
+    assert {Path(path).parts[0] for name in shipped() for path in watched_code(name, ROOT).values()} <= copied
 
 
 @pytest.mark.parametrize("path", dockerfiles(), ids=lambda path: path.name)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from apprentice.processes.limits import use_cores_sparingly
 from apprentice.records.files import read_json, write_json
-from benchmarks.figures import print_spreads
+from benchmarks.metrics import print_spreads
 from benchmarks.parts import PARTS
 
 RESULTS = Path("benchmarks/results.json")
@@ -33,9 +33,9 @@ def main() -> None:
     for name in arguments.only:
         print(f"\n{name}", flush=True)
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as own_process:  # DeepSpeed does not free all its memory
-            figures = own_process.submit(PARTS[name], arguments.rounds).result()
-        print_spreads(figures)
-        write_json(arguments.results, (read_json(arguments.results) if arguments.results.exists() else {}) | figures)
+            metrics = own_process.submit(PARTS[name], arguments.rounds).result()
+        print_spreads(metrics)
+        write_json(arguments.results, (read_json(arguments.results) if arguments.results.exists() else {}) | metrics)
     print(f"\n{arguments.results}")
 
 

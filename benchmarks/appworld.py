@@ -28,7 +28,7 @@ from apprentice.records.files import write_json
 from apprentice.usecases.assistant.config import ENGINE
 from apprentice.usecases.assistant.environment.client import AppWorldClient
 from apprentice.usecases.assistant.environment.episode import EpisodeLimits
-from benchmarks.figures import spread
+from benchmarks.metrics import spread
 
 TICKS = os.sysconf("SC_CLK_TCK")
 SERVER_START_S = 120.0
@@ -274,16 +274,16 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = arguments.root or generate(arguments.python, Path(folder))
-        figures = asyncio.run(measure(arguments.python.absolute(), root.absolute(), arguments.groups, arguments.group, arguments.rounds, arguments.in_flight))
+        metrics = asyncio.run(measure(arguments.python.absolute(), root.absolute(), arguments.groups, arguments.group, arguments.rounds, arguments.in_flight))
     for side, name in (("stock", "AppWorld's HTTP server"), ("ours", "engine")):
-        speed = figures[side]
+        speed = metrics[side]
         wall, cpu = speed["wall_seconds"] / speed["episodes"], speed["cpu_seconds"] / speed["episodes"]
         print(f"{name:<24} {speed['per_core']:6.2f} episodes/s per core   {1e3 * cpu:6.0f} ms of processor time, {1e3 * wall:6.0f} ms of wall time per episode")
-    print(f"{'ratio per core':<24} {figures['appworld_episodes_vs_stock']['median']:6.2f}")
-    print("ms: " + ", ".join(f"{name} {value:.1f}" for name, value in figures["phases_ms"].items()))
-    print(f"MB: live world {figures['live_world_mb']:.0f}, idle engine {figures['idle_engine_mb']:.0f}, server {figures['stock_server_mb']:.0f}")
+    print(f"{'ratio per core':<24} {metrics['appworld_episodes_vs_stock']['median']:6.2f}")
+    print("ms: " + ", ".join(f"{name} {value:.1f}" for name, value in metrics["phases_ms"].items()))
+    print(f"MB: live world {metrics['live_world_mb']:.0f}, idle engine {metrics['idle_engine_mb']:.0f}, server {metrics['stock_server_mb']:.0f}")
     if arguments.json:
-        write_json(arguments.json, figures)
+        write_json(arguments.json, metrics)
 
 
 def generate(python: Path, root: Path) -> Path:

@@ -34,7 +34,7 @@ from apprentice.processes.memory import MemoryPeak
 from apprentice.records import Task, Verdict
 from apprentice.records.events import Progress
 from apprentice.records.files import write_json
-from benchmarks.figures import print_spreads, spread
+from benchmarks.metrics import print_spreads, spread
 
 PYTHON = Path(".venv-trl/bin/python")
 LOOK_S = 0.5
@@ -122,10 +122,10 @@ class InTurn(Progress):
         super().__init__(path, "grpo")
         self._trl, self.steps = trl, []
 
-    def metrics(self, step: int, figures: dict) -> None:
+    def metrics(self, step: int, metrics: dict) -> None:
         """Records a finished step of ours and runs TRL's."""
-        ours = Step(figures["seconds_step"], figures["action_tokens"], figures["turns"])
-        self.steps.append((ours, self._trl.step(), figures))
+        ours = Step(metrics["seconds_step"], metrics["action_tokens"], metrics["turns"])
+        self.steps.append((ours, self._trl.step(), metrics))
         print(f"step {step}: ours {ours.seconds:.1f} s, TRL {self.steps[-1][1].seconds:.1f} s" + (" (to warm up)" if step == 0 else ""), flush=True)
 
 
@@ -177,7 +177,7 @@ async def _measure(config: PipelineConfig, folder: Path, python: Path) -> dict:
                 await OnlineTraining(train, learner, simulator, policy, sampler, store, base, layout.runtime, progress).run([])
     finally:
         trl.close()
-    return _figures(progress.steps[1:]) | {name: spread([peak.bytes / GIB]) for name, peak in peaks.items()}
+    return _metrics(progress.steps[1:]) | {name: spread([peak.bytes / GIB]) for name, peak in peaks.items()}
 
 
 @contextlib.contextmanager
@@ -199,7 +199,7 @@ def _watched(peaks: Iterable[MemoryPeak]) -> Iterator[None]:
         watcher.join()
 
 
-def _figures(steps: list[tuple[Step, Step, dict]]) -> dict:
+def _metrics(steps: list[tuple[Step, Step, dict]]) -> dict:
     """Returns the spread of every measurement and of the ratio of paired steps."""
     return {
         "ratio": spread([trl.seconds / ours.seconds for ours, trl, _ in steps]),
@@ -209,7 +209,7 @@ def _figures(steps: list[tuple[Step, Step, dict]]) -> dict:
         "trl_sampled_tokens": spread([trl.sampled_tokens for _, trl, _ in steps]),
         "ours_turns": spread([ours.turns for ours, _, _ in steps]),
         "trl_turns": spread([trl.turns for _, trl, _ in steps]),
-        **{name: spread([figures[name] for _, _, figures in steps]) for name in steps[0][2] if name.startswith("seconds_")},
+        **{name: spread([metrics[name] for _, _, metrics in steps]) for name in steps[0][2] if name.startswith("seconds_")},
     }
 
 
@@ -227,10 +227,10 @@ def main() -> None:
         install()
     print(f"{arguments.steps + 1} steps of each, one or two minutes for a step of both, after a minute of start-up", flush=True)
     new_tokens = arguments.new_tokens or (64 if arguments.turns == 1 else 32)
-    figures = measure(arguments.python, arguments.prompts, new_tokens, arguments.steps, arguments.turns)
-    print_spreads(figures)
+    metrics = measure(arguments.python, arguments.prompts, new_tokens, arguments.steps, arguments.turns)
+    print_spreads(metrics)
     if arguments.json:
-        write_json(arguments.json, figures)
+        write_json(arguments.json, metrics)
 
 
 if __name__ == "__main__":

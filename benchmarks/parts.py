@@ -11,13 +11,13 @@ from benchmarks import appworld, grpo, sampling, storing, training
 
 
 def _sampling(rounds: int) -> dict:
-    return sampling.figures(sampling.measure("quick", tasks=8, attempts=4, rounds=rounds))
+    return sampling.metrics(sampling.measure("quick", tasks=8, attempts=4, rounds=rounds))
 
 
 def _training(rounds: int) -> dict:
     from apprentice.policy.base_models import base_model
 
-    return training.figures(training.measure(base_model(load_pipeline("quick").model.name), sequences=16, rounds=rounds))
+    return training.metrics(training.measure(base_model(load_pipeline("quick").model.name), sequences=16, rounds=rounds))
 
 
 def _appworld(rounds: int) -> dict:
@@ -38,9 +38,9 @@ def _grpo_turns(rounds: int) -> dict:
 def _beside_trl(name: str, rounds: int, turns: int, new_tokens: int) -> dict:
     grpo.install()
     found = grpo.measure(grpo.PYTHON, prompts=8, new_tokens=new_tokens, steps=rounds, turns=turns)
-    return {f"{name}_step_vs_trl": found.pop("ratio")} | {f"{name}_{figure}": values for figure, values in found.items()}
+    return {f"{name}_step_vs_trl": found.pop("ratio")} | {f"{name}_{metric}": values for metric, values in found.items()}
 
 
 PARTS: Mapping[str, Callable[[int], dict]] = {
-    "grpo": _grpo, "grpo_turns": _grpo_turns, "training": _training, "sampling": _sampling, "appworld": _appworld, "storing": storing.figures,
+    "grpo": _grpo, "grpo_turns": _grpo_turns, "training": _training, "sampling": _sampling, "appworld": _appworld, "storing": storing.metrics,
 }  # fmt: skip

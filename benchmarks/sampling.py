@@ -23,7 +23,7 @@ from apprentice.policy.server import GIB, engine_environment, interpreter
 from apprentice.processes.limits import use_cores_sparingly
 from apprentice.records import Trajectory
 from apprentice.records.files import write_json
-from benchmarks.figures import print_spreads, spread
+from benchmarks.metrics import print_spreads, spread
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ async def _measure(config: PipelineConfig, layout: Layout, count: int, attempts:
     return found[1:]
 
 
-def figures(rounds: Sequence[Round]) -> dict:
+def metrics(rounds: Sequence[Round]) -> dict:
     """Returns the spread of every metric over the rounds."""
     return {
         "sampling_vs_engine_alone": spread([each.engine_seconds / each.ours_seconds for each in rounds]),
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the metrics to this file")
     arguments = parser.parse_args()
     use_cores_sparingly()
-    found = figures(measure(arguments.pipeline, arguments.tasks, arguments.attempts, arguments.rounds))
+    found = metrics(measure(arguments.pipeline, arguments.tasks, arguments.attempts, arguments.rounds))
     print_spreads(found)
     if arguments.json:
         write_json(arguments.json, found)

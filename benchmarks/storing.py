@@ -7,14 +7,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.figures import spread
+from benchmarks.metrics import spread
 
 PASSAGES = 20_000
 QUERIES = 500
 TRAJECTORIES = 2_000
 
 
-def figures(rounds: int) -> dict:
+def metrics(rounds: int) -> dict:
     """Returns BM25 queries per second over `PASSAGES` generated passages of 40 words, and trajectories of 200 tokens
     written to Parquet per second."""
     return {

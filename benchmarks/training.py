@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apprentice.records import Trajectory
-from benchmarks.figures import spread
+from benchmarks.metrics import spread
 
 MICRO_BATCH_TOKENS = 2048
 ATTEMPTS = 4
@@ -101,7 +101,7 @@ def measure(checkpoint: Path, sequences: int, rounds: int) -> list[TrainingSpeed
     return [one(number) for number in range(rounds + 1)][1:]
 
 
-def figures(rounds: Sequence[TrainingSpeed]) -> dict:
+def metrics(rounds: Sequence[TrainingSpeed]) -> dict:
     """Returns the spread of every metric over the rounds."""
     return {
         "update_gemm_share": spread([each.update_share for each in rounds]),

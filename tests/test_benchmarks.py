@@ -52,11 +52,11 @@ def turn(start, end):
 
 
 def test_shares_are_those_of_the_same_tokens_in_the_same_round():
-    found = sampling.figures([sampling.Round(tokens=100, sampled_tokens=40, ours_seconds=ours, engine_seconds=2.0) for ours in (1.0, 2.0, 4.0)])
+    found = sampling.metrics([sampling.Round(tokens=100, sampled_tokens=40, ours_seconds=ours, engine_seconds=2.0) for ours in (1.0, 2.0, 4.0)])
     assert found["sampling_vs_engine_alone"] == {"median": 1.0, "min": 0.5, "max": 2.0, "n": 3}
     assert found["sampled_tokens_per_second"]["median"] == 20 and found["episode_tokens_per_second"]["max"] == 100
     speed = TrainingSpeed(100, 10, body=1000, embeddings=500, forward_seconds=1.0, both_seconds=3.0, group_seconds=2.0, step_seconds=0.1, peak=420_000)
-    found = training.figures([speed])
+    found = training.metrics([speed])
     assert found["update_gemm_share"]["median"] == pytest.approx(0.5) and found["forward_gemm_share"]["median"] == pytest.approx(0.5)
     assert found["shared_update_tokens_per_second"]["median"] == 50
 
@@ -64,6 +64,6 @@ def test_shares_are_those_of_the_same_tokens_in_the_same_round():
 def test_retrieval_and_writing_are_measured(monkeypatch):
     for name, size in {"PASSAGES": 50, "QUERIES": 5, "TRAJECTORIES": 3}.items():
         monkeypatch.setattr(storing, name, size)
-    found = storing.figures(2)
+    found = storing.metrics(2)
     assert set(found) == {"retrieval_queries_per_second", "trajectories_written_per_second"}
     assert all(values["n"] == 2 and values["min"] > 0 for values in found.values())

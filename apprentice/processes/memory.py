@@ -48,7 +48,7 @@ class MemoryPeak:
 
 
 def _total(pids: Iterable[int], method: str, field: str) -> int:
-    """Return the sum of a memory figure, in bytes. Processes that have ended or belong to another user count as 0."""
+    """Return the sum of a memory field, in bytes. Processes that have ended or belong to another user count as 0."""
     total = 0
     for pid in pids:
         try:

@@ -53,9 +53,9 @@ def test_difficulty_has_a_row_for_each_probed_task_and_flat_metrics(tasks):
     rates = pass_rates(probes)
     curriculum = select_curriculum(tasks(3), rates, 2, config)
     assert difficulty_rows(tasks(3), rates, curriculum, 2) == "task_id,hops,pass_rate,signal,kept\nt0,1,0.5,0.5,1\nt1,1,0.0,0.277778,0\n"
-    figures = difficulty_metrics(probes, rates, curriculum, 2)
-    assert (figures["probed"], figures["solved_sometimes"], figures["solved_never"], figures["kept"]) == (2, 1, 1, 1)
-    assert all(isinstance(value, int | float) for value in figures.values())
+    metrics = difficulty_metrics(probes, rates, curriculum, 2)
+    assert (metrics["probed"], metrics["solved_sometimes"], metrics["solved_never"], metrics["kept"]) == (2, 1, 1, 1)
+    assert all(isinstance(value, int | float) for value in metrics.values())
 
 
 def test_the_filter_leaves_out_tasks_whose_first_message_does_not_fit(tmp_path):

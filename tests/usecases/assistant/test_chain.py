@@ -65,11 +65,11 @@ def test_the_experts_traces_were_executed_and_learned_from(project):
 
 @pytest.mark.slow
 def test_evaluation_tells_held_out_variants_from_held_out_scenarios(project):
-    figures = json.loads(Layout("assistant", project).metrics("evaluation").read_text())
+    metrics = json.loads(Layout("assistant", project).metrics("evaluation").read_text())
     for condition in ("before", "warm_start", "trained"):
-        for held_out in figures[condition].values():
+        for held_out in metrics[condition].values():
             assert {"tgc", "sgc", "n", "tgc_ci95"} <= held_out.keys() and held_out["tgc"] == 0.0
-    assert sum(held_out["n"] for held_out in figures["trained"].values()) == 3
+    assert sum(held_out["n"] for held_out in metrics["trained"].values()) == 3
     assert Layout("assistant", project).report.read_text().startswith("<!doctype html>")
 
 

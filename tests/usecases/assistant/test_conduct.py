@@ -22,22 +22,22 @@ def of_calls(*of_turns: tuple[str, ...]) -> Trajectory:
 
 
 def test_every_metric_has_a_description_and_a_kind():
-    figures = conduct([played(turn(code("x")))])
-    assert list(figures) == list(METRICS)
+    metrics = conduct([played(turn(code("x")))])
+    assert list(metrics) == list(METRICS)
     assert set(SHARES) < set(METRICS)
 
 
 def test_turns_and_code():
-    figures = conduct([played(turn(code("12345")), turn("only words", "malformed")), played(turn(code("1", prose="first") + code("22")))])
-    assert figures["turns"] == 1.5
-    assert figures["code_characters"] == round((5 + 0 + 3) / 3, 4)
-    assert figures["several_blocks"] == 0.3333
-    assert figures["malformed"] == 0.3333
+    metrics = conduct([played(turn(code("12345")), turn("only words", "malformed")), played(turn(code("1", prose="first") + code("22")))])
+    assert metrics["turns"] == 1.5
+    assert metrics["code_characters"] == round((5 + 0 + 3) / 3, 4)
+    assert metrics["several_blocks"] == 0.3333
+    assert metrics["malformed"] == 0.3333
 
 
 def test_code_that_raises_and_code_that_is_killed_are_execution_errors():
-    figures = conduct([played(turn(code("1/0"), "error"), turn(code("x")), turn(code("x")), turn(code("while 1: pass"), "killed"))])
-    assert figures["execution_errors"] == 0.5
+    metrics = conduct([played(turn(code("1/0"), "error"), turn(code("x")), turn(code("x")), turn(code("while 1: pass"), "killed"))])
+    assert metrics["execution_errors"] == 0.5
 
 
 def test_an_endpoint_is_abandoned_if_it_never_succeeds_after_a_failure():
@@ -125,8 +125,8 @@ def test_placeholders_are_counted_by_episode():
 
 def test_completed_and_truncated_episodes_are_counted():
     done = played(turn(code("x")), turn(code("complete_task()"), "complete"), outcome="success")
-    figures = conduct([done, played(turn(code("x")), outcome="truncated")])
-    assert (figures["completed"], figures["truncated"]) == (0.5, 0.5)
+    metrics = conduct([done, played(turn(code("x")), outcome="truncated")])
+    assert (metrics["completed"], metrics["truncated"]) == (0.5, 0.5)
 
 
 def test_faults_do_not_count_and_no_episode_gives_zeros():

@@ -26,16 +26,16 @@ def evaluated(tmp_path_factory):
 
 
 def test_a_scenario_is_solved_if_all_of_its_tasks_are():
-    figures = summary(scores(a1=(1.0,), a2=(1.0,), b1=(1.0,), b2=(0.0,), c1=(0.0,)))
-    assert list(figures) == ["tgc", "sgc", "n", "scenarios", "tgc_ci95"]
-    assert (figures["tgc"], figures["sgc"], figures["n"], figures["scenarios"]) == (0.6, 0.3333, 5, 3)
-    assert 0 <= figures["tgc_ci95"][0] < 0.6 < figures["tgc_ci95"][1] <= 1
+    metrics = summary(scores(a1=(1.0,), a2=(1.0,), b1=(1.0,), b2=(0.0,), c1=(0.0,)))
+    assert list(metrics) == ["tgc", "sgc", "n", "scenarios", "tgc_ci95"]
+    assert (metrics["tgc"], metrics["sgc"], metrics["n"], metrics["scenarios"]) == (0.6, 0.3333, 5, 3)
+    assert 0 <= metrics["tgc_ci95"][0] < 0.6 < metrics["tgc_ci95"][1] <= 1
 
 
 def test_several_runs_are_scored_separately_and_averaged():
     # Each task is solved in half of its runs; only b's variants are solved in the same one.
-    figures = summary(scores(a1=(1.0, 0.0), a2=(0.0, 1.0), b1=(1.0, 0.0), b2=(1.0, 0.0)))
-    assert (figures["tgc"], figures["sgc"]) == (0.5, 0.25)
+    metrics = summary(scores(a1=(1.0, 0.0), a2=(0.0, 1.0), b1=(1.0, 0.0), b2=(1.0, 0.0)))
+    assert (metrics["tgc"], metrics["sgc"]) == (0.5, 0.25)
 
 
 def appworld_aggregate(success: dict[str, bool]) -> tuple[float, float]:
@@ -53,9 +53,9 @@ def appworld_aggregate(success: dict[str, bool]) -> tuple[float, float]:
 def test_the_metrics_are_those_of_appworld():
     tasks = [errand(f"s{scenario}", variant) for scenario in range(7) for variant in (1, 2, 3)]
     success = {task.id: index % 4 != 2 or index < 9 for index, task in enumerate(tasks)}
-    figures = summary(score_goals(tasks, [run_errand(task, solved=success[task.id]) for task in tasks]))
+    metrics = summary(score_goals(tasks, [run_errand(task, solved=success[task.id]) for task in tasks]))
     # AppWorld 0.1.3 itself computes 85.7 and 57.1.
-    assert (round(100 * figures["tgc"], 1), round(100 * figures["sgc"], 1)) == appworld_aggregate(success) == (85.7, 57.1)
+    assert (round(100 * metrics["tgc"], 1), round(100 * metrics["sgc"], 1)) == appworld_aggregate(success) == (85.7, 57.1)
 
 
 def test_the_outcome_decides_not_the_reward():
@@ -68,9 +68,9 @@ def test_the_outcome_decides_not_the_reward():
 def test_faults_are_not_scored_and_their_scenario_is_left_out():
     tasks = [errand("a", 1), errand("a", 2), errand("b", 1)]
     played = [run_errand(tasks[0], solved=True), run_errand(tasks[1], solved=False, outcome="fault"), run_errand(tasks[2], solved=False)]
-    figures = summary(score_goals(tasks, played))
-    assert (figures["tgc"], figures["n"]) == (0.5, 2)
-    assert (figures["sgc"], figures["scenarios"]) == (0.0, 1)
+    metrics = summary(score_goals(tasks, played))
+    assert (metrics["tgc"], metrics["n"]) == (0.5, 2)
+    assert (metrics["sgc"], metrics["scenarios"]) == (0.0, 1)
 
 
 def test_a_run_that_lost_a_task_does_not_make_its_scenario_easier():
@@ -100,58 +100,58 @@ def test_levels_are_those_of_the_data_root():
 
 
 def test_stable_keys(evaluated):
-    figures = evaluated[-1]
-    assert list(figures)[:6] == ["before", "warm_start", "trained", *DIFFERENCES]
+    metrics = evaluated[-1]
+    assert list(metrics)[:6] == ["before", "warm_start", "trained", *DIFFERENCES]
     for name in MEASURE.conditions:
-        assert tuple(figures[name]) == SETS
-        assert all(figures[name][key].keys() == SCORE_KEYS for key in SETS)
+        assert tuple(metrics[name]) == SETS
+        assert all(metrics[name][key].keys() == SCORE_KEYS for key in SETS)
     for name in DIFFERENCES:
-        assert all(figures[name][key].keys() == DIFFERENCE_KEYS for key in SETS)
-    assert figures["sampled"].keys() == {*SAMPLED, "trained_minus_warm_start"}
-    assert figures["behaviour"]["trained"].keys() == {*MEASURE.behaviour, "faults"}
-    assert figures["tokens"].keys() == set(MEASURE.conditions)
-    assert figures["seconds"] == {"before": 1.0, "warm_start": 1.0, "trained": 1.0, "total": 3.0}
+        assert all(metrics[name][key].keys() == DIFFERENCE_KEYS for key in SETS)
+    assert metrics["sampled"].keys() == {*SAMPLED, "trained_minus_warm_start"}
+    assert metrics["behaviour"]["trained"].keys() == {*MEASURE.behaviour, "faults"}
+    assert metrics["tokens"].keys() == set(MEASURE.conditions)
+    assert metrics["seconds"] == {"before": 1.0, "warm_start": 1.0, "trained": 1.0, "total": 3.0}
 
 
 def test_the_metrics_of_the_project_by_hand(evaluated):
-    figures = evaluated[-1]
+    metrics = evaluated[-1]
     # Of variants 0 to 23, training starts with 1, 9, and 17 solved and ends with all but 0, 5, 10, 15, and 20 solved.
-    assert (figures["before"]["heldout_variants"]["tgc"], figures["trained"]["heldout_variants"]["tgc"]) == (0.125, pytest.approx(19 / 24, abs=1e-4))
-    assert (figures["before"]["heldout_variants"]["sgc"], figures["trained"]["heldout_variants"]["sgc"]) == (0.0, pytest.approx(7 / 12, abs=1e-4))
+    assert (metrics["before"]["heldout_variants"]["tgc"], metrics["trained"]["heldout_variants"]["tgc"]) == (0.125, pytest.approx(19 / 24, abs=1e-4))
+    assert (metrics["before"]["heldout_variants"]["sgc"], metrics["trained"]["heldout_variants"]["sgc"]) == (0.0, pytest.approx(7 / 12, abs=1e-4))
     # Of tasks 24 to 35 of new scenarios, 25 and 33 are solved before and all but 25, 30, and 35 after training.
-    assert (figures["before"]["heldout_scenarios"]["tgc"], figures["trained"]["heldout_scenarios"]["tgc"]) == (pytest.approx(2 / 12, abs=1e-4), 0.75)
-    assert (figures["trained"]["heldout_scenarios"]["sgc"], figures["trained"]["heldout_scenarios"]["scenarios"]) == (0.25, 4)
-    assert figures["by_level"]["trained"]["heldout_scenarios"]["3"] == {"tgc": pytest.approx(2 / 3, abs=1e-4), "n": 3}
+    assert (metrics["before"]["heldout_scenarios"]["tgc"], metrics["trained"]["heldout_scenarios"]["tgc"]) == (pytest.approx(2 / 12, abs=1e-4), 0.75)
+    assert (metrics["trained"]["heldout_scenarios"]["sgc"], metrics["trained"]["heldout_scenarios"]["scenarios"]) == (0.25, 4)
+    assert metrics["by_level"]["trained"]["heldout_scenarios"]["3"] == {"tgc": pytest.approx(2 / 3, abs=1e-4), "n": 3}
 
 
 def test_differences_are_those_of_the_means(evaluated):
-    figures = evaluated[-1]
+    metrics = evaluated[-1]
     for name, (after, before) in DIFFERENCES.items():
         for key in SETS:
-            row = figures[name][key]
-            assert row["tgc"] == pytest.approx(figures[after][key]["tgc"] - figures[before][key]["tgc"], abs=2e-4)
+            row = metrics[name][key]
+            assert row["tgc"] == pytest.approx(metrics[after][key]["tgc"] - metrics[before][key]["tgc"], abs=2e-4)
             assert row["tgc_ci95"][0] < row["tgc"] < row["tgc_ci95"][1]
 
 
 def test_a_set_without_tasks_is_absent_everywhere(evaluated):
     config, _, tasks, episodes, _ = evaluated
-    figures = compare([task for task in tasks if task.split == "dev"], episodes, config.evaluate, dict.fromkeys(episodes, 1.0))
-    assert "heldout_scenarios" in json.dumps(figures) and "heldout_variants" not in json.dumps(figures)
-    assert [held_out.key for held_out in MEASURE.evaluated(figures)] == ["heldout_scenarios"]
+    metrics = compare([task for task in tasks if task.split == "dev"], episodes, config.evaluate, dict.fromkeys(episodes, 1.0))
+    assert "heldout_scenarios" in json.dumps(metrics) and "heldout_variants" not in json.dumps(metrics)
+    assert [held_out.key for held_out in MEASURE.evaluated(metrics)] == ["heldout_scenarios"]
 
 
 def test_faults_of_both_sets_are_counted(evaluated):
     config, _, tasks, episodes, _ = evaluated
     lost = {**episodes, "trained": [one for one in episodes["trained"] if one.task_id not in (tasks[0].id, tasks[-1].id)]}
-    figures = compare(tasks, lost, config.evaluate, dict.fromkeys(episodes, 1.0))
-    assert (figures["behaviour"]["trained"]["faults"], figures["behaviour"]["before"]["faults"]) == (2, 0)
-    assert figures["trained"]["heldout_variants"]["n"] == 23
+    metrics = compare(tasks, lost, config.evaluate, dict.fromkeys(episodes, 1.0))
+    assert (metrics["behaviour"]["trained"]["faults"], metrics["behaviour"]["before"]["faults"]) == (2, 0)
+    assert metrics["trained"]["heldout_variants"]["n"] == 23
 
 
 def test_without_sampled_episodes_there_are_no_sampled_metrics(evaluated):
     config, _, tasks, episodes, _ = evaluated
-    figures = compare(tasks, episodes, config.evaluate.model_copy(update={"samples": 0}), dict.fromkeys(episodes, 1.0))
-    assert figures["sampled"] == {}
+    metrics = compare(tasks, episodes, config.evaluate.model_copy(update={"samples": 0}), dict.fromkeys(episodes, 1.0))
+    assert metrics["sampled"] == {}
 
 
 def test_the_csv_has_a_row_a_condition_and_set(evaluated):

@@ -74,7 +74,7 @@ def conduct(trajectories: Iterable[Trajectory]) -> dict[str, float]:
     episodes = [trajectory for trajectory in trajectories if trajectory.outcome != "fault"]
     turns = [turn for episode in episodes for turn in episode.turns]
     calls = [calls_of(episode.turns) for episode in episodes]
-    figures = {
+    metrics = {
         "turns": mean(len(episode.turns) for episode in episodes),
         "code_characters": mean(sum(map(len, code_blocks(turn.action))) for turn in turns),
         "several_blocks": mean(len(code_blocks(turn.action)) > 1 for turn in turns),
@@ -88,7 +88,7 @@ def conduct(trajectories: Iterable[Trajectory]) -> dict[str, float]:
         "truncated": mean(episode.outcome == "truncated" for episode in episodes),
         "malformed": mean(turn.kind == MALFORMED for turn in turns),
     }
-    return {name: rounded(value) for name, value in figures.items()}
+    return {name: rounded(value) for name, value in metrics.items()}
 
 
 def calls_of(turns: Iterable[Turn]) -> list[Call]:

@@ -50,22 +50,22 @@ def compare(tasks: Sequence[Task], episodes: Episodes, config: EvaluateConfig, s
     by_greedy = {name: _scores(tasks, greedy(episodes[name])) for name in AGENTS}
     by_sampling = {name: _scores(tasks, sampled(episodes[name])) for name in SAMPLED}
     return {
-        **_figures(by_greedy),
-        "sampled": _figures(by_sampling) if config.samples else {},
+        **_metrics(by_greedy),
+        "sampled": _metrics(by_sampling) if config.samples else {},
         "by_level": {name: {key: by_level(scores) for key, scores in of_condition.items()} for name, of_condition in by_greedy.items()},
         "behaviour": {name: {**conduct.conduct(greedy(episodes[name])), "faults": _faults(by_greedy[name])} for name in AGENTS},
         **spent(AGENTS, episodes, seconds),
     }
 
 
-def strata(figures: Mapping) -> Strata:
+def strata(metrics: Mapping) -> Strata:
     """Return the TGC of each set by the difficulty that the data root gives."""
     return {
         f"TGC by difficulty level, {held_out.words}, greedy.": {
-            name: {f"level {level}": row for level, row in sets[held_out.key].items()} for name, sets in figures["by_level"].items()
+            name: {f"level {level}": row for level, row in sets[held_out.key].items()} for name, sets in metrics["by_level"].items()
         }
         for held_out in SETS
-        if held_out.key in figures["by_level"]["trained"]
+        if held_out.key in metrics["by_level"]["trained"]
     }
 
 
@@ -91,8 +91,8 @@ def summary(scores: Sequence[GoalScore]) -> dict:
     completion, scenarios = scenario_completion(scores)
     solved = np.array([score.tgc for score in scored])
     interval = share_interval(solved, [score.task.scenario for score in scored])
-    figures = {"tgc": rounded(fmean(solved)), "sgc": rounded(completion), "n": len(scored), "scenarios": scenarios}
-    return {**figures, "tgc_ci95": [rounded(end) for end in interval]}
+    metrics = {"tgc": rounded(fmean(solved)), "sgc": rounded(completion), "n": len(scored), "scenarios": scenarios}
+    return {**metrics, "tgc_ci95": [rounded(end) for end in interval]}
 
 
 def scenario_completion(scores: Sequence[GoalScore]) -> tuple[float, int]:
@@ -124,15 +124,15 @@ def _scores(tasks: Sequence[Task], trajectories: Sequence[Trajectory]) -> Scores
     return {key: score_goals(of_set, trajectories) for key, of_set in by_set.items() if of_set}
 
 
-def _figures(conditions: Mapping[str, Scores]) -> dict:
-    figures = {name: {key: summary(scores) for key, scores in sets.items()} for name, sets in conditions.items()}
+def _metrics(conditions: Mapping[str, Scores]) -> dict:
+    metrics = {name: {key: summary(scores) for key, scores in sets.items()} for name, sets in conditions.items()}
     for name, (after, before) in DIFFERENCES.items():
         if {after, before} <= conditions.keys():
-            figures[name] = {
+            metrics[name] = {
                 key: paired("tgc", _by_task(scores), _by_task(conditions[before][key]), {score.task.id: score.task.scenario for score in scores})
                 for key, scores in conditions[after].items()
             }
-    return figures
+    return metrics
 
 
 def _by_task(scores: Iterable[GoalScore]) -> dict[str, float]:

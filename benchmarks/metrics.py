@@ -9,7 +9,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
 
 
-def print_spreads(figures: Mapping[str, Mapping[str, float]]) -> None:
+def print_spreads(metrics: Mapping[str, Mapping[str, float]]) -> None:
     """Prints one line per metric."""
-    for name, values in figures.items():
+    for name, values in metrics.items():
         print(f"{name:<34} {values['median']:10.2f} ({values['min']:.2f} to {values['max']:.2f}, n {values['n']})")
